@@ -1,0 +1,97 @@
+# Needs nothing on the machine but make and Python 3.11 or newer; everything else goes into .venv.
+
+PYTHON ?= python3
+PIP_ARGS ?=
+ACCELERATOR ?= cpu
+PYTEST_ARGS ?= -n auto --dist worksteal
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install $(PIP_ARGS) --constraint constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+ifeq ($(ACCELERATOR),cpu)
+export JAX_PLATFORMS ?= cpu
+else ifeq ($(ACCELERATOR),cuda13)
+JAX_EXTRA := ,cuda13
+JAX_BACKEND := gpu
+else ifeq ($(ACCELERATOR),tpu)
+JAX_EXTRA := ,tpu
+JAX_BACKEND := tpu
+else
+$(error ACCELERATOR is '$(ACCELERATOR)'; it has to be cpu, cuda13 or tpu, as in: make train ACCELERATOR=cuda13)
+endif
+
+# An installation is complete when its stamp exists; new requirements make it stale.
+TRAIN_READY := .venv/.train-$(ACCELERATOR)
+DEV_READY := .venv/.dev-$(ACCELERATOR)
+
+.PHONY: help setup train test test-all check bench accelerator
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make setup     make .venv and install everything"
+	@echo "make train     train a ViT on handwritten digits in Flax, load it in PyTorch, compare the answers"
+	@echo "make test      the tests that take seconds"
+	@echo "make test-all  every test"
+	@echo "make check     lint, formatting and types"
+	@echo "make bench     one train step, timed beside its peers"
+	@echo
+	@echo "Each makes .venv first when it is missing. Variables:"
+	@echo "  ACCELERATOR=cpu|cuda13|tpu  the JAX to install and run on ($(ACCELERATOR))"
+	@echo "  PYTHON=...                  the Python to make .venv with, 3.11 or newer ($(PYTHON))"
+	@echo "  PIP_ARGS=...                passed on to every pip install ($(PIP_ARGS))"
+	@echo "  PYTEST_ARGS=...             passed on to pytest ($(PYTEST_ARGS))"
+
+setup: $(DEV_READY)
+	@echo "Ready: .venv has everything. Next: make train, make test"
+
+train: $(TRAIN_READY) accelerator
+	@echo "Training a ViT on handwritten digits in Flax (into runs/digits)"
+	$(BIN)/vit-train digits --workdir runs/digits --overwrite
+	@echo "Loading it in PyTorch and comparing every answer"
+	$(BIN)/python -m parity_tests.same_answers runs/digits
+
+test: $(DEV_READY) accelerator
+	$(BIN)/python -m pytest -q -m "not slow" $(PYTEST_ARGS)
+
+test-all: $(DEV_READY) accelerator
+	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+
+check: $(DEV_READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+bench: $(DEV_READY) accelerator
+	$(BIN)/python -m benchmarks.train_step
+
+# JAX falls back to the CPU with a warning at most: asked for an accelerator, it has to find one.
+accelerator: | $(TRAIN_READY)
+ifdef JAX_BACKEND
+	@found=$$($(BIN)/python -c 'import jax; print(jax.default_backend())') && [ "$$found" = $(JAX_BACKEND) ] || { \
+		echo "ACCELERATOR=$(ACCELERATOR), but JAX finds no $(JAX_BACKEND) here, only: $${found:-nothing};" \
+			"look at the driver, or run on the CPU with ACCELERATOR=cpu" >&2; exit 1; }
+endif
+
+# bin/pip is the last thing that venv makes: an attempt that failed half way is made again.
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		found=$$($(PYTHON) -c 'import sys; print(sys.version.split()[0])' 2>/dev/null || echo missing); \
+		echo "vit-parity needs Python 3.11 or newer, but PYTHON=$(PYTHON) is $$found;" \
+			"name another one, as in: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@echo "Making .venv with $$($(PYTHON) --version)"
+	$(PYTHON) -m venv .venv
+
+# Just what `make train` needs: a newcomer waits for no peers and no linters.
+$(TRAIN_READY): pyproject.toml constraints.txt | $(BIN)/pip
+	@echo "Installing PyTorch, JAX for $(ACCELERATOR) and the trainer into .venv (minutes, once)"
+	$(PIP) --editable '.[torch,train$(JAX_EXTRA)]'
+	@touch $@
+
+# torchvision alone and first: the wheel is linked against one CUDA build of torch, and its requirements
+# would let pip exchange a CPU torch for that one, gigabytes larger. timm only imports its Python parts.
+$(DEV_READY): $(TRAIN_READY)
+	@echo "Installing the peers (timm, transformers, torchvision) and the test tools into .venv"
+	$(PIP) --no-deps torchvision
+	$(PIP) --editable '.[torch,train,parity,dev$(JAX_EXTRA)]'
+	@touch $@

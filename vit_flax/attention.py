@@ -1,0 +1,82 @@
+"""Multi-head self-attention (Dosovitskiy et al. 2021, appendix A)."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from vit_convert.config import ViTConfig
+from vit_convert.intermediates import Keep
+from vit_flax.dropout import dropout
+from vit_flax.linear import Linear
+from vit_flax.norm import make_norm
+
+
+def fused_attention(q: Array, k: Array, v: Array) -> Array:
+    """The framework's own kernel: (B, T, H, D/H) and (B, S, H, D/H) twice -> (B, T, H, D/H)."""
+    # mirror: XLA fuses what is written out; jax.nn.dot_product_attention takes a float64 softmax in float32.
+    return weighted_sum(attention_weights(q, k), v)
+
+
+def attention_weights(q: Array, k: Array) -> Array:
+    """softmax(q k' / sqrt(D/H)): (B, T, H, D/H), (B, S, H, D/H) -> (B, H, T, S)."""
+    # mirror: torch's softmax of bfloat16 works in float32 inside; JAX's would not.
+    wide = jnp.promote_types(q.dtype, jnp.float32)
+    logits = jnp.einsum("bthd,bshd->bhts", q * q.shape[-1] ** -0.5, k, preferred_element_type=wide)
+    return jax.nn.softmax(logits, axis=-1).astype(q.dtype)
+
+
+def weighted_sum(weights: Array, v: Array) -> Array:
+    """(B, H, T, S), (B, S, H, D/H) -> (B, T, H, D/H)."""
+    return jnp.einsum("bhts,bshd->bthd", weights, v)
+
+
+class Attention(nnx.Module):
+    """Softmax attention of every token over all tokens: (B, T, D) -> (B, T, D)."""
+
+    def __init__(
+        self,
+        config: ViTConfig,
+        *,
+        dropout: float = 0.0,
+        attn_dropout: float = 0.0,
+        attention: str = "fused",
+        rngs: nnx.Rngs,
+        dtype: Any,
+        param_dtype: Any,
+    ):
+        of: dict[str, Any] = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        self.num_heads = config.num_heads
+        self.dropout = dropout
+        self.attn_dropout = attn_dropout
+        self.attention = attention
+        self.qkv = Linear(config.dim, 3 * config.dim, use_bias=config.qkv_bias == "all", **of)
+        self.q_bias = nnx.Param(jnp.zeros(config.dim, param_dtype)) if config.qkv_bias == "qv" else None
+        self.v_bias = nnx.Param(jnp.zeros(config.dim, param_dtype)) if config.qkv_bias == "qv" else None
+        self.q_norm = make_norm(config, config.head_dim, **of) if config.qk_norm else jax.nn.identity
+        self.k_norm = make_norm(config, config.head_dim, **of) if config.qk_norm else jax.nn.identity
+        self.norm = make_norm(config, config.dim, **of) if config.attn_norm else jax.nn.identity
+        self.proj = Linear(config.dim, config.dim, use_bias=config.proj_bias, **of)
+
+    def __call__(self, x: Array, keep: Keep, name: str, rngs: nnx.Rngs | None = None) -> Array:
+        B, T, D = x.shape
+        q, k, v = self.project(x)
+        dropping = rngs is not None and self.attn_dropout > 0
+        if self.attention == "fused" and not dropping and not keep.wants(f"{name}.weights"):
+            x = fused_attention(q, k, v)
+        else:
+            weights = keep(f"{name}.weights", attention_weights(q, k))
+            x = weighted_sum(dropout(weights, self.attn_dropout, rngs), v)
+        x = self.proj(self.norm(x.reshape(B, T, D)))
+        return dropout(x, self.dropout, rngs)
+
+    def project(self, x: Array) -> tuple[Array, Array, Array]:
+        """(B, T, D) -> q, k, v, each (B, T, H, D/H). The columns of qkv are q | k | v, each (H, D/H)."""
+        B, T, D = x.shape
+        x = self.qkv(x)
+        if self.q_bias is not None:
+            x = x + jnp.concatenate([self.q_bias, jnp.zeros_like(self.q_bias), self.v_bias]).astype(x.dtype)
+        q, k, v = jnp.unstack(x.reshape(B, T, 3, self.num_heads, D // self.num_heads), axis=2)
+        return self.q_norm(q), self.k_norm(k), v

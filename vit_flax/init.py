@@ -1,0 +1,48 @@
+"""Every initial value of the model, in one place.
+
+| parameter                                 | initial distribution                                   |
+|-------------------------------------------|--------------------------------------------------------|
+| weights of linear layers, `pos_embed`, `dist_token` | normal, standard deviation 0.02              |
+| their biases                              | 0                                                      |
+| `patch_embed.proj` weight and bias        | uniform in +-1/sqrt(fan_in), fan_in = C * patch area   |
+| `cls_token`, `reg_token`                  | normal, standard deviation 1e-6                        |
+| `attn_pool.latent`                        | normal, standard deviation D**-0.5                     |
+| norms                                     | weight 1, bias 0                                       |
+| layer scale                               | 1e-5                                                   |
+
+As timm models/vision_transformer.py, init_weights_vit_timm: its trunc_normal_(std=0.02) cuts at
++-2, a hundred standard deviations away, and so is a normal; its patch projection keeps Conv2d's
+own uniform. Other starts (a zero head, a head bias) belong to a training config.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from vit_convert.roles import role
+from vit_flax.names import parameters_by_name
+
+
+def init_weights(model: nnx.Module, rngs: nnx.Rngs) -> None:
+    """Draws every parameter of a ViT anew, in place."""
+    parameters = parameters_by_name(model)
+    *patch, _ = parameters["patch_embed.proj.weight"].shape
+    fan_in = patch[0] * patch[1] * patch[2]
+    for name, parameter in parameters.items():
+        parameter.set_value(init_parameter(name, parameter.get_value(), fan_in, rngs))
+
+
+def init_parameter(name: str, x: Array, fan_in: int, rngs: nnx.Rngs) -> Array:
+    """One parameter, by its hub name. `fan_in` is the patch projection's."""
+    kind = role(name)
+    if kind == "norm":
+        return jnp.full_like(x, 0 if name.endswith("bias") else 1)
+    if kind == "layer_scale":
+        return jnp.full_like(x, 1e-5)
+    if name.startswith("patch_embed.proj"):
+        return jax.random.uniform(rngs.params(), x.shape, x.dtype, -(fan_in**-0.5), fan_in**-0.5)
+    if kind == "bias":
+        return jnp.zeros_like(x)
+    std = {"cls_token": 1e-6, "reg_token": 1e-6, "attn_pool.latent": x.shape[-1] ** -0.5}.get(name, 0.02)
+    return std * jax.random.normal(rngs.params(), x.shape, x.dtype)

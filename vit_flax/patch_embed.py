@@ -1,0 +1,53 @@
+"""Images to patch tokens (Dosovitskiy et al. 2021, eq. 1). The only file that knows the image layout."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from vit_convert.config import ViTConfig, grid_of
+
+
+class PatchEmbed(nnx.Module):
+    """A linear map of each patch: (B, H, W, C) -> (B, N, D), patches row by row."""
+
+    def __init__(
+        self, config: ViTConfig, *, dynamic_size: bool = False, rngs: nnx.Rngs, dtype: Any, param_dtype: Any
+    ):
+        self.image_size = config.image_hw
+        self.patch_size = config.patch_hw
+        self.in_channels = config.in_channels
+        self.dynamic_size = dynamic_size
+        self.dtype = dtype
+        self.proj = nnx.Conv(
+            config.in_channels,
+            config.dim,
+            kernel_size=config.patch_hw,
+            strides=config.patch_hw,
+            padding="VALID",
+            use_bias=config.patch_bias,
+            kernel_init=nnx.initializers.zeros_init(),
+            dtype=dtype,
+            param_dtype=param_dtype,
+            rngs=rngs,
+        )
+
+    def __call__(self, images: Array) -> tuple[Array, tuple[int, int]]:
+        grid = self.check(images)
+        x = self.proj(images.astype(self.dtype))
+        return x.reshape(len(x), -1, x.shape[-1]), grid
+
+    def check(self, images: Array) -> tuple[int, int]:
+        """(rows, columns) of patches in these images; ValueError if the model doesn't take them."""
+        if images.ndim != 4 or images.shape[3] != self.in_channels:
+            raise ValueError(f"images must be (B, H, W, {self.in_channels}), got {tuple(images.shape)}")
+        if not jnp.issubdtype(images.dtype, jnp.floating):
+            raise ValueError(f"images must be floating point, normalised as the model expects, got {images.dtype}")
+        size = (images.shape[1], images.shape[2])
+        if size != self.image_size and not self.dynamic_size:
+            raise ValueError(
+                f"images are {size[0]}x{size[1]}, the model was made for {self.image_size[0]}x{self.image_size[1]}; "
+                "resize them, or make the model with dynamic_size=True"
+            )
+        return grid_of(size, self.patch_size)

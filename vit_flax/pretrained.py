@@ -1,0 +1,114 @@
+"""Loading and saving: JAX arrays in, JAX arrays out, everything else is vit_convert's."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from os import PathLike
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array
+
+from vit_convert.checkpoint import open_checkpoint, save_checkpoint
+from vit_convert.config import ViTConfig
+from vit_convert.preprocess import Preprocess
+from vit_flax.names import parameters_by_path
+
+
+class Pretrained(nnx.Module):
+    """`from_pretrained` and `save_pretrained` of a model with a ViTConfig and the hub's names."""
+
+    config: ViTConfig
+    preprocess: Preprocess | None
+    labels: tuple[str, ...] | None
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | PathLike[str],
+        *,
+        preset: str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        image_size: int | tuple[int, int] | None = None,
+        dtype: Any = None,
+        param_dtype: Any = None,
+        **run: Any,
+    ) -> Self:
+        """Loads a checkpoint of any layout that vit_convert knows.
+
+        Args:
+            path: a file or a directory.
+            preset: a name of vit_convert.presets, where names and shapes don't tell the config.
+            overrides: ViTConfig fields that win over what the checkpoint says.
+            image_size: resize the position table for this image size, by the config's own rule.
+            dtype: of the computation; the parameters' own if None.
+            param_dtype: of the parameters; the checkpoint's own if None.
+            **run: arguments of the model.
+
+        Raises:
+            CheckpointError: the file can't be read, is of no known layout, leaves config fields
+                open, or holds other tensors than its config says.
+            ValueError: float64 is wanted, by argument or by the checkpoint, without JAX's x64.
+        """
+        checkpoint = open_checkpoint(path, preset=preset, overrides=overrides, image_size=image_size)
+        arrays = {name: to_array(array, param_dtype) for name, array in checkpoint.tensors("flax")}
+        param_dtype = param_dtype or jnp.result_type(*arrays.values())
+        model = nnx.eval_shape(
+            lambda: cls(checkpoint.config, rngs=nnx.Rngs(0), dtype=dtype, param_dtype=param_dtype, **run)
+        )
+        for name, parameter in parameters_by_path(model).items():
+            parameter.set_value(arrays.pop(name))
+        model.preprocess, model.labels = checkpoint.preprocess, checkpoint.labels
+        return model
+
+    def save_pretrained(
+        self,
+        path: str | PathLike[str],
+        *,
+        layout: str = "native",
+        preprocess: Preprocess | None = None,
+        labels: Sequence[str] | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        """Writes a complete checkpoint directory, in the dtypes that the parameters have.
+
+        Args:
+            path: the directory to make; an existing one is an error unless `overwrite`.
+            layout: a name that `vit-convert formats` lists.
+            preprocess: of the images; the model's own if None.
+            labels: of the classes; the model's own if None.
+
+        Raises:
+            CheckpointError: the layout can't hold this model, or `path` can't be written.
+        """
+        save_checkpoint(
+            path,
+            self.config,
+            self.numpy_tensors(),
+            tensors_layout="flax",
+            layout=layout,
+            preprocess=preprocess or self.preprocess,
+            labels=labels or self.labels,
+            overwrite=overwrite,
+        )
+
+    def numpy_tensors(self) -> Iterator[tuple[str, np.ndarray]]:
+        """(Flax name, array) of every parameter, in Flax layout."""
+        for name, parameter in parameters_by_path(self).items():
+            yield name, np.asarray(parameter.get_value())
+
+
+def to_array(array: np.ndarray, dtype: Any) -> Array:
+    """NumPy to JAX, bit for bit (bfloat16 too) unless another dtype is asked for."""
+    check_x64(dtype or array.dtype)
+    return jnp.array(array, dtype=dtype)  # a copy: device_put may alias NumPy's buffer on a CPU
+
+
+def check_x64(dtype: Any) -> None:
+    """Raises ValueError for float64 without x64, which JAX would turn into float32 silently."""
+    if jnp.dtype(dtype) == jnp.dtype("float64") and not jax.config.jax_enable_x64:
+        raise ValueError(
+            "float64 needs JAX's x64: set JAX_ENABLE_X64=1 or call jax.config.update('jax_enable_x64', True); "
+            "or ask for another param_dtype"
+        )

@@ -1,0 +1,109 @@
+"""Loading and saving: torch tensors in, torch tensors out, everything else is vit_convert's."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from os import PathLike
+from typing import Any, Self
+
+import ml_dtypes
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vit_convert.checkpoint import open_checkpoint, save_checkpoint
+from vit_convert.config import ViTConfig
+from vit_convert.preprocess import Preprocess
+
+
+class Pretrained(nn.Module):
+    """`from_pretrained` and `save_pretrained` of a model with a ViTConfig and the hub's names."""
+
+    config: ViTConfig
+    preprocess: Preprocess | None
+    labels: tuple[str, ...] | None
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | PathLike[str],
+        *,
+        preset: str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        image_size: int | tuple[int, int] | None = None,
+        dtype: torch.dtype | None = None,
+        **run: Any,
+    ) -> Self:
+        """Loads a checkpoint of any layout that vit_convert knows.
+
+        Args:
+            path: a file or a directory.
+            preset: a name of vit_convert.presets, where names and shapes don't tell the config.
+            overrides: ViTConfig fields that win over what the checkpoint says.
+            image_size: resize the position table for this image size, by the config's own rule.
+            dtype: of the parameters; the checkpoint's own if None.
+            **run: arguments of the model.
+
+        Raises:
+            CheckpointError: the file can't be read, is of no known layout, leaves config fields
+                open, or holds other tensors than its config says.
+        """
+        checkpoint = open_checkpoint(path, preset=preset, overrides=overrides, image_size=image_size)
+        with torch.device("meta"):  # shapes only: no initial values are drawn
+            model = cls(checkpoint.config, **run)
+        state = {name: to_tensor(array, dtype) for name, array in checkpoint.tensors("native")}
+        model.load_state_dict(state, assign=True)
+        model.preprocess, model.labels = checkpoint.preprocess, checkpoint.labels
+        return model
+
+    def save_pretrained(
+        self,
+        path: str | PathLike[str],
+        *,
+        layout: str = "native",
+        preprocess: Preprocess | None = None,
+        labels: Sequence[str] | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        """Writes a complete checkpoint directory, in the dtypes that the parameters have.
+
+        Args:
+            path: the directory to make; an existing one is an error unless `overwrite`.
+            layout: a name that `vit-convert formats` lists.
+            preprocess: of the images; the model's own if None.
+            labels: of the classes; the model's own if None.
+
+        Raises:
+            CheckpointError: the layout can't hold this model, or `path` can't be written.
+        """
+        save_checkpoint(
+            path,
+            self.config,
+            self.numpy_tensors(),
+            layout=layout,
+            preprocess=preprocess or self.preprocess,
+            labels=labels or self.labels,
+            overwrite=overwrite,
+        )
+
+    def numpy_tensors(self) -> Iterator[tuple[str, np.ndarray]]:
+        """(hub name, array) of every parameter, in torch layout."""
+        for name, tensor in self.state_dict().items():
+            yield name, to_numpy(tensor)
+
+
+def to_tensor(array: np.ndarray, dtype: torch.dtype | None) -> Tensor:
+    """NumPy to torch, bit for bit (bfloat16 too) unless another dtype is asked for."""
+    if not array.flags.writeable:
+        array = array.copy()
+    if array.dtype == ml_dtypes.bfloat16:  # torch does not know NumPy's bfloat16
+        tensor = torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    else:
+        tensor = torch.from_numpy(array)
+    return tensor if dtype is None else tensor.to(dtype)
+
+
+def to_numpy(tensor: Tensor) -> np.ndarray:
+    """Torch to NumPy, bit for bit."""
+    tensor = tensor.detach().cpu().contiguous()
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    return tensor.numpy()

@@ -1,0 +1,54 @@
+"""How far apart two results are, as the suite measures it."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from parity_tests.tolerances import GRADIENT_FLOOR
+
+Arrays = Mapping[str, npt.NDArray]
+
+
+def gap(ours: npt.ArrayLike, theirs: npt.ArrayLike) -> float:
+    """Largest difference, as a part of the largest magnitude of `theirs`.
+
+    Raises:
+        AssertionError: different shapes, or a value that is not finite.
+    """
+    a, b = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    assert a.shape == b.shape, f"shapes differ: {a.shape} and {b.shape}"
+    assert np.isfinite(a).all(), "a value is not finite"
+    assert np.isfinite(b).all(), "a value is not finite"
+    largest = np.abs(b).max(initial=0)
+    return float(np.abs(a - b).max(initial=0) / largest) if largest else float(np.abs(a).max(initial=0))
+
+
+def gaps(ours: Arrays, theirs: Arrays) -> dict[str, float]:
+    """`gap` by name; both must have the same names."""
+    assert set(ours) == set(theirs), f"names differ: {set(ours) ^ set(theirs)}"
+    return {name: gap(ours[name], theirs[name]) for name in theirs}
+
+
+def leaf_gaps(ours: Arrays, theirs: Arrays) -> dict[str, float]:
+    """By leaf: largest difference over max(its own largest, a thousandth of the largest anywhere)."""
+    assert set(ours) == set(theirs), f"names differ: {set(ours) ^ set(theirs)}"
+    anywhere = max(float(np.abs(x).max()) for x in theirs.values())
+    result = {}
+    for name, b in theirs.items():
+        a = np.asarray(ours[name])
+        assert a.shape == b.shape, f"{name}: shapes differ: {a.shape} and {b.shape}"
+        assert np.isfinite(a).all(), f"{name}: a value is not finite"
+        result[name] = float(np.abs(a - b).max() / max(np.abs(b).max(), GRADIENT_FLOOR * anywhere))
+    return result
+
+
+def rms(x: npt.ArrayLike) -> float:
+    """Root mean square."""
+    return float(np.sqrt(np.mean(np.square(np.asarray(x, np.float64)))))
+
+
+def worst(found: Mapping[str, float]) -> str:
+    """For messages: the name and size of the largest gap."""
+    name = max(found, key=lambda key: found[key])
+    return f"{name} differs by {found[name]:.2e}"

@@ -1,0 +1,27 @@
+"""Set up before anything imports JAX: float64 is where parity is decided."""
+
+import os
+
+os.environ["JAX_ENABLE_X64"] = "1"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pytest
+import torch
+from hypothesis import settings
+
+from parity_tests.peers import import_torchvision
+
+torch.set_num_threads(1)  # tests run side by side; two thread pools on two cores fight
+settings.register_profile("parity", deadline=None, print_blob=True)
+settings.load_profile("parity")
+import_torchvision()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--examples", type=int, default=12, help="configurations drawn for each property of the models")
+
+
+@pytest.fixture
+def examples(request: pytest.FixtureRequest) -> int:
+    return request.config.getoption("--examples")

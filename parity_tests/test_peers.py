@@ -1,0 +1,149 @@
+"""Against code that is not ours: timm and transformers with the same random weights, float64, both ways."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+import transformers
+
+import vit_flax
+import vit_torch
+from parity_tests.compare import gap
+from parity_tests.pairs import images_for, nchw, randomise, run_flax, run_torch
+from parity_tests.tolerances import FORWARD
+from vit_convert.config import ViTConfig
+from vit_convert.files import open_tensors
+
+SIZES = dict(img_size=(24, 40), patch_size=(8, 10), embed_dim=36, depth=3, num_heads=3, mlp_ratio=2.5)
+FIELDS = dict(image_size=(24, 40), patch_size=(8, 10), dim=36, depth=3, num_heads=3, mlp_dim=90)
+# timm's arguments, and the fields that say the same
+TIMM = {
+    "plain": ({}, {}),
+    "mean of patches": ({"global_pool": "avg"}, {"pool": "mean", "final_norm": "pooled"}),
+    "norm before the mean": ({"global_pool": "avg", "fc_norm": False}, {"pool": "mean"}),
+    "no class token": (
+        {"global_pool": "avg", "class_token": False},
+        {"pool": "mean", "final_norm": "pooled", "class_token": False},
+    ),
+    "attention pooling": ({"global_pool": "map", "class_token": False}, {"pool": "map", "class_token": False}),
+    "registers": (
+        {"reg_tokens": 4, "no_embed_class": True, "init_values": 1e-5},
+        {"num_registers": 4, "pos_prefix": "none", "layer_scale": True},
+    ),
+    "registers with positions": ({"reg_tokens": 4}, {"num_registers": 4, "pos_prefix": "all"}),
+    "qk norm, no qkv bias": ({"qk_norm": True, "qkv_bias": False}, {"qk_norm": True, "qkv_bias": "none"}),
+    "norm before the blocks": ({"pre_norm": True}, {"pre_norm": True, "patch_bias": False}),
+    "inner norms": ({"scale_attn_norm": True, "scale_mlp_norm": True}, {"attn_norm": True, "mlp_norm": True}),
+    "features": ({"num_classes": 0}, {"num_classes": 0}),
+    "no positions": ({"pos_embed": "none"}, {"pos_embed": "none"}),
+}
+
+
+def make_timm(**options) -> torch.nn.Module:
+    return timm.models.vision_transformer.VisionTransformer(**{"num_classes": 11, **SIZES, **options}).double().eval()
+
+
+def config_for(**fields) -> ViTConfig:
+    return ViTConfig(**{"num_classes": 11, **FIELDS, **fields})
+
+
+@pytest.mark.parametrize(("options", "fields"), TIMM.values(), ids=TIMM.keys())
+def test_timms_weights_give_timms_answers_in_both_frameworks(tmp_path, options, fields):
+    theirs, config = make_timm(**options), config_for(**fields)
+    randomise(theirs, seed=1)
+    torch.save(theirs.state_dict(), tmp_path / "timm.pth")
+    images = images_for(config)
+    expected = theirs(nchw(images)).detach().numpy()
+    given = {name: getattr(config, name) for name in ("image_size", "num_heads", "norm_eps", "act", "pool", "pos_resize")}
+    loaded = {"overrides": given}
+    ours = vit_torch.ViT.from_pretrained(tmp_path / "timm.pth", **loaded)
+    assert ours.config == config
+    assert gap(run_torch(ours, images)["output"], expected) < FORWARD
+    flax = vit_flax.ViT.from_pretrained(tmp_path / "timm.pth", **loaded)
+    assert flax.config == config
+    assert gap(run_flax(flax, images)["output"], expected) < FORWARD
+
+
+@pytest.mark.parametrize(("options", "fields"), TIMM.values(), ids=TIMM.keys())
+def test_our_weights_give_our_answers_in_timm(tmp_path, options, fields):
+    ours = vit_torch.ViT(config_for(**fields)).double()
+    randomise(ours, seed=2)
+    ours.save_pretrained(tmp_path / "native")
+    images = images_for(ours.config)
+    expected = run_torch(ours, images)["output"]
+    vit_flax.ViT.from_pretrained(tmp_path / "native").save_pretrained(tmp_path / "timm", layout="timm")
+    files = open_tensors(tmp_path / "timm")
+    theirs = make_timm(**options)
+    theirs.load_state_dict({name: torch.tensor(files.read(name)) for name in files.specs})
+    assert gap(theirs(nchw(images)).detach().numpy(), expected) < FORWARD
+    created = timm.create_model(f"local-dir:{tmp_path / 'timm'}", pretrained=True).double().eval()
+    assert gap(created(nchw(images)).detach().numpy(), expected) < FORWARD
+
+
+def test_a_native_file_of_plain_options_loads_into_timm_as_it_is(tmp_path):
+    ours = vit_torch.ViT(config_for()).double()
+    randomise(ours, seed=3)
+    theirs = make_timm()
+    theirs.load_state_dict(ours.state_dict())
+    images = images_for(ours.config)
+    assert gap(theirs(nchw(images)).detach().numpy(), run_torch(ours, images)["output"]) < FORWARD
+
+
+HF = {
+    "plain": {},
+    "eps, tanh": {"layer_norm_eps": 1e-6, "hidden_act": "gelu_pytorch_tanh"},
+    "quick gelu, no qkv bias": {"hidden_act": "quick_gelu", "qkv_bias": False},
+    "one channel": {"num_channels": 1},
+}
+
+
+def make_transformers(**options) -> transformers.ViTForImageClassification:
+    sizes = dict(image_size=40, patch_size=8, hidden_size=36, num_hidden_layers=3, num_attention_heads=3)
+    config = transformers.ViTConfig(**{**sizes, "intermediate_size": 90, "num_labels": 11, **options})
+    model = transformers.ViTForImageClassification(config).double().eval()
+    randomise(model, seed=4)
+    return model
+
+
+@pytest.mark.parametrize("options", HF.values(), ids=HF.keys())
+def test_transformers_weights_give_transformers_answers_in_both_frameworks(tmp_path, options):
+    theirs = make_transformers(**options)
+    theirs.save_pretrained(tmp_path / "hf")
+    ours = vit_torch.ViT.from_pretrained(tmp_path / "hf")
+    flax = vit_flax.ViT.from_pretrained(tmp_path / "hf")
+    assert ours.config == flax.config
+    images = images_for(ours.config)
+    result = theirs(nchw(images), output_hidden_states=True, output_attentions=False)
+    expected = result.logits.detach().numpy()
+    names = ("embeddings", "blocks.0", "blocks.1")
+    for found in (run_torch(ours, images, names), run_flax(flax, images, names)):
+        assert gap(found["output"], expected) < FORWARD
+        for name, hidden in zip(names, result.hidden_states, strict=False):
+            assert gap(found[name], hidden.detach().numpy()) < FORWARD, name
+
+
+@pytest.mark.parametrize("options", HF.values(), ids=HF.keys())
+def test_our_weights_give_our_answers_in_transformers(tmp_path, options):
+    make_transformers(**options).save_pretrained(tmp_path / "hf")
+    flax = vit_flax.ViT.from_pretrained(tmp_path / "hf")
+    flax.save_pretrained(tmp_path / "ours", layout="transformers")
+    images = images_for(flax.config)
+    theirs = transformers.AutoModelForImageClassification.from_pretrained(tmp_path / "ours", dtype=torch.float64).eval()
+    assert gap(theirs(nchw(images)).logits.detach().numpy(), run_flax(flax, images)["output"]) < FORWARD
+
+
+def test_transformers_pooler_is_our_pre_logits(tmp_path):
+    sizes = dict(image_size=40, patch_size=8, hidden_size=36, num_hidden_layers=2, num_attention_heads=3)
+    theirs = transformers.ViTModel(transformers.ViTConfig(**sizes, intermediate_size=90)).double().eval()
+    randomise(theirs, seed=5)
+    theirs.save_pretrained(tmp_path / "hf")
+    for model, run in ((vit_torch.ViT, run_torch), (vit_flax.ViT, run_flax)):
+        ours = model.from_pretrained(Path(tmp_path / "hf"))
+        images = images_for(ours.config)
+        result = theirs(nchw(images))
+        found = run(ours, images, ("norm",))
+        assert gap(found["output"], result.pooler_output.detach().numpy()) < FORWARD
+        assert gap(found["norm"], result.last_hidden_state.detach().numpy()) < FORWARD
+    assert np.abs(found["output"]).max() <= 1

@@ -1,0 +1,19 @@
+"""Every tolerance of the suite, with its reason. Nothing here is a guess about float32."""
+
+# float64: the two are one function. Rounding through a dozen blocks is about 2e-15 of the largest
+# value; the smallest mistake that we know (eps 1e-12 for 1e-6) moves a 12-layer output by 1.9e-6.
+FORWARD = 1e-12
+
+# Gradients add up over batch and tokens, and back through every layer: a digit more.
+GRADIENT = 1e-11
+
+# Some true gradients are zero (a k bias, a bias before a softmax), and what is left of them is noise
+# of the others: a leaf is measured against its own largest value or this part of the largest anywhere.
+GRADIENT_FLOOR = 1e-3
+
+# float32 and bfloat16 noise is compared with noise: our error against float64 may be this many times
+# PyTorch's, per layer, in root mean square. (Maxima scatter up to 1.9 times by chance.)
+NOISE_RATIO = 1.5
+
+# One resize is a product with two matrices of weights below 2: a few hundred roundings.
+RESIZE = 1e-12

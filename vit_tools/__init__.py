@@ -1,0 +1,1 @@
+"""What people run on a model, in either framework. Loading this package loads neither."""

@@ -120,8 +120,9 @@ def transformers_model(work: Workload) -> Any:
     from vit_convert.presets import get_preset
 
     c = get_preset(work.preset).config
-    sizes = dict(hidden_size=c.dim, num_hidden_layers=c.depth, num_attention_heads=c.num_heads)
-    config = transformers.ViTConfig(**sizes, intermediate_size=c.mlp_dim, num_labels=c.num_classes)
+    sizes: dict[str, Any] = dict(hidden_size=c.dim, num_hidden_layers=c.depth, num_attention_heads=c.num_heads)
+    sizes |= dict(intermediate_size=c.mlp_dim, num_labels=c.num_classes)
+    config = transformers.ViTConfig(**sizes)
     return transformers.ViTForImageClassification(config)
 
 
@@ -184,14 +185,15 @@ def machine() -> str:
     import torch
 
     cpuinfo = Path("/proc/cpuinfo")
-    names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-    name = (names if cpuinfo.exists() else [platform.processor()])[0]
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    name = (names or [platform.processor()])[0]
     if jax.default_backend() != "cpu":
         name = f"{jax.devices()[0].device_kind} ({name})"
     packages = ["jax", "flax", "optax", "torch", "timm", "transformers"]
     versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages)
-    cores = len(os.sched_getaffinity(0))
-    return f"{name}, {cores} cores, {torch.get_num_threads()} torch threads, Python {platform.python_version()}; {versions}"
+    threads = f"{len(os.sched_getaffinity(0))} cores, {torch.get_num_threads()} torch threads"
+    return f"{name}, {threads}, Python {platform.python_version()}; {versions}"
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """Set up before anything imports JAX: float64 is where parity is decided."""
 
 import os
+from typing import cast
 
 os.environ["JAX_ENABLE_X64"] = "1"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -24,4 +25,4 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def examples(request: pytest.FixtureRequest) -> int:
-    return request.config.getoption("--examples")
+    return cast(int, request.config.getoption("--examples"))

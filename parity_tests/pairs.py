@@ -79,7 +79,7 @@ def run_flax(model: vit_flax.ViT, images: np.ndarray, names: Sequence[str] = ())
         return output if names else (output, {})
 
     output, found = apply(state, jnp.asarray(images))
-    return {"output": np.float64(output)} | {name: np.float64(x) for name, x in found.items()}
+    return {name: np.asarray(x, np.float64) for name, x in {"output": output, **found}.items()}
 
 
 def grads_torch(model: vit_torch.ViT, images: np.ndarray, cotangent: np.ndarray) -> Arrays:

@@ -1,15 +1,18 @@
 """The attention of the guide that this project grew from is ours, written another way."""
 
 import math
+from typing import cast
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from flax import nnx
 from torch import Tensor, nn
 
 import vit_flax.dropout
-import vit_torch.dropout
+import vit_torch
+import vit_torch.attention
 from parity_tests.compare import gap
 from parity_tests.pairs import images_for, make_pair
 from parity_tests.tolerances import FORWARD
@@ -43,9 +46,13 @@ class GuideAttention(nn.Module):
         return self.out(context)
 
 
-def guide_for(attention: nn.Module) -> GuideAttention:
+def attention_of(model: vit_torch.ViT) -> vit_torch.attention.Attention:
+    return cast(vit_torch.attention.Attention, model.get_submodule("blocks.0.attn"))
+
+
+def guide_for(model: vit_torch.ViT) -> GuideAttention:
     """The guide's module with the weights of our fused one: qkv's rows are q | k | v."""
-    guide = GuideAttention(CONFIG.dim, CONFIG.num_heads, RATE).double()
+    guide, attention = GuideAttention(CONFIG.dim, CONFIG.num_heads, RATE).double(), attention_of(model)
     q, k, v = (part.clone() for part in attention.qkv.weight.detach().chunk(3))
     bias_q, bias_k, bias_v = (part.clone() for part in attention.qkv.bias.detach().chunk(3))
     guide.load_state_dict(
@@ -58,11 +65,11 @@ def guide_for(attention: nn.Module) -> GuideAttention:
 @pytest.mark.parametrize("attention", ["fused", "explicit"])
 def test_the_guides_attention_is_ours(attention):
     ours, flax = make_pair(CONFIG, attention=attention)
-    guide = guide_for(ours.blocks[0].attn).eval()
+    guide = guide_for(ours).eval()
     x = np.random.default_rng(0).standard_normal((2, 13, CONFIG.dim))
     expected = guide(torch.tensor(x)).detach().numpy()
     keep = Keep(CONFIG, ())
-    assert gap(ours.blocks[0].attn(torch.tensor(x), keep, "blocks.0.attn").detach().numpy(), expected) < FORWARD
+    assert gap(attention_of(ours)(torch.tensor(x), keep, "blocks.0.attn").detach().numpy(), expected) < FORWARD
     assert gap(flax.blocks[0].attn(jnp.asarray(x), keep, "blocks.0.attn"), expected) < FORWARD
 
 
@@ -70,23 +77,23 @@ def test_dropout_falls_on_the_weights_as_in_the_guide(monkeypatch):
     """With one and the same mask, in all three."""
     ours, flax = make_pair(CONFIG, attn_dropout=RATE)
     mask = np.random.default_rng(1).random((2, CONFIG.num_heads, 13, 13)) < 1 - RATE
-    guide = guide_for(ours.blocks[0].attn)
-    guide.dropout.forward = lambda weights: weights * torch.tensor(mask) / (1 - RATE)
+    guide = guide_for(ours)
+    monkeypatch.setattr(guide.dropout, "forward", lambda weights: weights * torch.tensor(mask) / (1 - RATE))
     monkeypatch.setattr(torch.Tensor, "bernoulli_", lambda self, p, generator: self.copy_(torch.tensor(mask)))
     monkeypatch.setattr(vit_flax.dropout.jax.random, "bernoulli", lambda key, p, shape: jnp.asarray(mask))
     x, keep = np.random.default_rng(0).standard_normal((2, 13, CONFIG.dim)), Keep(CONFIG, ())
     expected = guide(torch.tensor(x)).detach().numpy()
-    torchs = ours.blocks[0].attn(torch.tensor(x), keep, "blocks.0.attn", torch.Generator())
-    flaxs = flax.blocks[0].attn(jnp.asarray(x), keep, "blocks.0.attn", vit_flax.vit.nnx.Rngs(0))
+    torchs = attention_of(ours)(torch.tensor(x), keep, "blocks.0.attn", torch.Generator())
+    flaxs = flax.blocks[0].attn(jnp.asarray(x), keep, "blocks.0.attn", nnx.Rngs(0))
     assert gap(torchs.detach().numpy(), expected) < FORWARD
     assert gap(flaxs, expected) < FORWARD
-    assert not np.allclose(expected, guide_for(ours.blocks[0].attn).eval()(torch.tensor(x)).detach().numpy())
+    assert not np.allclose(expected, guide_for(ours).eval()(torch.tensor(x)).detach().numpy())
 
 
 def test_swapped_parts_of_qkv_would_be_seen():
     ours, _ = make_pair(CONFIG)
-    guide = guide_for(ours.blocks[0].attn).eval()
+    guide = guide_for(ours).eval()
     guide.query, guide.key = guide.key, guide.query
     images = torch.tensor(images_for(CONFIG)).reshape(3, -1, CONFIG.dim)[:, :13]
-    output = ours.blocks[0].attn(images, Keep(CONFIG, ()), "blocks.0.attn")
+    output = attention_of(ours)(images, Keep(CONFIG, ()), "blocks.0.attn")
     assert gap(output.detach().numpy(), guide(images).detach().numpy()) > 1e-3

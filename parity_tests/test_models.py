@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ import torch
 from flax import nnx
 
 import vit_flax
+import vit_flax.dropout
 import vit_torch
 from parity_tests.compare import gap
 from parity_tests.pairs import hub_arrays, images_for, make_pair, nchw, run_flax, run_torch, to_flax, to_torch
@@ -20,6 +22,8 @@ from vit_convert.config import ViTConfig
 from vit_convert.hub import hub_shapes
 from vit_convert.intermediates import intermediate_names
 from vit_convert.positions import resize_table
+from vit_flax.dropout import dropout as flax_dropout
+from vit_torch.dropout import dropout as torch_dropout
 
 SMALL = ViTConfig(image_size=(12, 20), patch_size=(4, 5), dim=24, depth=2, num_heads=3, mlp_dim=40, num_classes=7)
 RULES = [
@@ -120,7 +124,8 @@ def test_sincos_positions_follow_the_size():
 def test_exactly_the_named_intermediates_come_back():
     ours, flax = make_pair(SMALL)
     images = images_for(SMALL)
-    for model, x in ((ours, nchw(images)), (flax, jnp.asarray(images))):
+    runs: list[tuple[Any, Any]] = [(ours, nchw(images)), (flax, jnp.asarray(images))]
+    for model, x in runs:
         assert not isinstance(model(x), tuple)
         output, found = model(x, ("norm", "blocks.1.attn.weights"))
         assert list(found) == ["norm", "blocks.1.attn.weights"]
@@ -130,9 +135,9 @@ def test_exactly_the_named_intermediates_come_back():
 
 def test_attention_weights_are_the_softmax():
     ours, flax = make_pair(SMALL)
-    for found in (run_torch(ours, images_for(SMALL), ["blocks.0.attn.weights"]),):
-        assert np.abs(found["blocks.0.attn.weights"].sum(-1) - 1).max() < FORWARD
-    assert np.abs(run_flax(flax, images_for(SMALL), ["blocks.0.attn.weights"])["blocks.0.attn.weights"].sum(-1) - 1).max() < FORWARD
+    name, images = "blocks.0.attn.weights", images_for(SMALL)
+    for found in (run_torch(ours, images, [name]), run_flax(flax, images, [name])):
+        assert np.abs(found[name].sum(-1) - 1).max() < FORWARD
 
 
 def test_naming_attention_weights_selects_the_explicit_attention_for_that_block_only(monkeypatch):
@@ -186,8 +191,6 @@ def test_the_same_randomness_gives_the_same_dropout():
 
 def test_dropout_falls_on_the_same_places_in_both(monkeypatch):
     """The masks are drawn by size: each call, in order, gets the same one in both frameworks."""
-    import vit_flax.dropout as flax_dropout
-
     rate, calls = 0.4, {"torch": [], "flax": []}
 
     def mask(shape: tuple[int, ...], side: str) -> np.ndarray:
@@ -203,7 +206,7 @@ def test_dropout_falls_on_the_same_places_in_both(monkeypatch):
         return jnp.asarray(mask(shape, "flax"))
 
     monkeypatch.setattr(torch.Tensor, "bernoulli_", bernoulli_)
-    monkeypatch.setattr(flax_dropout.jax.random, "bernoulli", bernoulli)
+    monkeypatch.setattr(vit_flax.dropout.jax.random, "bernoulli", bernoulli)
     config = SMALL.replace(mlp_norm=True)
     ours, flax = make_pair(config, dropout=rate, attn_dropout=rate)
     images = images_for(config)
@@ -216,19 +219,16 @@ def test_dropout_falls_on_the_same_places_in_both(monkeypatch):
 def test_dropout_keys_differ_between_places():
     """One key a call gives every place its own mask."""
     model = vit_flax.ViT(SMALL, rngs=nnx.Rngs(0), dropout=0.5)
-    rngs = nnx.Rngs(jax.random.key(0))
-    from vit_flax.dropout import dropout
-
-    x = jnp.ones((4, 64))
-    assert not np.array_equal(dropout(x, model.dropout, rngs), dropout(x, model.dropout, rngs))
+    rngs, x = nnx.Rngs(jax.random.key(0)), jnp.ones((4, 64))
+    assert not np.array_equal(flax_dropout(x, model.dropout, rngs), flax_dropout(x, model.dropout, rngs))
 
 
 def test_dropout_keeps_the_mean():
     x = np.ones((200, 1000))
-    kept = vit_torch.vit.dropout(torch.tensor(x), 0.3, torch.Generator().manual_seed(0)).numpy()
+    kept = torch_dropout(torch.tensor(x), 0.3, torch.Generator().manual_seed(0)).numpy()
     assert set(np.unique(kept)) == {0.0, 1 / 0.7}
     assert abs(kept.mean() - 1) < 5e-3
-    kept = np.asarray(vit_flax.vit.dropout(jnp.asarray(x), 0.3, nnx.Rngs(0)))
+    kept = np.asarray(flax_dropout(jnp.asarray(x), 0.3, nnx.Rngs(0)))
     assert set(np.unique(kept)) == {0.0, 1 / 0.7}
     assert abs(kept.mean() - 1) < 5e-3
 
@@ -276,10 +276,14 @@ def test_flax_computes_in_dtype_and_keeps_parameters_in_param_dtype():
     assert {x.dtype for x in hub_arrays(flax).values()} == {np.dtype("float32")}
 
 
+def dtypes(model: vit_flax.ViT) -> set[str]:
+    return {str(x.dtype) for x in jax.tree.leaves(nnx.state(model))}
+
+
 def test_loading_keeps_the_checkpoints_dtype_unless_asked_otherwise():
     ours = vit_torch.ViT(SMALL).to(torch.bfloat16)
-    assert {x.dtype for x in jax.tree.leaves(nnx.state(to_flax(ours)))} == {jnp.dtype("bfloat16")}
-    assert {x.dtype for x in jax.tree.leaves(nnx.state(to_flax(ours, param_dtype=jnp.float32)))} == {jnp.dtype("float32")}
+    assert dtypes(to_flax(ours)) == {"bfloat16"}
+    assert dtypes(to_flax(ours, param_dtype=jnp.float32)) == {"float32"}
     back = to_torch(to_flax(ours))
     assert {x.dtype for x in back.state_dict().values()} == {torch.bfloat16}
     assert all(torch.equal(back.state_dict()[name], x) for name, x in ours.state_dict().items())

@@ -44,7 +44,7 @@ def heads_before_parts(patch: pytest.MonkeyPatch) -> None:
     """qkv read as (H, 3, D/H): the same shapes, another function."""
 
     def project(self: vit_flax.attention.Attention, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        B, T, D = x.shape
+        B, T, _ = x.shape
         q, k, v = jnp.unstack(self.qkv(x).reshape(B, T, self.num_heads, 3, -1), axis=3)
         return q, k, v
 

@@ -1,6 +1,7 @@
 """float32 and bfloat16: our Flax error against the float64 truth is that of PyTorch, layer by layer."""
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 import torch
 
@@ -31,7 +32,7 @@ def test_flax_is_as_near_to_float64_as_torch_is(config, dtype, weights):
     if weights == "attn.weights":
         names += [f"blocks.{i}.attn.weights" for i in range(config.depth)]
     # Images that the narrow type holds exactly, so that all three see the same ones.
-    images = jnp.asarray(images_for(config, batch=16)).astype(dtype).astype("float64")
+    images = np.asarray(jnp.asarray(images_for(config, batch=16)).astype(dtype), np.float64)
     truth = run_torch(truth_model, images, names)
     theirs, ours = run_torch(rounded, images, names), run_flax(flax, images, names)
     ratios = {name: rms(ours[name] - truth[name]) / rms(theirs[name] - truth[name]) for name in truth}

@@ -162,7 +162,8 @@ class ViTConfig:
         if unknown or missing:
             parts = [f"unknown fields {unknown}"] * bool(unknown) + [f"missing fields {missing}"] * bool(missing)
             raise ValueError(f"ViTConfig: {' and '.join(parts)}; the fields are {sorted(known)}")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**given)
 
     def replace(self, **changes: Any) -> "ViTConfig":
         """A copy with some fields changed, validated again."""

@@ -91,9 +91,9 @@ def _centres(n_in: int, n_out: int, variant: str) -> tuple[Matrix, float]:
     """Where each output sample lies among the inputs, and input samples per output sample."""
     if variant == "corners":
         scale = (n_in - 1) / (n_out - 1) if n_out > 1 else 0.0
-        return np.arange(n_out) * scale, scale
+        return np.arange(n_out, dtype=np.float64) * scale, scale
     scale = n_in / (n_out + 0.1) if variant == "offset" else n_in / n_out
-    return (np.arange(n_out) + 0.5) * scale - 0.5, scale
+    return (np.arange(n_out, dtype=np.float64) + 0.5) * scale - 0.5, scale
 
 
 def _kernel(kernel: str, t: Matrix, a: float) -> Matrix:

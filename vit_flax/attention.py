@@ -76,7 +76,8 @@ class Attention(nnx.Module):
         """(B, T, D) -> q, k, v, each (B, T, H, D/H). The columns of qkv are q | k | v, each (H, D/H)."""
         B, T, D = x.shape
         x = self.qkv(x)
-        if self.q_bias is not None:
-            x = x + jnp.concatenate([self.q_bias, jnp.zeros_like(self.q_bias), self.v_bias]).astype(x.dtype)
+        if self.q_bias is not None and self.v_bias is not None:
+            q_bias, v_bias = self.q_bias.get_value(), self.v_bias.get_value()
+            x = x + jnp.concatenate([q_bias, jnp.zeros_like(q_bias), v_bias]).astype(x.dtype)
         q, k, v = jnp.unstack(x.reshape(B, T, 3, self.num_heads, D // self.num_heads), axis=2)
         return self.q_norm(q), self.k_norm(k), v

@@ -12,9 +12,7 @@ from vit_convert.config import ViTConfig, grid_of
 class PatchEmbed(nnx.Module):
     """A linear map of each patch: (B, H, W, C) -> (B, N, D), patches row by row."""
 
-    def __init__(
-        self, config: ViTConfig, *, dynamic_size: bool = False, rngs: nnx.Rngs, dtype: Any, param_dtype: Any
-    ):
+    def __init__(self, config: ViTConfig, *, dynamic_size: bool = False, rngs: nnx.Rngs, dtype: Any, param_dtype: Any):
         self.image_size = config.image_hw
         self.patch_size = config.patch_hw
         self.in_channels = config.in_channels

@@ -1,8 +1,8 @@
 """Loading and saving: JAX arrays in, JAX arrays out, everything else is vit_convert's."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import jax
 import jax.numpy as jnp
@@ -54,9 +54,9 @@ class Pretrained(nnx.Module):
         checkpoint = open_checkpoint(path, preset=preset, overrides=overrides, image_size=image_size)
         arrays = {name: to_array(array, param_dtype) for name, array in checkpoint.tensors("flax")}
         param_dtype = param_dtype or jnp.result_type(*arrays.values())
-        model = nnx.eval_shape(
-            lambda: cls(checkpoint.config, rngs=nnx.Rngs(0), dtype=dtype, param_dtype=param_dtype, **run)
-        )
+        make = cast(Callable[..., Self], cls)
+        run |= dict(dtype=dtype, param_dtype=param_dtype)
+        model = nnx.eval_shape(lambda: make(checkpoint.config, rngs=nnx.Rngs(0), **run))  # no values are drawn
         for name, parameter in parameters_by_path(model).items():
             parameter.set_value(arrays.pop(name))
         model.preprocess, model.labels = checkpoint.preprocess, checkpoint.labels
@@ -107,7 +107,7 @@ def to_array(array: np.ndarray, dtype: Any) -> Array:
 
 def check_x64(dtype: Any) -> None:
     """Raises ValueError for float64 without x64, which JAX would turn into float32 silently."""
-    if jnp.dtype(dtype) == jnp.dtype("float64") and not jax.config.jax_enable_x64:
+    if jnp.dtype(dtype) == jnp.dtype("float64") and not jax.config.read("jax_enable_x64"):
         raise ValueError(
             "float64 needs JAX's x64: set JAX_ENABLE_X64=1 or call jax.config.update('jax_enable_x64', True); "
             "or ask for another param_dtype"

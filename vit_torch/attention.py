@@ -60,7 +60,8 @@ class Attention(nn.Module):
         """(B, T, D) -> q, k, v, each (B, T, H, D/H). The rows of qkv are q | k | v, each (H, D/H)."""
         B, T, D = x.shape
         x = self.qkv(x)
-        if self.q_bias is not None:
-            x = x + torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
+        if self.q_bias is not None and self.v_bias is not None:
+            q_bias, v_bias = self.q_bias, self.v_bias
+            x = x + torch.cat([q_bias, torch.zeros_like(q_bias), v_bias])
         q, k, v = x.reshape(B, T, 3, self.num_heads, D // self.num_heads).unbind(2)
         return self.q_norm(q), self.k_norm(k), v

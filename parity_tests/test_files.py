@@ -1,0 +1,272 @@
+"""Files: read lazily, written as a stream, complete or not there at all, and no pickle is ever executed."""
+
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+import safetensors.numpy
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vit_convert.errors import CheckpointError
+from vit_convert.files import DTYPES, Spec, open_tensors, write_safetensors
+
+RNG = np.random.default_rng(0)
+TENSORS = {
+    "a": RNG.standard_normal((3, 4)).astype(np.float32),
+    "b": RNG.standard_normal((2, 1, 5)).astype(np.float16),
+    "c": RNG.standard_normal(7).astype(ml_dtypes.bfloat16),
+    "d": RNG.integers(0, 99, (4, 2)),
+    "e": np.array([True, False, True]),
+    "scalar": np.array(2.5),
+    "empty": np.zeros((0, 3), np.float32),
+}
+
+
+def specs_of(tensors):
+    return {name: Spec(array.shape, array.dtype) for name, array in tensors.items()}
+
+
+def write(path, tensors, **more):
+    write_safetensors(path, specs_of(tensors), tensors.items(), **more)
+    return path
+
+
+def assert_same(found, expected):
+    assert set(found) == set(expected)
+    for name, array in expected.items():
+        assert found[name].dtype == array.dtype, name
+        assert found[name].shape == array.shape, name
+        assert found[name].tobytes() == array.tobytes(), name
+
+
+def read_all(path):
+    file = open_tensors(path)
+    return {name: file.read(name) for name in file.specs}
+
+
+def test_safetensors_own_reader_reads_what_is_written(tmp_path):
+    path = write(tmp_path / "a.safetensors", TENSORS, metadata={"format": "pt"})
+    assert_same(safetensors.numpy.load_file(path), TENSORS)
+    with safetensors.safe_open(path, "np") as file:
+        assert file.metadata() == {"format": "pt"}
+
+
+def test_what_safetensors_own_writer_writes_is_read(tmp_path):
+    safetensors.numpy.save_file(TENSORS, tmp_path / "a.safetensors", metadata={"by": "them"})
+    assert_same(read_all(tmp_path / "a.safetensors"), TENSORS)
+    assert open_tensors(tmp_path / "a.safetensors").metadata == {"by": "them"}
+
+
+@settings(max_examples=30)
+@given(
+    st.dictionaries(
+        st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(lambda name: name != "__metadata__"),
+        st.tuples(st.sampled_from([d for d in DTYPES.values() if d.name[:6] != "float8"]), st.lists(st.integers(0, 4))),
+        max_size=5,
+    ),
+    st.randoms(use_true_random=False),
+)
+def test_any_tensors_come_back_in_any_order(tmp_path_factory, drawn, random):
+    tensors = {
+        name: np.frombuffer(RNG.bytes(int(np.prod(shape, dtype=int)) * dtype.itemsize), np.uint8)
+        .view(dtype)
+        .reshape(shape)
+        for name, (dtype, shape) in drawn.items()
+        if dtype != np.bool_
+    }
+    path = tmp_path_factory.mktemp("any") / "any.safetensors"
+    stream = list(tensors.items())
+    random.shuffle(stream)
+    write_safetensors(path, specs_of(tensors), stream)
+    assert_same(read_all(path), tensors)
+    assert_same(safetensors.numpy.load_file(path), tensors)
+
+
+def test_reading_is_lazy_and_never_changes_the_file(tmp_path):
+    path = write(tmp_path / "a.safetensors", TENSORS)
+    before = path.read_bytes()
+    array = open_tensors(path).read("a")
+    assert array.base is not None  # a view of the mapping, not a copy
+    array[0] = 7  # writable, as torch asks of what it wraps
+    assert path.read_bytes() == before
+    assert_same(read_all(path), TENSORS)
+
+
+def test_every_tensor_lies_aligned_whatever_came_before_it(tmp_path):
+    odd = {f"{i}": np.zeros(3, dtype) for i, dtype in enumerate([np.int8, np.float64, np.float16, np.float32])}
+    file = open_tensors(write(tmp_path / "a.safetensors", odd))
+    assert all(file.read(name).flags.aligned for name in odd)
+
+
+def test_shards_read_as_one(tmp_path):
+    first, second = ({n: TENSORS[n] for n in names} for names in ("ab", "cde"))
+    write(tmp_path / "model-1.safetensors", first)
+    write(tmp_path / "model-2.safetensors", second)
+    files = dict.fromkeys(first, "model-1.safetensors") | dict.fromkeys(second, "model-2.safetensors")
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": files}))
+    assert_same(read_all(tmp_path), first | second)
+    assert_same(read_all(index), first | second)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"a": "gone.safetensors"}, r"not beside it: gone\.safetensors"),
+        ({"a": "../model-1.safetensors"}, r"not beside it: \.\./model-1\.safetensors"),
+        ({"a": "model-1.safetensors", "z": "model-1.safetensors"}, r"1 missing:\n    z[\s\S]*1 unexpected:\n    b"),
+        (["a"], "needs a 'weight_map'"),
+    ],
+)
+def test_an_index_that_lies_is_refused(tmp_path, files, message):
+    write(tmp_path / "model-1.safetensors", {n: TENSORS[n] for n in "ab"})
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
+    with pytest.raises(CheckpointError, match=message):
+        open_tensors(tmp_path)
+
+
+@pytest.mark.parametrize("keep", [0, 5, 60, -1])
+def test_a_truncated_file_is_one_clear_error(tmp_path, keep):
+    path = write(tmp_path / "a.safetensors", TENSORS)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(CheckpointError, match=r"a\.safetensors: truncated or not a safetensors file"):
+        open_tensors(path)
+
+
+def test_a_corrupt_header_is_one_clear_error(tmp_path):
+    path = write(tmp_path / "a.safetensors", TENSORS)
+    path.write_bytes(path.read_bytes().replace(b'"data_offsets"', b'"data_onsets!"', 1))
+    with pytest.raises(CheckpointError, match="truncated or not a safetensors file"):
+        open_tensors(path)
+
+
+@pytest.mark.parametrize("name", ["model.bin", "model.h5", "model.npz", "model"])
+def test_other_formats_are_refused_by_name(tmp_path, name):
+    (tmp_path / name).write_bytes(b"whatever")
+    with pytest.raises(CheckpointError, match=r"not a format that is read; these are: \.safetensors"):
+        open_tensors(tmp_path / name)
+
+
+def test_a_missing_file_and_a_directory_without_weights_are_clear(tmp_path):
+    with pytest.raises(CheckpointError, match="no such file or directory"):
+        open_tensors(tmp_path / "gone")
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(CheckpointError, match=r"needs model\.safetensors .*, this one has notes\.txt"):
+        open_tensors(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["pt", "pth"])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_torch_files_are_read_bit_for_bit(tmp_path, suffix, zipped):
+    state = {
+        "a": torch.randn(3, 4),
+        "b": torch.randn(5).to(torch.bfloat16),
+        "c": torch.randn(2, 3).half().T,
+        "d": torch.tensor(3),
+        "e": torch.tensor([True, False]),
+    }
+    path = tmp_path / f"model.{suffix}"
+    torch.save(state, path, _use_new_zipfile_serialization=zipped)
+    found = read_all(path)
+    for name, tensor in state.items():
+        assert found[name].shape == tuple(tensor.shape)
+        assert found[name].dtype.name == str(tensor.dtype).removeprefix("torch.")
+        assert torch.equal(torch.from_numpy(found[name].astype(np.float64)), tensor.double())
+
+
+class Bomb:
+    fuse = ""
+
+    def __reduce__(self):
+        return (Path.touch, (Path(self.fuse),))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_is_never_executed(tmp_path, zipped):
+    bomb, path = Bomb(), tmp_path / "model.pth"
+    bomb.fuse = str(tmp_path / "exploded")
+    torch.save({"a": bomb}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(CheckpointError, match=r"torch can't read it with weights_only=True"):
+        open_tensors(path)
+    assert not (tmp_path / "exploded").exists()
+    pickle.loads(pickle.dumps(bomb))  # it would have
+    assert (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize("content", [{"model": {"a": torch.zeros(1)}, "epoch": 3}, [torch.zeros(1)]])
+def test_a_container_is_refused_with_what_it_holds(tmp_path, content):
+    torch.save(content, tmp_path / "model.pt")
+    with pytest.raises(CheckpointError, match=r"expected a dict of tensors, name -> tensor, got .*(epoch|list)"):
+        open_tensors(tmp_path / "model.pt")
+
+
+def test_a_torch_file_that_is_none_is_one_clear_error(tmp_path):
+    (tmp_path / "model.pt").write_bytes(b"PK\x03\x04 not at all")
+    with pytest.raises(CheckpointError, match="torch can't read it"):
+        open_tensors(tmp_path / "model.pt")
+
+
+def failing(tensors):
+    yield next(iter(tensors.items()))
+    raise RuntimeError("the disk is on fire")
+
+
+TRANSPOSED = {"a": TENSORS["a"].T.copy().T}
+BAD_STREAMS = {
+    "missing": (lambda: list(TENSORS.items())[1:], "1 missing:\n    a"),
+    "unexpected": (lambda: [*TENSORS.items(), ("z", np.zeros(2))], "1 unexpected:\n    z"),
+    "twice": (lambda: [*TENSORS.items(), ("a", TENSORS["a"])], "a comes twice"),
+    "misshapen": (lambda: (TENSORS | {"a": np.zeros((4, 3), np.float32)}).items(), "a: expected .3, 4., got .4, 3."),
+    "not contiguous": (lambda: (TENSORS | TRANSPOSED).items(), "a: only C-contiguous"),
+    "of another dtype": (lambda: (TENSORS | {"a": np.zeros((3, 4))}).items(), "a: expected float32, got float64"),
+    "failing": (lambda: failing(TENSORS), "the disk is on fire"),
+}
+
+
+@pytest.mark.parametrize(("stream", "message"), BAD_STREAMS.values(), ids=BAD_STREAMS)
+def test_a_stream_that_goes_wrong_leaves_nothing_behind(tmp_path, stream, message):
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(b"the one before")
+    with pytest.raises((CheckpointError, RuntimeError), match=message):
+        write_safetensors(path, specs_of(TENSORS), stream())
+    assert path.read_bytes() == b"the one before"
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_dtype_that_safetensors_has_not_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="a complex128"):
+        write(tmp_path / "a.safetensors", {"a": np.zeros(2, complex)})
+    assert not list(tmp_path.iterdir())
+
+
+MEMORY = """
+import resource, sys, tracemalloc
+from vit_convert.checkpoint import open_checkpoint, save_checkpoint
+tracemalloc.start()
+source = open_checkpoint(sys.argv[1])
+save_checkpoint(sys.argv[2], source.config, source.tensors(), dtypes=source.dtypes, layout="flax")
+print(tracemalloc.get_traced_memory()[1])
+"""
+
+
+def test_converting_takes_the_memory_of_a_few_tensors(tmp_path):
+    """A checkpoint of 123 MB, largest tensor 12 MB, transposed on its way."""
+    from parity_tests.strategies import random_tensors
+    from vit_convert.checkpoint import save_checkpoint
+    from vit_convert.config import ViTConfig
+
+    config = ViTConfig(image_size=32, patch_size=16, dim=1000, depth=3, num_heads=4, mlp_dim=3000)
+    tensors = random_tensors(config)
+    save_checkpoint(tmp_path / "native", config, tensors.items())
+    total, largest = sum(a.nbytes for a in tensors.values()), max(a.nbytes for a in tensors.values())
+    command = [sys.executable, "-c", MEMORY, str(tmp_path / "native"), str(tmp_path / "flax")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert total > 100e6
+    assert int(done.stdout) < 3 * largest < total / 3

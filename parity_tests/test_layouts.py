@@ -1,0 +1,445 @@
+"""Every layout: its table is a bijection, its files are those that the peer itself reads and writes, bit for bit."""
+
+import itertools
+import json
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+import safetensors.numpy
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from parity_tests.strategies import DTYPES, configs, preprocesses, random_tensors
+from vit_convert.checkpoint import layout_shapes, open_checkpoint, save_checkpoint
+from vit_convert.config import ViTConfig
+from vit_convert.errors import CheckpointError
+from vit_convert.hub import hub_shapes
+from vit_convert.layouts import LAYOUTS
+from vit_convert.layouts.transformers import CLASS
+from vit_convert.rules import active, flip, plan, right_shapes
+
+just = st.just
+# Configs that each layout can hold.
+HELD: dict[str, st.SearchStrategy[ViTConfig]] = {
+    "native": configs(),
+    "flax": configs(),
+    "transformers": configs(
+        **{name: just(value) for name, value in CLASS.items() if name != "rope"},
+        qkv_bias=st.sampled_from(["all", "none"]),
+    ).map(lambda config: config.replace(pre_logits=0) if config.num_classes else config),
+}
+
+
+@st.composite
+def timm_configs(draw: st.DrawFn) -> ViTConfig:
+    distilled, pre_norm, bias = draw(st.sampled_from([False] * 3 + [True])), draw(st.booleans()), draw(st.booleans())
+    pool = "class_dist" if distilled else draw(st.sampled_from(["class", "mean", "map"]))
+    norm, eps = draw(st.sampled_from([("layer", 1e-6), ("rms", 1e-6), *([] if distilled else [("layer", 1e-5)])]))
+    mlp = draw(st.sampled_from(["mlp"] if distilled or pool == "map" or eps != 1e-6 else ["mlp", "swiglu"]))
+    registers = 0 if distilled else draw(st.sampled_from([0, 2]))
+    prefix = draw(st.sampled_from(["none", "all"] if registers else ["none", "class"]))
+    fixed = {
+        "pool": pool,
+        "dist_token": distilled,
+        "pre_norm": pre_norm,
+        "patch_bias": not pre_norm,
+        "proj_bias": bias,
+        "mlp_bias": bias,
+        "norm": norm,
+        "norm_eps": eps,
+        "mlp": mlp,
+        "num_registers": registers,
+        "pos_prefix": "class" if distilled else prefix,
+        "head_bias": True,
+        "pre_logits": 0,
+        "pos_embed": "learned" if distilled else draw(st.sampled_from(["learned", "none"])),
+        "qkv_bias": draw(st.sampled_from(["all", "none"])),
+    }
+    needs_class = {"class_token": just(True)} if pool in ("class", "class_dist") else {}
+    return draw(configs(**{name: just(value) for name, value in fixed.items()}, **needs_class))
+
+
+HELD["timm"] = timm_configs()
+layouts = pytest.mark.parametrize("layout", sorted(LAYOUTS))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _temporary_folders_go_away(tmp_path_factory):
+    """Hypothesis runs a test many times in one tmp_path: each save makes a folder of its own, in pytest's."""
+    tempfile.tempdir = str(tmp_path_factory.mktemp("layouts"))
+    yield
+    tempfile.tempdir = None
+
+
+def save(config: ViTConfig, tensors: dict[str, np.ndarray], **options: Any) -> Path:
+    path = Path(tempfile.mkdtemp()) / "checkpoint"
+    save_checkpoint(path, config, tensors.items(), **options)
+    return path
+
+
+def assert_equal_bits(found, expected):
+    found = dict(found)
+    assert set(found) == set(expected)
+    for name, array in expected.items():
+        assert found[name].dtype == array.dtype, name
+        assert found[name].shape == array.shape, name
+        assert found[name].flags.c_contiguous, name
+        assert found[name].tobytes() == array.tobytes(), name
+
+
+def test_every_layout_is_tested():
+    assert set(HELD) == set(LAYOUTS)
+
+
+@layouts
+@settings(max_examples=60)
+@given(data=st.data())
+def test_a_table_is_a_bijection_between_its_names_and_the_hub_s(layout, data):
+    config = data.draw(HELD[layout])
+    table, hub = LAYOUTS[layout], hub_shapes(config)
+    table.check(config)
+    steps = active(plan(table.rules, table.spellings(config)), hub)
+    left, right = [n for s in steps for n in s.left.names], [n for s in steps for n in s.right.names]
+    assert sorted(right) == sorted(hub)
+    assert len(set(left)) == len(left)
+    there = right_shapes(flip(steps), hub)
+    assert right_shapes(steps, there) == hub
+    assert sum(map(np.prod, there.values())) == sum(map(np.prod, hub.values()))
+
+
+@layouts
+@settings(max_examples=15)
+@given(data=st.data())
+def test_a_checkpoint_comes_back_bit_for_bit_with_its_config(layout, data):
+    config, dtype = data.draw(HELD[layout]), data.draw(st.sampled_from(DTYPES))
+    tensors = random_tensors(config, dtype=dtype)
+    preprocess = data.draw(st.none() | preprocesses(config.in_channels)) if config.in_channels in (1, 3) else None
+    labels = tuple(f"name {i}" for i in range(config.num_classes)) or None
+    path = save(config, tensors, layout=layout, labels=labels, preprocess=preprocess)
+    found = open_checkpoint(path)
+    resize = {"transformers": "bicubic", "timm": "bicubic_antialias"}.get(layout, config.pos_resize)
+    assert found.config == config.replace(pos_resize=resize)
+    assert found.layout == layout
+    assert found.labels == labels
+    assert found.preprocess == preprocess or layout in ("timm", "transformers")
+    assert set(found.dtypes.values()) == {dtype}
+    assert_equal_bits(found.tensors(), tensors)
+    file = safetensors.numpy.load_file(path / "model.safetensors")
+    assert {name: array.shape for name, array in file.items()} == layout_shapes(LAYOUTS[layout], config)
+    assert_equal_bits(found.tensors(layout), file)
+
+
+@settings(max_examples=15)
+@given(config=configs(), order=st.randoms(use_true_random=False))
+def test_flax_tensors_are_saved_as_native_in_any_order(config, order):
+    tensors = random_tensors(config)
+    flax = list(open_checkpoint(save(config, tensors)).tensors("flax"))
+    order.shuffle(flax)
+    path = save(config, dict(flax), tensors_layout="flax")
+    assert_equal_bits(open_checkpoint(path).tensors(), tensors)
+
+
+@settings(max_examples=30)
+@given(config=configs())
+def test_flax_arrays_are_numpy_s_own_transposes(config):
+    tensors = random_tensors(config)
+    expected = {}
+    for name, array in tensors.items():
+        module, _, leaf = name.rpartition(".")
+        if module == "patch_embed.proj" and leaf == "weight":
+            expected["patch_embed.proj.kernel"] = array.transpose(2, 3, 1, 0)
+        elif leaf == "weight" and array.ndim == 2:
+            expected[f"{module}.kernel"] = array.T
+        else:
+            expected[f"{module}.scale" if leaf == "weight" else name] = array
+    flax = open_checkpoint(save(config, tensors)).tensors("flax")
+    assert_equal_bits(flax, {name: np.ascontiguousarray(array) for name, array in expected.items()})
+
+
+HF = ViTConfig(
+    image_size=(6, 9), patch_size=(2, 3), dim=24, depth=2, num_heads=3, mlp_dim=40, num_classes=5, pos_resize="bicubic"
+)
+
+
+def test_transformers_names_hold_the_rows_of_qkv():
+    tensors = random_tensors(HF)
+    theirs = safetensors.numpy.load_file(save(HF, tensors, layout="transformers") / "model.safetensors")
+    for i in range(HF.depth):
+        for leaf in ("weight", "bias"):
+            rows = np.split(tensors[f"blocks.{i}.attn.qkv.{leaf}"], 3)
+            for part, row in zip(("query", "key", "value"), rows, strict=True):
+                assert np.array_equal(theirs[f"vit.encoder.layer.{i}.attention.attention.{part}.{leaf}"], row)
+
+
+def test_timm_packs_the_keys_and_values_of_the_attention_pool():
+    config = ViTConfig(image_size=4, patch_size=2, dim=24, depth=1, num_heads=3, mlp_dim=40, pool="map")
+    tensors = random_tensors(config)
+    theirs = safetensors.numpy.load_file(save(config, tensors, layout="timm") / "model.safetensors")
+    packed = [tensors["attn_pool.k.weight"], tensors["attn_pool.v.weight"]]
+    assert np.array_equal(theirs["attn_pool.kv.weight"], np.concatenate(packed))
+    assert "attn_pool.k.weight" not in theirs
+
+
+def test_the_mlp_ratio_for_timm_truncates_to_the_width_that_it_came_from():
+    pairs = itertools.product(range(8, 400, 4), range(1, 900))
+    tricky = [(dim, mlp_dim) for dim, mlp_dim in pairs if int(dim * (mlp_dim / dim)) != mlp_dim]
+    assert len(tricky) > 100
+    for dim, mlp_dim in tricky[::50]:
+        config = HF.replace(dim=dim, num_heads=1, mlp_dim=mlp_dim)
+        args = LAYOUTS["timm"].write(config, None, None).files["config.json"]["model_args"]
+        assert int(dim * args["mlp_ratio"]) == mlp_dim
+
+
+def test_transformers_own_files_are_recognised_and_read(tmp_path):
+    import transformers
+
+    more: Any = {"num_labels": 5}  # not in the signature
+    theirs = transformers.ViTConfig(
+        hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=40, image_size=[6, 9],
+        patch_size=[2, 3], num_channels=1, hidden_act="gelu_new", qkv_bias=False, **more,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = transformers.ViTForImageClassification(theirs)
+    model.save_pretrained(tmp_path)
+    found = open_checkpoint(tmp_path)
+    expected = HF.replace(norm_eps=1e-12, act="gelu_tanh", in_channels=1, qkv_bias="none")
+    assert (found.layout, found.config, found.labels) == ("transformers", expected, None)
+    assert found.sources["norm_eps"] == "config.json"
+    ours = dict(found.tensors())
+    disk = safetensors.numpy.load_file(tmp_path / "model.safetensors")
+    assert sum(a.size for a in ours.values()) == sum(a.size for a in disk.values())
+    layers = [f"vit.encoder.layer.1.attention.attention.{part}.weight" for part in ("query", "key", "value")]
+    assert np.array_equal(ours["blocks.1.attn.qkv.weight"], np.concatenate([disk[name] for name in layers]))
+    assert np.array_equal(ours["blocks.1.mlp.fc2.weight"], disk["vit.encoder.layer.1.output.dense.weight"])
+    assert np.array_equal(ours["head.bias"], disk["classifier.bias"])
+
+
+def test_transformers_defaults_that_are_not_on_disk_are_known(tmp_path):
+    """The whole default config, on the shapes alone: no weights of that size are made."""
+    import transformers
+
+    from vit_convert.layouts.transformers import read
+
+    transformers.ViTConfig().save_pretrained(tmp_path)
+    said = json.loads((tmp_path / "config.json").read_text())
+    minimal = {name: said[name] for name in said if name in ("model_type", "architectures")}
+    base = ViTConfig(image_size=224, patch_size=16, dim=768, depth=12, num_heads=12, mlp_dim=3072, norm_eps=1e-12)
+    for config in (said, minimal):
+        fields = read(config, lambda name: None).fields
+        assert ViTConfig.from_dict(fields) == base.replace(pos_resize="bicubic")
+
+
+@pytest.mark.parametrize("pooler", [True, False])
+def test_a_bare_vit_model_is_read_and_its_pooler_is_pre_logits(tmp_path, pooler):
+    import transformers
+
+    theirs = transformers.ViTConfig(
+        hidden_size=24, num_hidden_layers=1, num_attention_heads=3, intermediate_size=40, image_size=6, patch_size=3,
+        pooler_output_size=11,
+    )  # fmt: skip
+    model = transformers.ViTModel(theirs, add_pooling_layer=pooler)
+    model.save_pretrained(tmp_path)
+    found = open_checkpoint(tmp_path)
+    assert (found.config.num_classes, found.config.pre_logits) == (0, 11 if pooler else 0)
+    assert ("pre_logits.weight" in dict(found.tensors())) is pooler
+
+
+@settings(max_examples=8)
+@given(config=HELD["transformers"], dtype=st.sampled_from([np.float32, ml_dtypes.bfloat16]))
+def test_transformers_loads_what_is_written_for_it(config, dtype):
+    import transformers
+
+    path = save(config, random_tensors(config, dtype=dtype), layout="transformers")
+    kind: Any = transformers.ViTForImageClassification if config.num_classes else transformers.ViTModel
+    options = {} if config.num_classes else {"add_pooling_layer": bool(config.pre_logits)}
+    model, report = kind.from_pretrained(path, output_loading_info=True, dtype="auto", **options)
+    assert not any(report.values()), report
+    assert model.config.layer_norm_eps == config.norm_eps
+    again = Path(tempfile.mkdtemp())
+    model.save_pretrained(again)
+    assert_equal_bits(
+        safetensors.numpy.load_file(again / "model.safetensors").items(),
+        safetensors.numpy.load_file(path / "model.safetensors"),
+    )
+    assert open_checkpoint(again).config == config.replace(pos_resize="bicubic")
+
+
+def timm_model(path):
+    import timm
+
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        model = timm.create_model(f"local-dir:{path}", pretrained=True)
+    assert not heard, [str(w.message) for w in heard]
+    return model.eval()
+
+
+@settings(max_examples=20)
+@given(config=HELD["timm"])
+def test_timm_makes_and_loads_what_is_written_for_it(config):
+    """The model that timm builds from config.json alone is this function: same output as vit_torch in float64."""
+    import vit_torch
+
+    path = save(config, random_tensors(config, dtype=np.float64), layout="timm")
+    model = timm_model(path).double()  # timm builds in float32 and copies into that
+    model.load_state_dict({n: torch.from_numpy(a) for n, a in open_checkpoint(path).tensors("timm")})
+    ours = vit_torch.ViT.from_pretrained(path).eval()
+    images = torch.randn(2, config.in_channels, *config.image_hw, dtype=torch.float64)
+    with torch.no_grad():
+        expected, found = model(images), ours(images)
+    assert (found - expected).abs().max() <= 1e-12 * expected.abs().max()
+
+
+@settings(max_examples=10)
+@given(config=HELD["timm"])
+def test_timm_s_own_loading_gives_the_bits_that_were_written(config):
+    path = save(config, random_tensors(config), layout="timm")
+    state = {name: tensor.numpy() for name, tensor in timm_model(path).state_dict().items()}
+    assert_equal_bits(state.items(), safetensors.numpy.load_file(path / "model.safetensors"))
+
+
+SMALL = {"embed_dim": 24, "depth": 2, "num_heads": 3, "img_size": (6, 9), "patch_size": (2, 3), "num_classes": 5}
+GAP = {"global_pool": "avg", "reg_tokens": 2, "init_values": 1e-5}
+READ = ViTConfig(image_size=(6, 9), patch_size=(2, 3), dim=24, depth=2, num_heads=3, mlp_dim=96, num_classes=5)
+GAP_READ = READ.replace(num_registers=2, layer_scale=True, pool="mean", final_norm="pooled")
+CLIP_READ = READ.replace(norm_eps=1e-5, pre_norm=True, patch_bias=False)
+# architecture, options -> the config that timm's code and these options mean
+TIMM_OWN = [
+    ("vit_tiny_patch16_224", {}, READ),
+    ("vit_tiny_patch16_224", GAP, GAP_READ.replace(pos_prefix="all")),
+    ("vit_tiny_patch16_224", GAP | {"no_embed_class": True}, GAP_READ.replace(pos_prefix="none")),
+    ("vit_tiny_patch16_224", GAP | {"fc_norm": False}, GAP_READ.replace(pos_prefix="all", final_norm="tokens")),
+    ("vit_tiny_patch16_224", {"norm_layer": "rmsnorm", "act_layer": "silu"}, READ.replace(norm="rms", act="silu")),
+    (
+        "vit_tiny_patch16_224",
+        {"final_norm": False, "qkv_bias": False},
+        READ.replace(final_norm="none", qkv_bias="none"),
+    ),
+    ("vit_base_patch16_clip_quickgelu_224", {}, CLIP_READ.replace(act="quick_gelu")),
+    ("vit_base_patch16_clip_224", {"pre_norm": False}, CLIP_READ.replace(pre_norm=False, patch_bias=True)),
+    ("vit_base_patch16_siglip_224", {}, READ.replace(class_token=False, pool="map")),
+    ("deit3_small_patch16_224", {}, READ.replace(pos_prefix="none", layer_scale=True)),
+    ("deit_tiny_distilled_patch16_224", {}, READ.replace(dist_token=True, pool="class_dist")),
+    (
+        "vit_giant_patch14_dinov2",
+        {"mlp_ratio": 4},
+        READ.replace(mlp="swiglu", mlp_dim=48, act="silu", layer_scale=True),
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "expected"), TIMM_OWN)
+def test_timm_s_own_files_are_recognised_and_read(tmp_path, name, options, expected):
+    import timm
+    from timm.models import save_for_hf
+
+    model = timm.create_model(name, **SMALL, **options)
+    save_for_hf(model, tmp_path, safe_serialization=True)
+    found = open_checkpoint(tmp_path)
+    assert found.layout == "timm"
+    assert found.config == expected
+    assert_equal_bits(found.tensors("timm"), {name: tensor.numpy() for name, tensor in model.state_dict().items()})
+
+
+@pytest.mark.parametrize("options", [{"attn_layer": "diff"}, {"act_layer": "relu"}, {"pool_include_prefix": True}])
+def test_options_of_timm_that_no_field_holds_are_refused(tmp_path, options):
+    path = save(HF, random_tensors(HF), layout="timm")
+    config = json.loads((path / "config.json").read_text())
+    config["model_args"] |= options
+    (path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=f"these model_args are not read: {{'{next(iter(options))}'"):
+        open_checkpoint(path)
+
+
+def test_an_architecture_that_is_no_preset_is_asked_about():
+    path = save(HF, random_tensors(HF), layout="timm")
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(config | {"architecture": "vit_mystery"}))
+    with pytest.raises(
+        CheckpointError, match=r"num_heads, .*\(architecture 'vit_mystery' of config.json is not a preset"
+    ):
+        open_checkpoint(path)
+
+
+REFUSED = {
+    "timm": [
+        (HF.replace(norm_eps=1e-12), r"norm_eps 1e-12 .*layer 1e-06 mlp"),
+        (
+            HF.replace(qkv_bias="qv", head_bias=False),
+            r"qkv_bias 'qv': only 'all' or 'none'\n  head_bias False: only True",
+        ),
+        (HF.replace(patch_bias=False), "patch_bias False: only True with pre_norm False"),
+        (HF.replace(num_registers=2), "pos_prefix 'class': only 'none' or 'all' with num_registers 2"),
+        (HF.replace(dist_token=True), "dist_token True: only False with pool 'class'"),
+        (HF.replace(pool="map", mlp="swiglu"), "mlp 'swiglu': only 'mlp' with pool 'map'"),
+        (HF.replace(pre_logits=9, pool="class_mean"), r"pool 'class_mean': only .*\n  pre_logits 9: only 0"),
+        (HF.replace(proj_bias=False), "mlp_bias True: only False with proj_bias False"),
+    ],
+    "transformers": [
+        (HF.replace(num_registers=2, layer_scale=True), "num_registers 2: only 0\n  layer_scale True: only False"),
+        (HF.replace(pool="mean"), "pool 'mean': only 'class'"),
+        (HF.replace(pre_logits=9), "pre_logits 9: only 0 with num_classes 5"),
+    ],
+}
+
+
+@pytest.mark.parametrize(("layout", "config", "message"), [(n, c, m) for n, rows in REFUSED.items() for c, m in rows])
+def test_what_a_layout_cannot_hold_is_refused_before_anything_is_written(tmp_path, layout, config, message):
+    with pytest.raises(CheckpointError, match=message):
+        save_checkpoint(tmp_path / "out", config, random_tensors(config).items(), layout=layout)
+    assert not list(tmp_path.iterdir())
+
+
+@settings(max_examples=60)
+@given(config=configs())
+def test_a_layout_holds_a_model_or_says_why_not(config):
+    """`check` and the table agree: what is not refused has a place for every tensor."""
+    for layout in LAYOUTS.values():
+        try:
+            layout.check(config)
+        except CheckpointError:
+            continue
+        layout_shapes(layout, config)
+
+
+@settings(max_examples=60)
+@given(config=configs())
+def test_names_and_shapes_tell_every_field_that_they_can(config):
+    """A bare file of hub names, and answers to what is asked: the same config comes back."""
+    assume(config.pos_embed == "learned")
+    path = save(config, random_tensors(config)) / "model.safetensors"
+    bare = path.rename(path.parent.parent / "bare.safetensors")
+    asked = ("image_size", "num_heads", "pos_resize", "rope", "norm_eps", "act", "pool")
+    found = open_checkpoint(bare, overrides={name: getattr(config, name) for name in asked})
+    assert found.config == config
+    assert {found.sources[name] for name in ("dim", "depth", "mlp", "qkv_bias", "pos_prefix")} == {"names and shapes"}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"pool": "map"},
+        {"pool": "class_mean"},
+        {"pool": "class_mean", "pre_logits": 9},
+        {"pool": "class_dist", "dist_token": True},
+        {"pool": "mean", "final_norm": "pooled"},
+        {"pool": "mean", "class_token": False},
+        {"pool": "class", "qk_norm": True},
+    ],
+    ids=str,
+)
+def test_names_tell_the_pooling_where_only_one_has_them_and_the_heads_where_their_width_is_there(fields):
+    config = HF.replace(**fields)
+    path = save(config, random_tensors(config)) / "model.safetensors"
+    bare = path.rename(path.parent.parent / "bare.safetensors")
+    asked = {"image_size": (6, 9), "pos_resize": "bicubic", "rope": "none", "norm_eps": 1e-6, "act": "gelu"}
+    told = "num_heads" if config.qk_norm else "pool"
+    asked |= {name: getattr(config, name) for name in {"num_heads", "pool"} - {told}}
+    found = open_checkpoint(bare, overrides=asked)
+    assert (found.config, found.sources[told]) == (config, "names and shapes")

@@ -1,0 +1,84 @@
+"""A preset is what timm builds under the same name: parameters, names, shapes, eps, activation, heads, pooling."""
+
+from math import prod
+from typing import Any
+
+import pytest
+import torch
+
+from vit_convert.checkpoint import layout_shapes, open_checkpoint, save_checkpoint
+from vit_convert.config import ViTConfig
+from vit_convert.errors import CheckpointError
+from vit_convert.layouts import LAYOUTS
+from vit_convert.presets import PRESETS, get_preset
+
+SIZES = {"tiny", "small", "base", "large", "huge", "giant", "gigantic", "so400m"}
+ACTS = {"GELU": "gelu", "GELUTanh": "gelu_tanh", "QuickGELU": "quick_gelu", "SiLU": "silu"}
+POOLS = {"token": "class", "avg": "mean", "map": "map"}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_is_timm_s_model_of_that_name(name):
+    import timm
+
+    preset = PRESETS[name]
+    config = preset.config
+    with torch.device("meta"):
+        model: Any = timm.create_model(name, num_classes=config.num_classes)
+    block = model.blocks[0]
+    assert preset.parameters == sum(parameter.numel() for parameter in model.parameters())
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    assert layout_shapes(LAYOUTS["timm"], config) == shapes
+    assert sum(map(prod, shapes.values())) == preset.parameters
+    assert config.image_hw == model.patch_embed.img_size
+    assert config.num_heads == block.attn.num_heads
+    assert config.norm_eps == block.norm1.eps
+    assert config.act == ACTS[type(block.mlp.act).__name__]
+    pool = POOLS[model.global_pool]
+    assert config.pool == ("class_dist" if hasattr(model, "head_dist") else pool)
+
+
+def test_every_size_is_there_and_says_where_it_is_from():
+    assert {name.split("_")[1] for name in PRESETS if name.startswith("vit_")} == SIZES
+    assert all(preset.source for preset in PRESETS.values())
+
+
+def test_an_unknown_preset_names_its_neighbours():
+    with pytest.raises(
+        CheckpointError, match=r"unknown preset 'vit_base_patch16'; did you mean .*vit_base_patch16_224"
+    ):
+        get_preset("vit_base_patch16")
+
+
+def small(name, monkeypatch):
+    """The preset at a width and depth that a test can write."""
+    config = PRESETS[name].config.replace(dim=24, num_heads=3, mlp_dim=40, depth=1, image_size=32, num_classes=3)
+    monkeypatch.setitem(PRESETS, name, type(PRESETS[name])(config, "shrunk"))
+    return config
+
+
+def test_a_preset_answers_for_a_bare_file_but_for_its_head(tmp_path, monkeypatch):
+    config = small("vit_tiny_patch16_224", monkeypatch).replace(num_classes=5)
+    from parity_tests.strategies import random_tensors
+
+    save_checkpoint(tmp_path / "full", config, random_tensors(config).items(), layout="timm")
+    bare = (tmp_path / "full" / "model.safetensors").rename(tmp_path / "bare.safetensors")
+    with pytest.raises(
+        CheckpointError, match=r"nothing tells image_size, num_heads, .*--preset NAME \(.*vit_tiny_patch16_224"
+    ):
+        open_checkpoint(bare)
+    found = open_checkpoint(bare, preset="vit_tiny_patch16_224")
+    assert found.config == config
+    assert found.sources["act"] == "preset vit_tiny_patch16_224"
+    assert found.sources["num_classes"] == "names and shapes"
+    again = open_checkpoint(bare, preset="vit_tiny_patch16_224", overrides={"act": "gelu_tanh"})
+    assert (again.config.act, again.sources["act"]) == ("gelu_tanh", "given")
+
+
+def test_timm_s_config_names_the_preset_that_a_model_is():
+    from vit_convert.layouts.timm import architecture
+
+    for name in ("vit_so400m_patch14_siglip_224", "deit_tiny_distilled_patch16_224", "vit_large_patch14_clip_224"):
+        assert architecture(PRESETS[name].config.replace(num_classes=7)) == name
+    other = ViTConfig(image_size=4, patch_size=2, dim=24, depth=1, num_heads=3, mlp_dim=40)
+    assert architecture(other) == "vit_base_patch16_224"

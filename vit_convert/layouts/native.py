@@ -1,0 +1,88 @@
+"""native: hub names, torch layout. flax: Flax paths, Flax layout. One config.json for both."""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from vit_convert.config import ViTConfig
+from vit_convert.errors import CheckpointError
+from vit_convert.layouts.base import Described, Files, Json, Layout
+from vit_convert.layouts.names import CONV, HUB, LINEARS, NORMS, OTHERS
+from vit_convert.preprocess import Preprocess
+from vit_convert.rules import Rule, Spelling
+
+FORMAT, VERSION = "vit-parity", 1
+
+NATIVE_RULES = tuple(Rule(name, name) for name in HUB)
+FLAX_RULES = (
+    Rule(f"{CONV}.kernel", f"{CONV}.weight", "h w i o -> o i h w"),
+    *(Rule(f"{layer}.kernel", f"{layer}.weight", "i o -> o i") for layer in LINEARS),
+    *(Rule(f"{layer}.scale", f"{layer}.weight") for layer in NORMS),
+    *(Rule(f"{layer}.bias", f"{layer}.bias") for layer in (CONV, *LINEARS, *NORMS)),
+    *(Rule(name, name) for name in OTHERS),
+)
+
+
+def read(config: Json, beside: Callable[[str], Json | None]) -> Described:
+    """config.json of a native or Flax checkpoint.
+
+    Raises:
+        CheckpointError: another format or version, or values that are none.
+    """
+    if config.get("format") != FORMAT or config.get("version") != VERSION:
+        raise CheckpointError(
+            f"config.json: expected format {FORMAT!r} version {VERSION}, got {config.get('format')!r} version "
+            f"{config.get('version')!r}: was it written by a newer vit-parity?"
+        )
+    if config.get("layout", "native") not in ("native", "flax"):
+        raise CheckpointError(f"config.json: expected layout native or flax, got {config['layout']!r}")
+    try:
+        fields = ViTConfig.from_dict(config["config"]).to_dict()
+        preprocess = Preprocess.from_dict(config["preprocess"]) if config.get("preprocess") else None
+        labels = tuple(map(str, config["labels"])) if config.get("labels") else None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"config.json: {error!s}") from None
+    return Described(fields, preprocess, labels)
+
+
+def writer(layout: Mapping[str, Any]) -> Callable[..., Files]:
+    """How native and flax write: they differ in one entry."""
+
+    def write(config: ViTConfig, preprocess: Preprocess | None, labels: tuple[str, ...] | None) -> Files:
+        entries = {
+            "format": FORMAT,
+            "version": VERSION,
+            **layout,
+            "config": config.to_dict(),
+            "preprocess": preprocess.to_dict() if preprocess else None,
+            "labels": list(labels) if labels else None,
+        }
+        return Files({"config.json": entries})
+
+    return write
+
+
+def _if_named(*signature: str) -> Callable[[Collection[str]], Mapping[str, Spelling] | None]:
+    return lambda names: {} if all(name in names for name in signature) else None
+
+
+NATIVE = Layout(
+    name="native",
+    summary="hub names in torch layout: one file that vit_torch and vit_flax both load",
+    rules=NATIVE_RULES,
+    recognise=_if_named(f"{CONV}.weight", "blocks.0.norm1.weight"),
+    spell=lambda config: {},
+    owns=lambda config: "format" in config and config.get("layout") != "flax",
+    read=read,
+    write=writer({}),
+)
+
+FLAX = Layout(
+    name="flax",
+    summary="paths and array layouts of vit_flax: kernel (in, out), HWIO, scale",
+    rules=FLAX_RULES,
+    recognise=_if_named(f"{CONV}.kernel", "blocks.0.norm1.scale"),
+    spell=lambda config: {},
+    owns=lambda config: "format" in config and config.get("layout") == "flax",
+    read=read,
+    write=writer({"layout": "flax"}),
+)

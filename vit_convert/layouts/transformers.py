@@ -1,0 +1,247 @@
+"""transformers' ViTForImageClassification, and ViTModel where there is no head.
+
+References:
+    https://github.com/huggingface/transformers src/transformers/models/vit/modeling_vit.py
+
+The names are those on disk: transformers 5 renames tensors in memory, and back when it saves.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from vit_convert.config import ViTConfig
+from vit_convert.errors import CheckpointError
+from vit_convert.layouts.base import Described, Files, Json, Layout
+from vit_convert.preprocess import Preprocess
+from vit_convert.rules import Rule, Spelling
+
+LAYER, BLOCK = "{model}encoder.layer.{block}", "blocks.{block}"
+LAYERS = {
+    "{model}embeddings.patch_embeddings.projection": "patch_embed.proj",
+    f"{LAYER}.layernorm_before": f"{BLOCK}.norm1",
+    f"{LAYER}.attention.output.dense": f"{BLOCK}.attn.proj",
+    f"{LAYER}.layernorm_after": f"{BLOCK}.norm2",
+    f"{LAYER}.intermediate.dense": f"{BLOCK}.mlp.fc1",
+    f"{LAYER}.output.dense": f"{BLOCK}.mlp.fc2",
+    "{model}layernorm": "norm",
+    "{model}pooler.dense": "pre_logits",  # both are tanh of a linear layer on the class token
+    "classifier": "head",
+}
+RULES = (
+    Rule("{model}embeddings.cls_token", "cls_token"),
+    Rule("{model}embeddings.position_embeddings", "pos_embed"),
+    Rule(f"{LAYER}.attention.attention.{{part}}.weight", f"{BLOCK}.attn.qkv.weight", "part o i -> (part o) i"),
+    Rule(f"{LAYER}.attention.attention.{{part}}.bias", f"{BLOCK}.attn.qkv.bias", "part o -> (part o)"),
+    *(Rule(f"{left}.{leaf}", f"{right}.{leaf}") for left, right in LAYERS.items() for leaf in ("weight", "bias")),
+)
+
+ACTS = {
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_python_tanh": "gelu_tanh",
+    "gelu_new": "gelu_tanh",
+    "quick_gelu": "quick_gelu",
+    "silu": "silu",
+    "swish": "silu",
+}
+# What the class does, whatever its config says.
+CLASS = {
+    "class_token": True,
+    "dist_token": False,
+    "num_registers": 0,
+    "pos_embed": "learned",
+    "pos_prefix": "class",
+    "rope": "none",
+    "norm": "layer",
+    "pre_norm": False,
+    "final_norm": "tokens",
+    "qk_norm": False,
+    "attn_norm": False,
+    "mlp_norm": False,
+    "layer_scale": False,
+    "mlp": "mlp",
+    "patch_bias": True,
+    "proj_bias": True,
+    "mlp_bias": True,
+    "head_bias": True,
+    "pool": "class",
+}
+# What transformers leaves out of config.json: the defaults of its ViTConfig.
+DEFAULTS = {
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "hidden_act": "gelu",
+    "layer_norm_eps": 1e-12,
+    "image_size": 224,
+    "patch_size": 16,
+    "num_channels": 3,
+    "qkv_bias": True,
+    "pooler_act": "tanh",
+}
+RESAMPLE = {2: "bilinear", 3: "bicubic"}  # PIL.Image.Resampling
+PROCESSOR = "preprocessor_config.json"
+
+
+def read(config: Json, beside: Callable[[str], Json | None]) -> Described:
+    """config.json and preprocessor_config.json of a ViT.
+
+    Raises:
+        CheckpointError: another model_type, or an activation that ViTConfig has no name for.
+    """
+    if config.get("model_type") != "vit":
+        raise CheckpointError(f"config.json: model_type {config.get('model_type')!r} is not read; 'vit' is")
+    said = {**DEFAULTS, **config}
+    problems = [f"hidden_act {said['hidden_act']!r}: only {', '.join(ACTS)}"] * (said["hidden_act"] not in ACTS)
+    problems += [f"pooler_act {said['pooler_act']!r}: only 'tanh'"] * (said["pooler_act"] != "tanh")
+    if problems:
+        raise CheckpointError("config.json: " + "; ".join(problems))
+    fields = CLASS | {
+        "image_size": _size(said["image_size"]),
+        "patch_size": _size(said["patch_size"]),
+        "in_channels": said["num_channels"],
+        "dim": said["hidden_size"],
+        "depth": said["num_hidden_layers"],
+        "num_heads": said["num_attention_heads"],
+        "mlp_dim": said["intermediate_size"],
+        "norm_eps": said["layer_norm_eps"],
+        "act": ACTS[said["hidden_act"]],
+        "qkv_bias": "all" if said["qkv_bias"] else "none",
+        "pos_resize": "bicubic",
+    }
+    return Described(fields, _read_preprocess(beside(PROCESSOR)), _labels(config.get("id2label")))
+
+
+def write(config: ViTConfig, preprocess: Preprocess | None, labels: tuple[str, ...] | None) -> Files:
+    """config.json for `from_pretrained`; preprocessor_config.json where ViTImageProcessor can say it."""
+    names = {str(i): label for i, label in enumerate(labels or map("LABEL_{}".format, range(config.num_classes)))}
+    entries = {
+        "architectures": ["ViTForImageClassification" if config.num_classes else "ViTModel"],
+        "model_type": "vit",
+        "hidden_size": config.dim,
+        "num_hidden_layers": config.depth,
+        "num_attention_heads": config.num_heads,
+        "intermediate_size": config.mlp_dim,
+        "hidden_act": {ours: theirs for theirs, ours in reversed(ACTS.items())}[config.act],
+        "layer_norm_eps": config.norm_eps,
+        "image_size": _write_size(config.image_hw),
+        "patch_size": _write_size(config.patch_hw),
+        "num_channels": config.in_channels,
+        "qkv_bias": config.qkv_bias == "all",
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+    }
+    if config.num_classes:
+        entries |= {"id2label": names, "label2id": {label: int(i) for i, label in names.items()}}
+    if config.pre_logits:
+        entries |= {"pooler_output_size": config.pre_logits, "pooler_act": "tanh"}
+    processor = _write_preprocess(preprocess)
+    files = {"config.json": entries} | ({PROCESSOR: processor} if processor else {})
+    return Files(files, tuple(_notes(config, preprocess, processor)), {"format": "pt"})
+
+
+def _notes(config: ViTConfig, preprocess: Preprocess | None, processor: Json | None) -> list[str]:
+    notes = []
+    if config.pos_resize != "bicubic":
+        notes.append(
+            f"transformers resizes positions by bicubic, not by {config.pos_resize}: "
+            "the same function at this image size, another at others"
+        )
+    if not config.num_classes and not config.pre_logits:
+        notes.append("there is no pooler: load it with ViTModel.from_pretrained(DIR, add_pooling_layer=False)")
+    if preprocess and not processor:
+        notes.append("ViTImageProcessor can't say this preprocessing: it is left out")
+    return notes
+
+
+def conflicts(config: ViTConfig) -> list[str]:
+    """What transformers' ViT can't hold, beyond single fields."""
+    if config.num_classes and config.pre_logits:
+        return [f"pre_logits {config.pre_logits}: only 0 with num_classes {config.num_classes}"]
+    return []
+
+
+def recognise(names: Collection[str]) -> Mapping[str, Spelling] | None:
+    """By the patch embedding's name: with the prefix of a model with a head, or without."""
+    for model in ("vit.", ""):
+        if f"{model}embeddings.patch_embeddings.projection.weight" in names:
+            return _holes(model)
+    return None
+
+
+def _holes(model: str) -> Mapping[str, Spelling]:
+    return {"model": model, "part": ("query", "key", "value")}
+
+
+def _size(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _write_size(size: tuple[int, int]) -> int | list[int]:
+    return size[0] if size[0] == size[1] else list(size)
+
+
+def _labels(id2label: Any) -> tuple[str, ...] | None:
+    """Labels by index; None for the numbered ones that transformers makes up."""
+    if not isinstance(id2label, dict) or set(id2label) != {str(i) for i in range(len(id2label))}:
+        return None
+    labels = tuple(str(id2label[str(i)]) for i in range(len(id2label)))
+    return None if labels == tuple(f"LABEL_{i}" for i in range(len(labels))) else labels
+
+
+def _read_preprocess(config: Json | None) -> Preprocess | None:
+    """ViTImageProcessor: squash to `size`, scale to [0, 1], normalise. Anything else: None."""
+    steps = ("do_resize", "do_rescale", "do_normalize")
+    if config is None or not all(config.get(step, True) is True for step in steps):
+        return None
+    kind = str(config.get("image_processor_type") or config.get("feature_extractor_type"))
+    size = config.get("size")
+    size = (size.get("height"), size.get("width")) if isinstance(size, dict) else (size, size)
+    rescale = config.get("rescale_factor", 1 / 255)
+    if not kind.startswith(("ViTImageProcessor", "ViTFeatureExtractor")) or abs(rescale * 255 - 1) > 1e-6:
+        return None
+    try:
+        return Preprocess(
+            resize=size,  # type: ignore[arg-type]
+            crop=size,  # type: ignore[arg-type]
+            mode="squash",
+            interpolation=RESAMPLE[config.get("resample", 2)],  # type: ignore[arg-type]
+            mean=tuple(config["image_mean"]),
+            std=tuple(config["image_std"]),
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _write_preprocess(preprocess: Preprocess | None) -> Json | None:
+    squash = preprocess and preprocess.mode == "squash" and preprocess.resize == preprocess.crop
+    if not preprocess or not squash or not preprocess.antialias:
+        return None
+    height, width = preprocess.crop
+    return {
+        "image_processor_type": "ViTImageProcessor",
+        "do_resize": True,
+        "size": {"height": height, "width": width},
+        "resample": {name: code for code, name in RESAMPLE.items()}[preprocess.interpolation],
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(preprocess.mean),
+        "image_std": list(preprocess.std),
+    }
+
+
+TRANSFORMERS = Layout(
+    name="transformers",
+    summary="ViTForImageClassification.from_pretrained(DIR), or ViTModel without a head",
+    rules=RULES,
+    recognise=recognise,
+    spell=lambda config: _holes("vit." if config.num_classes else ""),
+    owns=lambda config: "model_type" in config,
+    read=read,
+    write=write,
+    limits={name: (value,) for name, value in CLASS.items()} | {"qkv_bias": ("all", "none")},
+    conflicts=conflicts,
+)

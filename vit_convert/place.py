@@ -1,0 +1,60 @@
+"""Making a checkpoint directory in one move: complete under its name, or not there at all."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vit_convert.errors import CheckpointError
+
+# What the layouts write. A directory that holds anything else isn't replaced: it may hold what nobody can restore.
+OURS = {"config.json", "preprocessor_config.json", "model.safetensors"}
+
+
+def check_place(dst: Path, overwrite: bool) -> None:
+    """Raises CheckpointError if `dst` can't be made or must not be replaced."""
+    if not dst.parent.is_dir():
+        raise CheckpointError(f"{dst}: its parent directory {dst.parent} doesn't exist")
+    if not dst.exists():
+        return
+    if not overwrite:
+        raise CheckpointError(f"{dst} exists; choose another name, or overwrite it (--overwrite, overwrite=True)")
+    if not dst.is_dir():
+        raise CheckpointError(f"{dst} is a file; a checkpoint is a directory, and only a directory is overwritten")
+    others = sorted(path.name for path in dst.iterdir() if path.name not in OURS)
+    if others:
+        raise CheckpointError(f"{dst} holds other files, so it is not overwritten: {', '.join(others[:10])}")
+
+
+@contextmanager
+def directory(dst: Path) -> Iterator[Path]:
+    """A new directory beside `dst` to write into; it takes `dst`'s place at the end, or vanishes on failure."""
+    folder = Path(tempfile.mkdtemp(prefix=f".{dst.name}.", suffix=".part", dir=dst.parent))
+    try:
+        folder.chmod(0o777 & ~_umask())  # mkdtemp makes it private
+        yield folder
+        _put(folder, dst)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _put(folder: Path, dst: Path) -> None:
+    if not dst.exists():
+        os.rename(folder, dst)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{dst.name}.", suffix=".old", dir=dst.parent))
+    os.rename(dst, old)  # onto an empty directory
+    try:
+        os.rename(folder, dst)
+    except BaseException:
+        os.rename(old, dst)
+        raise
+    shutil.rmtree(old)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,159 @@
+"""Named configs, with the names and the maths that timm gives them: `vit_base_patch16_224`.
+
+A name fixes the function, not the weights: whose weights they are, and how they were trained, is up to the file.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from vit_convert.config import ViTConfig
+from vit_convert.errors import CheckpointError
+from vit_convert.hub import num_parameters
+
+# Size -> dim, depth, num_heads, mlp_dim
+SIZES = {
+    "tiny": (192, 12, 3, 768),
+    "small": (384, 12, 6, 1536),
+    "base": (768, 12, 12, 3072),
+    "large": (1024, 24, 16, 4096),
+    "huge": (1280, 32, 16, 5120),
+    "giant": (1408, 40, 16, 6144),
+    "gigantic": (1664, 48, 16, 8192),
+    "so400m": (1152, 27, 16, 4304),
+}
+
+
+@dataclass(frozen=True)
+class Family:
+    """What all sizes of a family share. `{size}`, `{patch}` and `{image}` fill the name."""
+
+    name: str
+    source: str
+    fields: dict[str, Any]
+    variants: tuple[tuple[str, int, int], ...]  # size, patch, image
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A config with a name."""
+
+    config: ViTConfig
+    source: str
+
+    @property
+    def parameters(self) -> int:
+        return num_parameters(self.config)
+
+
+_CLIP = {"norm_eps": 1e-5, "pre_norm": True, "patch_bias": False}
+_SIGLIP = {"class_token": False, "pool": "map"}
+_DINOV2 = {"layer_scale": True}
+_DEIT3 = {"num_classes": 1000, "layer_scale": True, "pos_prefix": "none"}
+
+FAMILIES = (
+    Family(
+        "vit_{size}_patch{patch}_{image}",
+        "Dosovitskiy et al. 2021 and Steiner et al. 2021 (AugReg); g and G: Zhai et al. 2022",
+        {"num_classes": 1000},
+        (
+            *(("tiny", 16, image) for image in (224, 384)),
+            *(("small", patch, image) for patch in (32, 16) for image in (224, 384)),
+            ("small", 8, 224),
+            *(("base", patch, image) for patch in (32, 16) for image in (224, 384)),
+            ("base", 8, 224),
+            *(("large", patch, image) for patch in (32, 16) for image in (224, 384)),
+            *((size, 14, 224) for size in ("large", "huge", "giant", "gigantic")),
+        ),
+    ),
+    Family(
+        "vit_{size}_patch{patch}_siglip_{image}",
+        "Zhai et al. 2023 (SigLIP); So400m: Alabdulmohsin et al. 2023. timm runs exact GELU here",
+        _SIGLIP,
+        (
+            *(("base", 16, image) for image in (224, 256, 384, 512)),
+            *(("large", 16, image) for image in (256, 384)),
+            *(("so400m", 14, image) for image in (224, 378)),
+        ),
+    ),
+    Family(
+        "vit_{size}_patch{patch}_siglip_{image}",
+        "Zhai et al. 2023 (SigLIP); So400m: Alabdulmohsin et al. 2023",
+        _SIGLIP | {"act": "gelu_tanh"},
+        (("base", 32, 256), ("large", 16, 512), *(("so400m", 16, image) for image in (256, 384, 512))),
+    ),
+    Family(
+        "vit_{size}_patch{patch}_clip_{image}",
+        "Radford et al. 2021 (CLIP), as in open_clip",
+        _CLIP,
+        (
+            *(("base", patch, 224) for patch in (32, 16)),
+            *(("large", 14, image) for image in (224, 336)),
+            *((size, 14, 224) for size in ("huge", "giant", "gigantic")),
+        ),
+    ),
+    Family(
+        "vit_{size}_patch{patch}_clip_quickgelu_{image}",
+        "Radford et al. 2021 (CLIP), as in openai/CLIP",
+        _CLIP | {"act": "quick_gelu"},
+        (("base", 32, 224), ("base", 16, 224), ("large", 14, 224), ("large", 14, 336)),
+    ),
+    Family(
+        "deit_{size}_patch{patch}_{image}",
+        "Touvron et al. 2021 (DeiT)",
+        {"num_classes": 1000},
+        (("tiny", 16, 224), ("small", 16, 224), ("base", 16, 224), ("base", 16, 384)),
+    ),
+    Family(
+        "deit_{size}_distilled_patch{patch}_{image}",
+        "Touvron et al. 2021 (DeiT)",
+        {"num_classes": 1000, "dist_token": True, "pool": "class_dist"},
+        (("tiny", 16, 224), ("small", 16, 224), ("base", 16, 224), ("base", 16, 384)),
+    ),
+    Family(
+        "deit3_{size}_patch{patch}_{image}",
+        "Touvron et al. 2022 (DeiT III)",
+        _DEIT3,
+        (*((size, 16, image) for size in ("small", "base", "large") for image in (224, 384)), ("huge", 14, 224)),
+    ),
+    Family(
+        "vit_{size}_patch{patch}_dinov2",
+        "Oquab et al. 2023 (DINOv2), as timm runs it: no offset when resizing positions",
+        _DINOV2,
+        tuple((size, 14, 518) for size in ("small", "base", "large")),
+    ),
+    Family(
+        "vit_{size}_patch{patch}_reg4_dinov2",
+        "Darcet et al. 2023 (registers), as timm runs it: the class position is added to the class token",
+        _DINOV2 | {"num_registers": 4, "pos_prefix": "none"},
+        tuple((size, 14, 518) for size in ("small", "base", "large")),
+    ),
+    Family(
+        "vit_{size}_patch{patch}_dinov2",
+        "Oquab et al. 2023 (DINOv2), as timm runs it: no offset when resizing positions",
+        _DINOV2 | {"dim": 1536, "num_heads": 24, "mlp_dim": 4096, "mlp": "swiglu", "act": "silu"},
+        (("giant", 14, 518),),
+    ),
+)
+
+
+def _config(family: Family, size: str, patch: int, image: int) -> ViTConfig:
+    dim, depth, num_heads, mlp_dim = SIZES[size]
+    sizes = {"dim": dim, "depth": depth, "num_heads": num_heads, "mlp_dim": mlp_dim}
+    return ViTConfig(**{"image_size": image, "patch_size": patch, **sizes, **family.fields})
+
+
+PRESETS = {
+    family.name.format(size=size, patch=patch, image=image): Preset(_config(family, size, patch, image), family.source)
+    for family in FAMILIES
+    for size, patch, image in family.variants
+}
+
+
+def get_preset(name: str) -> Preset:
+    """Raises CheckpointError for a name that is no preset, with those that are nearest."""
+    if name not in PRESETS:
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, PRESETS, n=5) or list(PRESETS)
+        raise CheckpointError(f"unknown preset {name!r}; did you mean {', '.join(near)}?")
+    return PRESETS[name]

@@ -1,0 +1,273 @@
+"""The engine: one table of rules per layout, read in either direction.
+
+An einops pattern is a bijection: swap its sides and you have its inverse. The same holds for names with
+holes. A rename, a transpose, a head split, a fused qkv and scan-stacked layers are all one construct.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+
+import numpy as np
+
+from vit_convert.axes import Shape, flip_axes, rearranged, shape_through
+from vit_convert.contiguous import bits, contiguous
+from vit_convert.errors import CheckpointError
+
+# What fills a hole: one text (a prefix: no axis, no repetition), or one entry per repetition, each spelled
+# alike on both sides or as a pair (left, right).
+Spelling = str | Sequence[str | int | tuple[str | int, str | int]]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One weight as it is named and laid out on two sides: a foreign layout (left) and the hub (right).
+
+    A {hole} in both names repeats the rule. A {hole} in one name only is an axis of the other side's array:
+    the arrays of that name are stacked on leading axes, in the order of the holes, which `axes` names first.
+
+        Rule("layer.{block}.{part}.weight", "blocks.{block}.attn.qkv.weight", "part o c -> (part o) c")
+    """
+
+    left: str
+    right: str
+    axes: str = ""  # einops "left -> right"; empty where the arrays are equal
+
+    def flip(self) -> "Rule":
+        """The inverse rule."""
+        return Rule(self.right, self.left, flip_axes(self.axes))
+
+
+@dataclass(frozen=True)
+class Side:
+    """The names of one side of a step, in row-major order over `stack`: one size for each one-sided hole."""
+
+    names: tuple[str, ...]
+    stack: Shape = ()
+
+
+@dataclass(frozen=True)
+class Step:
+    """A rule with its shared holes filled: these arrays on the left are those on the right."""
+
+    left: Side
+    right: Side
+    axes: str = ""
+    sizes: Mapping[str, int] = field(default_factory=dict)  # of axes that a shape alone doesn't tell
+
+    def flip(self) -> "Step":
+        """The inverse step."""
+        return Step(self.right, self.left, flip_axes(self.axes), self.sizes)
+
+
+def plan(
+    rules: Iterable[Rule], spellings: Mapping[str, Spelling], sizes: Mapping[str, int] | None = None
+) -> tuple[Step, ...]:
+    """Every step of a table, rule by rule.
+
+    Raises:
+        ValueError: the table names a tensor twice on one side, or a rule's axes don't fit its holes.
+    """
+    steps = tuple(step for rule in rules for step in _fill(rule, spellings, sizes or {}))
+    for which, names in (("left", [s.left.names for s in steps]), ("right", [s.right.names for s in steps])):
+        twice = [name for name, n in Counter(name for group in names for name in group).items() if n > 1]
+        if twice:
+            raise ValueError(f"the table names these twice on its {which} side: {', '.join(twice)}")
+    return steps
+
+
+def active(steps: Iterable[Step], hub: Collection[str]) -> tuple[Step, ...]:
+    """The steps of a plan that make the given right names.
+
+    Raises:
+        CheckpointError: the table has no place for some of them, or has it only together with others.
+    """
+    chosen = tuple(step for step in steps if any(name in hub for name in step.right.names))
+    made = {name for step in chosen for name in step.right.names}
+    if made != set(hub):
+        lost, extra = sorted(set(hub) - made), sorted(made - set(hub))
+        raise CheckpointError(
+            "the layout has no place for this model:"
+            + (f"\n  nowhere to put: {', '.join(lost)}" if lost else "")
+            + (f"\n  exists only together with: {', '.join(extra)}" if extra else "")
+        )
+    return chosen
+
+
+def flip(steps: Iterable[Step]) -> tuple[Step, ...]:
+    """The same plan in the other direction."""
+    return tuple(step.flip() for step in steps)
+
+
+def right_shapes(steps: Iterable[Step], left: Mapping[str, Shape]) -> dict[str, Shape]:
+    """Names and shapes on the right, from those on the left. `flip` the steps for the other direction.
+
+    Raises:
+        ValueError: the shapes of the left side don't fit the rule's pattern.
+    """
+    shapes: dict[str, Shape] = {}
+    for step in steps:
+        shape = _through(step, _common([left[name] for name in step.left.names], step.left.names))
+        depth = len(step.right.stack)
+        if shape[:depth] != step.right.stack:
+            raise ValueError(f"{step.left.names[0]}: leading axes {shape[:depth]}, expected {step.right.stack}")
+        shapes |= dict.fromkeys(step.right.names, shape[depth:])
+    return shapes
+
+
+def right_dtypes(steps: Iterable[Step], left: Mapping[str, np.dtype]) -> dict[str, np.dtype]:
+    """Name -> dtype on the right.
+
+    Raises:
+        CheckpointError: arrays that one array of the other side packs differ in dtype.
+    """
+    dtypes: dict[str, np.dtype] = {}
+    mixed = [s.left.names for s in steps if len({left[name] for name in s.left.names}) > 1]
+    if mixed:
+        lines = [", ".join(f"{name} {left[name]}" for name in names) for names in mixed]
+        raise CheckpointError("tensors that become one array must have one dtype, got\n  " + "\n  ".join(lines))
+    for step in steps:
+        dtypes |= dict.fromkeys(step.right.names, left[step.left.names[0]])
+    return dtypes
+
+
+def infer(rules: Iterable[Rule], spellings: Mapping[str, Spelling], left: Mapping[str, Shape]) -> dict[str, Shape]:
+    """The right names and shapes that a file's names and shapes imply, without a config: {block} is filled
+    with 0, 1, 2, ... as long as such names are there. What fits no rule is left out here; `check` lists it."""
+    rules, shapes = tuple(rules), {}
+    for step in plan(rules, {**spellings, "block": range(_count_blocks(rules, spellings, left))}):
+        if all(name in left for name in step.left.names):
+            try:
+                shapes |= right_shapes([step], left)
+            except ValueError:
+                continue  # misshapen: reported against the config, with all the others
+    return shapes
+
+
+def check(expected: Mapping[str, Shape], found: Mapping[str, Shape], what: str) -> None:
+    """Names and shapes, strictly.
+
+    Raises:
+        CheckpointError: one message that lists every missing, unexpected and misshapen tensor.
+    """
+    missing = [f"{name} {shape}" for name, shape in expected.items() if name not in found]
+    unexpected = [f"{name} {shape}" for name, shape in found.items() if name not in expected]
+    misshapen = [
+        f"{name}: expected {shape}, got {found[name]}"
+        for name, shape in expected.items()
+        if name in found and tuple(found[name]) != tuple(shape)
+    ]
+    groups = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
+    if any(groups.values()):
+        lists = [f"\n  {len(v)} {k}:\n    " + "\n    ".join(v) for k, v in groups.items() if v]
+        raise CheckpointError(f"{what}: the tensors are not those of the config" + "".join(lists))
+
+
+def convert(
+    steps: Iterable[Step], tensors: Iterable[tuple[str, np.ndarray]], shapes: Mapping[str, Shape]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Streams (left name, array) into (right name, array): arrays wait only until their step is complete.
+
+    What comes out is C-contiguous and equal bit for bit; arrays that need no change are handed through.
+
+    Args:
+        shapes: every left name and its shape; what comes must be exactly that.
+
+    Raises:
+        CheckpointError: lists everything missing, unexpected, misshapen or given twice.
+    """
+    step_of = {name: step for step in steps for name in step.left.names}
+    seen: dict[str, Shape] = {}
+    waiting: dict[str, np.ndarray] = {}
+    sound = True
+    for name, array in tensors:
+        if name in seen:
+            raise CheckpointError(f"{name} comes twice")
+        seen[name] = array.shape
+        # After the first offence nothing more is converted; the rest is only counted, to list it all.
+        sound = sound and name in step_of and shapes[name] == array.shape
+        if sound:
+            waiting[name] = array
+            step = step_of[name]
+            if all(part in waiting for part in step.left.names):
+                yield from _move(step, [waiting.pop(part) for part in step.left.names])
+    check(shapes, seen, "stream of tensors")
+
+
+def _move(step: Step, arrays: list[np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+    array = _stacked(arrays, step.left.stack)
+    if step.axes:
+        array = rearranged(array, step.axes, step.sizes)
+    if not step.right.stack:
+        return iter([(step.right.names[0], contiguous(array))])
+    parts = contiguous(array).reshape(-1, *array.shape[len(step.right.stack) :])
+    return zip(step.right.names, parts, strict=True)
+
+
+def _stacked(arrays: list[np.ndarray], stack: Shape) -> np.ndarray:
+    if not stack:
+        return arrays[0]
+    if len({array.dtype for array in arrays}) > 1:
+        raise CheckpointError(f"arrays of one tensor differ in dtype: {', '.join(str(a.dtype) for a in arrays)}")
+    shape = (*stack, *arrays[0].shape)
+    return np.stack([bits(array) for array in arrays]).view(arrays[0].dtype).reshape(shape)
+
+
+def _fill(rule: Rule, spellings: Mapping[str, Spelling], sizes: Mapping[str, int]) -> Iterator[Step]:
+    left, right = _holes(rule.left), _holes(rule.right)
+    unknown = [hole for hole in dict.fromkeys(left + right) if hole not in spellings]
+    if unknown:
+        raise ValueError(f"{rule}: nothing fills the holes {unknown}")
+    texts = {hole: text for hole, text in spellings.items() if isinstance(text, str)}
+    both = [hole for hole in left if hole in right and hole not in texts]
+    free = [[hole for hole in side if hole not in both and hole not in texts] for side in (left, right)]
+    _check_axes(rule, free)
+    axes = {hole: len(spellings[hole]) for hole in free[0] + free[1]}
+    for picked in product(*(_pairs(spellings[hole]) for hole in both)):
+        sides = []
+        for which, name in enumerate((rule.left, rule.right)):
+            fixed = {**texts, **{hole: pair[which] for hole, pair in zip(both, picked, strict=True)}}
+            sides.append(_side(name, which, fixed, {hole: spellings[hole] for hole in free[which]}))
+        yield Step(sides[0], sides[1], rule.axes, {**sizes, **axes})
+
+
+def _side(name: str, which: int, fixed: Mapping[str, str | int], free: Mapping[str, Spelling]) -> Side:
+    choices = [[pair[which] for pair in _pairs(spelling)] for spelling in free.values()]
+    names = (name.format(**fixed, **dict(zip(free, chosen, strict=True))) for chosen in product(*choices))
+    return Side(tuple(names), tuple(len(choice) for choice in choices))
+
+
+def _check_axes(rule: Rule, free: list[list[str]]) -> None:
+    sides = rule.axes.split("->") if rule.axes else ["", ""]
+    for axes, holes in zip(sides, free, strict=True):
+        if axes.split()[: len(holes)] != holes:
+            raise ValueError(f"{rule}: the axes of its side must begin with its one-sided holes {holes}")
+
+
+def _holes(name: str) -> list[str]:
+    return list(dict.fromkeys(re.findall(r"{(\w+)}", name)))
+
+
+def _pairs(spelling: Spelling) -> list[tuple[str | int, str | int]]:
+    return [entry if isinstance(entry, tuple) else (entry, entry) for entry in spelling]
+
+
+def _common(shapes: list[Shape], names: tuple[str, ...]) -> Shape:
+    if len(set(shapes)) > 1:
+        raise ValueError("; ".join(f"{name} {shape}" for name, shape in zip(names, shapes, strict=True)))
+    return shapes[0]
+
+
+def _through(step: Step, shape: Shape) -> Shape:
+    """The shape of the right array, stacked axes first, from that of each left array."""
+    stacked = (*step.left.stack, *shape)
+    return shape_through(step.axes, stacked, step.sizes) if step.axes else stacked
+
+
+def _count_blocks(rules: tuple[Rule, ...], spellings: Mapping[str, Spelling], names: Collection[str]) -> int:
+    repeated, depth = [rule for rule in rules if "{block}" in rule.left], 0
+    while any(name in names for s in plan(repeated, {**spellings, "block": [depth]}) for name in s.left.names):
+        depth += 1
+    return depth

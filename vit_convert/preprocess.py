@@ -53,8 +53,12 @@ class Preprocess:
         pixels = pixels.reshape(*pixels.shape[:2], len(self.mean))
         # torchvision's CenterCrop rounds to even, as round() does
         top, left = (round((n - c) / 2) for n, c in zip(pixels.shape[:2], self.crop, strict=True))
-        pixels = pixels[top : top + self.crop[0], left : left + self.crop[1]].astype(np.float32) / 255
-        return (pixels - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
+        return self.normalise(pixels[top : top + self.crop[0], left : left + self.crop[1]])
+
+    def normalise(self, pixels: np.ndarray) -> np.ndarray:
+        """uint8 (..., C) -> float32: scaled to [0, 1], then minus the mean, over the standard deviation."""
+        scaled = pixels.astype(np.float32) / 255
+        return (scaled - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
 
     def to_dict(self) -> dict[str, Any]:
         """A plain dict for JSON; `from_dict` reads it back."""

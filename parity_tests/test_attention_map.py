@@ -8,7 +8,7 @@ from parity_tests.compare import gap
 from parity_tests.pairs import images_for, make_pair, run_flax, run_torch
 from parity_tests.tolerances import FORWARD
 from vit_convert.config import ViTConfig
-from vit_tools.attention_map import attention_map, draw_attention, enlarge
+from vit_tools.attention_map import attention_map, draw_attention
 
 CONFIG = ViTConfig(image_size=(12, 20), patch_size=(4, 5), dim=24, depth=2, num_heads=3, mlp_dim=40, num_registers=2)
 
@@ -55,13 +55,6 @@ def test_both_frameworks_give_the_same_map():
 def test_weights_of_another_size_are_refused():
     with pytest.raises(ValueError, match=r"must be \(B, H, 15, 15\), got \(1, 3, 14, 14\)"):
         attention_map(np.zeros((1, 3, 14, 14)), CONFIG)
-
-
-def test_enlarging_keeps_the_peak_over_its_patch():
-    big = enlarge(attention_map(planted(CONFIG, 2, 1), CONFIG)[0], (12, 20))
-    assert big.shape == (12, 20)
-    row, column = np.unravel_index(big.argmax(), big.shape)
-    assert (row // 4, column // 5) == (2, 1)
 
 
 def test_the_picture_is_drawn(tmp_path):

@@ -8,7 +8,6 @@ from os import PathLike
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from vit_convert.config import ViTConfig, grid_of
 
@@ -40,12 +39,6 @@ def attention_map(
     return read.reshape(-1, rows, columns)
 
 
-def enlarge(heat: npt.NDArray[np.float64], size: tuple[int, int]) -> npt.NDArray[np.float64]:
-    """One map (rows, columns) -> (height, width), bilinear, in float32 inside."""
-    image = Image.fromarray(heat.astype(np.float32))
-    return np.asarray(image.resize((size[1], size[0]), Image.Resampling.BILINEAR), np.float64)
-
-
 def draw_attention(
     images: npt.NDArray, maps: npt.NDArray[np.float64], titles: Sequence[str], path: str | PathLike[str]
 ) -> None:
@@ -73,10 +66,10 @@ def draw_attention(
         shown = image[..., 0] if image.shape[-1] == 1 else image
         plain.imshow(shown, cmap="gray")
         plain.set_title(title, fontsize=10, loc="left")
+        frame = (-0.5, image.shape[1] - 0.5, image.shape[0] - 0.5, -0.5)
         under.imshow(shown, cmap="gray")
-        big = enlarge(attention, image.shape[:2])
-        heat = under.imshow(big, cmap=COLOURS, alpha=0.65, vmin=0, vmax=highest, interpolation="nearest")
-    bar = figure.colorbar(heat, ax=cells, fraction=0.02, pad=0.01) if heat is not None else None
-    if bar is not None:
-        bar.set_label("attention per patch, mean of heads")
+        style = dict(cmap=COLOURS, vmin=0, vmax=highest, interpolation="bilinear", extent=frame)
+        heat = under.imshow(attention, alpha=0.75, **style)  # the image shows through, the colours still read
+    if heat is not None:
+        figure.colorbar(heat, ax=cells, fraction=0.02, pad=0.01, label="attention on a patch, mean of heads")
     figure.savefig(path)

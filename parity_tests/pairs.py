@@ -51,7 +51,7 @@ def to_torch(model: vit_flax.ViT, **options: Any) -> vit_torch.ViT:
         return vit_torch.ViT.from_pretrained(Path(folder) / "checkpoint", **options)
 
 
-def images_for(config: ViTConfig, batch: int = 3, seed: int = 0, size: tuple[int, int] | None = None) -> np.ndarray:
+def images_for(config: ViTConfig, batch: int = 2, seed: int = 0, size: tuple[int, int] | None = None) -> np.ndarray:
     """Random float64 images (B, H, W, C)."""
     shape = (batch, *(size or config.image_hw), config.in_channels)
     return np.random.default_rng(seed).standard_normal(shape)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from parity_tests.compare import gap
@@ -50,6 +51,12 @@ def test_both_frameworks_give_the_same_map():
     images, name = images_for(config), "blocks.1.attn.weights"
     theirs = attention_map(run_torch(ours, images, [name])[name], config)
     assert gap(attention_map(run_flax(flax, images, [name])[name], config), theirs) < FORWARD
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_torchs_own_tensors_are_taken(dtype):
+    weights = torch.tensor(planted(CONFIG, 2, 1), dtype=dtype, requires_grad=True)
+    assert attention_map(weights, CONFIG)[0, 2, 1] == 0.5
 
 
 def test_weights_of_another_size_are_refused():

@@ -1,5 +1,7 @@
 """float64: the two models are one function, forward and backward, whatever the configuration."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,12 +14,13 @@ from parity_tests.tolerances import FORWARD, GRADIENT
 from vit_convert.config import ViTConfig
 from vit_convert.intermediates import intermediate_names
 
-SMALL = ViTConfig(image_size=(12, 20), patch_size=(4, 5), dim=24, depth=2, num_heads=3, mlp_dim=40, num_classes=7)
+# No two dimensions alike, so that no transpose hides: batch 2, channels 3, grid 4 x 6, heads 5, patch 7 x 9, ...
+SMALL = ViTConfig(image_size=(28, 54), patch_size=(7, 9), dim=40, depth=2, num_heads=5, mlp_dim=52, num_classes=11)
 
 # One per construct, so that each is seen in every run; hypothesis then mixes them.
 CONFIGS = {
     "plain": SMALL,
-    "two channels": SMALL.replace(in_channels=2),
+    "one channel": SMALL.replace(in_channels=1),
     "q and v biases": SMALL.replace(qkv_bias="qv"),
     "no biases": SMALL.replace(patch_bias=False, qkv_bias="none", proj_bias=False, mlp_bias=False, head_bias=False),
     "qk norm": SMALL.replace(qk_norm=True),
@@ -49,10 +52,10 @@ def check_forward(config: ViTConfig, seed: int = 0) -> None:
     assert max(found.values()) < FORWARD, worst(found)
 
 
-def check_gradients(config: ViTConfig, seed: int = 0) -> None:
+def check_gradients(config: ViTConfig, seed: int = 0, size: tuple[int, int] | None = None, **run: Any) -> None:
     """Every parameter's gradient and that of the images, for a random cotangent."""
-    ours, flax = make_pair(config, seed)
-    images = images_for(config, seed=seed)
+    ours, flax = make_pair(config, seed, **run)
+    images = images_for(config, seed=seed, size=size)
     cotangent = np.random.default_rng(seed + 1).standard_normal(run_torch(ours, images)["output"].shape)
     found = leaf_gaps(grads_flax(flax, images, cotangent), grads_torch(ours, images, cotangent))
     assert max(found.values()) < GRADIENT, worst(found)
@@ -66,6 +69,15 @@ def test_every_intermediate_and_the_output_agree(config):
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
 def test_every_gradient_leaf_agrees(config):
     check_gradients(config)
+
+
+@pytest.mark.parametrize("rule", ["bicubic", "bilinear_antialias"])
+def test_gradients_go_through_the_resize_of_positions(rule):
+    check_gradients(SMALL.replace(pos_resize=rule), size=(35, 45), dynamic_size=True)
+
+
+def test_gradients_of_the_explicit_attention_agree():
+    check_gradients(SMALL, attention="explicit")
 
 
 def test_any_configuration_agrees_forward_and_backward(examples):

@@ -17,7 +17,6 @@ from parity_tests.compare import gap
 from parity_tests.pairs import images_for, make_pair
 from parity_tests.tolerances import FORWARD
 from vit_convert.config import ViTConfig
-from vit_convert.intermediates import Keep
 
 CONFIG = ViTConfig(image_size=(12, 20), patch_size=(4, 5), dim=24, depth=1, num_heads=3, mlp_dim=40, num_classes=7)
 RATE = 0.25
@@ -68,9 +67,8 @@ def test_the_guides_attention_is_ours(attention):
     guide = guide_for(ours).eval()
     x = np.random.default_rng(0).standard_normal((2, 13, CONFIG.dim))
     expected = guide(torch.tensor(x)).detach().numpy()
-    keep = Keep(CONFIG, ())
-    assert gap(attention_of(ours)(torch.tensor(x), keep, "blocks.0.attn").detach().numpy(), expected) < FORWARD
-    assert gap(flax.blocks[0].attn(jnp.asarray(x), keep, "blocks.0.attn"), expected) < FORWARD
+    assert gap(attention_of(ours)(torch.tensor(x))[0].detach().numpy(), expected) < FORWARD
+    assert gap(flax.blocks[0].attn(jnp.asarray(x))[0], expected) < FORWARD
 
 
 def test_dropout_falls_on_the_weights_as_in_the_guide(monkeypatch):
@@ -81,10 +79,10 @@ def test_dropout_falls_on_the_weights_as_in_the_guide(monkeypatch):
     monkeypatch.setattr(guide.dropout, "forward", lambda weights: weights * torch.tensor(mask) / (1 - RATE))
     monkeypatch.setattr(torch.Tensor, "bernoulli_", lambda self, p, generator: self.copy_(torch.tensor(mask)))
     monkeypatch.setattr(vit_flax.dropout.jax.random, "bernoulli", lambda key, p, shape: jnp.asarray(mask))
-    x, keep = np.random.default_rng(0).standard_normal((2, 13, CONFIG.dim)), Keep(CONFIG, ())
+    x = np.random.default_rng(0).standard_normal((2, 13, CONFIG.dim))
     expected = guide(torch.tensor(x)).detach().numpy()
-    torchs = attention_of(ours)(torch.tensor(x), keep, "blocks.0.attn", torch.Generator())
-    flaxs = flax.blocks[0].attn(jnp.asarray(x), keep, "blocks.0.attn", nnx.Rngs(0))
+    torchs = attention_of(ours)(torch.tensor(x), generator=torch.Generator())[0]
+    flaxs = flax.blocks[0].attn(jnp.asarray(x), rngs=nnx.Rngs(0))[0]
     assert gap(torchs.detach().numpy(), expected) < FORWARD
     assert gap(flaxs, expected) < FORWARD
     assert not np.allclose(expected, guide_for(ours).eval()(torch.tensor(x)).detach().numpy())
@@ -94,6 +92,6 @@ def test_swapped_parts_of_qkv_would_be_seen():
     ours, _ = make_pair(CONFIG)
     guide = guide_for(ours).eval()
     guide.query, guide.key = guide.key, guide.query
-    images = torch.tensor(images_for(CONFIG)).reshape(3, -1, CONFIG.dim)[:, :13]
-    output = attention_of(ours)(images, Keep(CONFIG, ()), "blocks.0.attn")
+    images = torch.tensor(images_for(CONFIG, 3)).reshape(3, -1, CONFIG.dim)[:, :13]
+    output = attention_of(ours)(images)[0]
     assert gap(output.detach().numpy(), guide(images).detach().numpy()) > 1e-3

@@ -15,7 +15,7 @@ from flax import nnx
 import vit_flax
 import vit_flax.dropout
 import vit_torch
-from parity_tests.compare import gap
+from parity_tests.compare import gap, rms
 from parity_tests.pairs import hub_arrays, images_for, make_pair, nchw, run_flax, run_torch, to_flax, to_torch
 from parity_tests.tolerances import FORWARD
 from vit_convert.config import ViTConfig
@@ -123,7 +123,7 @@ def test_sincos_positions_follow_the_size():
 
 def test_exactly_the_named_intermediates_come_back():
     ours, flax = make_pair(SMALL)
-    images = images_for(SMALL)
+    images = images_for(SMALL, 3)
     runs: list[tuple[Any, Any]] = [(ours, nchw(images)), (flax, jnp.asarray(images))]
     for model, x in runs:
         assert not isinstance(model(x), tuple)
@@ -135,7 +135,7 @@ def test_exactly_the_named_intermediates_come_back():
 
 def test_attention_weights_are_the_softmax():
     ours, flax = make_pair(SMALL)
-    name, images = "blocks.0.attn.weights", images_for(SMALL)
+    name, images = "blocks.0.attn.weights", images_for(SMALL, 3)
     for found in (run_torch(ours, images, [name]), run_flax(flax, images, [name])):
         assert np.abs(found[name].sum(-1) - 1).max() < FORWARD
 
@@ -168,7 +168,7 @@ def test_every_name_exists_only_where_it_means_something():
 
 def test_without_randomness_there_is_no_dropout():
     quiet, noisy = make_pair(SMALL), make_pair(SMALL, dropout=0.5, attn_dropout=0.5)
-    images = images_for(SMALL)
+    images = images_for(SMALL, 3)
     noisy[0].train()
     assert np.array_equal(run_torch(noisy[0], images)["output"], run_torch(quiet[0], images)["output"])
     assert np.array_equal(run_flax(noisy[1], images)["output"], run_flax(quiet[1], images)["output"])
@@ -176,7 +176,7 @@ def test_without_randomness_there_is_no_dropout():
 
 def test_the_same_randomness_gives_the_same_dropout():
     ours, flax = make_pair(SMALL, dropout=0.3, attn_dropout=0.3)
-    images = images_for(SMALL)
+    images = images_for(SMALL, 3)
 
     def torchs(seed: int) -> np.ndarray:
         return ours(nchw(images), generator=torch.Generator().manual_seed(seed)).detach().numpy()
@@ -209,7 +209,7 @@ def test_dropout_falls_on_the_same_places_in_both(monkeypatch):
     monkeypatch.setattr(vit_flax.dropout.jax.random, "bernoulli", bernoulli)
     config = SMALL.replace(mlp_norm=True)
     ours, flax = make_pair(config, dropout=rate, attn_dropout=rate)
-    images = images_for(config)
+    images = images_for(config, 3)
     theirs = ours(nchw(images), generator=torch.Generator()).detach().numpy()
     assert gap(flax(jnp.asarray(images), key=jax.random.key(0)), theirs) < FORWARD
     assert calls["flax"] == calls["torch"]
@@ -236,7 +236,7 @@ def test_dropout_keeps_the_mean():
 def test_stochastic_depth_takes_the_given_masks():
     config = SMALL.replace(layer_scale=True)
     ours, flax = make_pair(config)
-    images = images_for(config)
+    images = images_for(config, 3)
     masks = np.random.default_rng(0).integers(0, 2, (2, 2, 3)) / 0.8
     theirs = ours(nchw(images), drop_path=torch.tensor(masks)).detach().numpy()
     assert gap(flax(jnp.asarray(images), drop_path=jnp.asarray(masks)), theirs) < FORWARD
@@ -245,7 +245,7 @@ def test_stochastic_depth_takes_the_given_masks():
 
 def test_a_dropped_branch_leaves_the_image_as_it_was():
     ours, flax = make_pair(SMALL)
-    images, none = images_for(SMALL), np.zeros((2, 2, 3))
+    images, none = images_for(SMALL, 3), np.zeros((2, 2, 3))
     _, found = ours(nchw(images), ("embeddings", "blocks.1"), drop_path=torch.tensor(none))
     assert torch.equal(found["embeddings"], found["blocks.1"])
     _, found = flax(jnp.asarray(images), ("embeddings", "blocks.1"), drop_path=jnp.asarray(none))
@@ -347,3 +347,55 @@ def test_no_random_state_sits_in_the_model():
     flax(jnp.zeros((1, 12, 20, 3)), key=jax.random.key(0))
     assert not jax.tree.leaves(nnx.state(flax, nnx.RngState))
     assert len(jax.tree.leaves(nnx.state(flax))) == len(hub_shapes(SMALL))
+
+
+def test_the_batch_may_be_empty_or_symbolic():
+    """An exported program takes any batch: nothing in the model asks for its number."""
+    from jax import export
+
+    flax = vit_flax.ViT(SMALL, rngs=nnx.Rngs(0))
+    assert flax(jnp.zeros((0, 12, 20, 3))).shape == (0, 7)
+    (batch,) = export.symbolic_shape("b")
+    exported = export.export(jax.jit(flax.__call__))(jax.ShapeDtypeStruct((batch, 12, 20, 3), jnp.float32))
+    assert exported.call(jnp.zeros((4, 12, 20, 3))).shape == (4, 7)
+
+
+def test_blocks_go_through_rematerialisation():
+    """jax.checkpoint needs a block without side effects: what it keeps, it returns."""
+    _, flax = make_pair(SMALL)
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 13, 24)))
+    plain, _ = flax.blocks[0](x)
+    again, weights = jax.checkpoint(lambda y: flax.blocks[0](y, return_weights=True))(x)
+    assert gap(again, plain) < FORWARD
+    assert weights.shape == (2, 3, 13, 13)
+
+
+def test_a_file_of_several_dtypes_is_one_function_in_both(tmp_path):
+    from vit_convert.checkpoint import open_checkpoint, save_checkpoint
+
+    vit_torch.ViT(SMALL).save_pretrained(tmp_path / "one")
+    mixed = [
+        (name, x.astype(np.float16) if x.ndim > 1 else x)
+        for name, x in open_checkpoint(tmp_path / "one").tensors("native")
+    ]
+    save_checkpoint(tmp_path / "mixed", SMALL, mixed)
+    images = images_for(SMALL, 3)
+    ours, flax = vit_torch.ViT.from_pretrained(tmp_path / "mixed"), vit_flax.ViT.from_pretrained(tmp_path / "mixed")
+    assert {x.dtype for x in ours.state_dict().values()} == {torch.float32}
+    assert dtypes(flax) == {"float32"}
+    exact = vit_torch.ViT.from_pretrained(tmp_path / "mixed", dtype=torch.float64)
+    truth = run_torch(exact, images)["output"]
+    noise = rms(run_torch(ours, images)["output"] - truth)
+    assert rms(run_flax(flax, images)["output"] - truth) < 3 * noise  # of a few numbers only: a wide scatter
+
+
+def test_a_loaded_model_does_not_change_with_its_file(tmp_path):
+    vit_torch.ViT(SMALL).save_pretrained(tmp_path / "a")
+    ours, flax = vit_torch.ViT.from_pretrained(tmp_path / "a"), vit_flax.ViT.from_pretrained(tmp_path / "a")
+    before = [x.clone() for x in ours.state_dict().values()], [np.array(x) for x in hub_arrays(flax).values()]
+    weights = tmp_path / "a" / "model.safetensors"
+    with weights.open("r+b") as file:
+        file.seek(-400, os.SEEK_END)
+        file.write(bytes(400))
+    assert all(torch.equal(x, y) for x, y in zip(before[0], ours.state_dict().values(), strict=True))
+    assert all(np.array_equal(x, y) for x, y in zip(before[1], hub_arrays(flax).values(), strict=True))

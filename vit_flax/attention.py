@@ -8,7 +8,6 @@ from flax import nnx
 from jax import Array
 
 from vit_convert.config import ViTConfig
-from vit_convert.intermediates import Keep
 from vit_flax.dropout import dropout
 from vit_flax.linear import Linear
 from vit_flax.norm import make_norm
@@ -16,7 +15,7 @@ from vit_flax.norm import make_norm
 
 def fused_attention(q: Array, k: Array, v: Array) -> Array:
     """The framework's own kernel: (B, T, H, D/H) and (B, S, H, D/H) twice -> (B, T, H, D/H)."""
-    # mirror: XLA fuses what is written out; jax.nn.dot_product_attention takes a float64 softmax in float32.
+    # mirror: written out, for XLA to fuse; jax.nn.dot_product_attention takes even a float64 softmax in float32.
     return weighted_sum(attention_weights(q, k), v)
 
 
@@ -60,17 +59,21 @@ class Attention(nnx.Module):
         self.norm = make_norm(config, config.dim, **of) if config.attn_norm else jax.nn.identity
         self.proj = Linear(config.dim, config.dim, use_bias=config.proj_bias, **of)
 
-    def __call__(self, x: Array, keep: Keep, name: str, rngs: nnx.Rngs | None = None) -> Array:
+    def __call__(
+        self, x: Array, *, return_weights: bool = False, rngs: nnx.Rngs | None = None
+    ) -> tuple[Array, Array | None]:
+        """The output and, if asked for, the softmax weights (B, H, T, T): those are then computed explicitly."""
         B, T, D = x.shape
         q, k, v = self.project(x)
+        weights = None
         dropping = rngs is not None and self.attn_dropout > 0
-        if self.attention == "fused" and not dropping and not keep.wants(f"{name}.weights"):
+        if self.attention == "fused" and not dropping and not return_weights:
             x = fused_attention(q, k, v)
         else:
-            weights = keep(f"{name}.weights", attention_weights(q, k))
+            weights = attention_weights(q, k)
             x = weighted_sum(dropout(weights, self.attn_dropout, rngs), v)
         x = self.proj(self.norm(x.reshape(B, T, D)))
-        return dropout(x, self.dropout, rngs)
+        return dropout(x, self.dropout, rngs), weights if return_weights else None
 
     def project(self, x: Array) -> tuple[Array, Array, Array]:
         """(B, T, D) -> q, k, v, each (B, T, H, D/H). The columns of qkv are q | k | v, each (H, D/H)."""

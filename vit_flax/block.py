@@ -7,7 +7,6 @@ from flax import nnx
 from jax import Array
 
 from vit_convert.config import ViTConfig
-from vit_convert.intermediates import Keep
 from vit_flax.attention import Attention
 from vit_flax.drop_path import drop_path
 from vit_flax.layer_scale import LayerScale
@@ -40,12 +39,14 @@ class Block(nnx.Module):
     def __call__(
         self,
         x: Array,
-        keep: Keep,
-        name: str,
         masks: Array | None = None,
+        *,
+        return_weights: bool = False,
         rngs: nnx.Rngs | None = None,
-    ) -> Array:
+    ) -> tuple[Array, Array | None]:
+        """The tokens after this block and, if asked for, its softmax weights (B, H, T, T)."""
         attn_mask, mlp_mask = (None, None) if masks is None else masks
-        x = x + drop_path(self.ls1(self.attn(self.norm1(x), keep, f"{name}.attn", rngs)), attn_mask)
+        y, weights = self.attn(self.norm1(x), return_weights=return_weights, rngs=rngs)
+        x = x + drop_path(self.ls1(y), attn_mask)
         x = x + drop_path(self.ls2(self.mlp(self.norm2(x), rngs)), mlp_mask)
-        return keep(name, x)
+        return x, weights

@@ -6,13 +6,15 @@
 | their biases                              | 0                                                      |
 | `patch_embed.proj` weight and bias        | uniform in +-1/sqrt(fan_in), fan_in = C * patch area   |
 | `cls_token`, `reg_token`                  | normal, standard deviation 1e-6                        |
-| `attn_pool.latent`                        | normal, standard deviation D**-0.5                     |
+| `attn_pool.latent`                        | normal cut at +-2, times D**-0.5                       |
 | norms                                     | weight 1, bias 0                                       |
 | layer scale                               | 1e-5                                                   |
 
 As timm models/vision_transformer.py, init_weights_vit_timm: its trunc_normal_(std=0.02) cuts at
 +-2, a hundred standard deviations away, and so is a normal; its patch projection keeps Conv2d's
-own uniform. Other starts (a zero head, a head bias) belong to a training config.
+own uniform; its latent has trunc_normal_tf_, cut before it is scaled. One thing differs: timm starts
+the value half of a swiglu's fc1 near a constant 1, we start it like every linear layer, as DINOv2.
+Other starts (a zero head, a head bias) belong to a training config.
 """
 
 import jax
@@ -44,5 +46,7 @@ def init_parameter(name: str, x: Array, fan_in: int, rngs: nnx.Rngs) -> Array:
         return jax.random.uniform(rngs.params(), x.shape, x.dtype, -(fan_in**-0.5), fan_in**-0.5)
     if kind == "bias":
         return jnp.zeros_like(x)
-    std = {"cls_token": 1e-6, "reg_token": 1e-6, "attn_pool.latent": x.shape[-1] ** -0.5}.get(name, 0.02)
+    if name == "attn_pool.latent":
+        return jax.random.truncated_normal(rngs.params(), -2, 2, x.shape, x.dtype) * x.shape[-1] ** -0.5
+    std = 1e-6 if name in ("cls_token", "reg_token") else 0.02
     return std * jax.random.normal(rngs.params(), x.shape, x.dtype)

@@ -34,7 +34,7 @@ class PatchEmbed(nnx.Module):
     def __call__(self, images: Array) -> tuple[Array, tuple[int, int]]:
         grid = self.check(images)
         x = self.proj(images.astype(self.dtype))
-        return x.reshape(len(x), -1, x.shape[-1]), grid
+        return x.reshape(x.shape[0], grid[0] * grid[1], x.shape[-1]), grid
 
     def check(self, images: Array) -> tuple[int, int]:
         """(rows, columns) of patches in these images; ValueError if the model doesn't take them."""

@@ -43,7 +43,7 @@ class Pretrained(nnx.Module):
             overrides: ViTConfig fields that win over what the checkpoint says.
             image_size: resize the position table for this image size, by the config's own rule.
             dtype: of the computation; the parameters' own if None.
-            param_dtype: of the parameters; the checkpoint's own if None.
+            param_dtype: of the parameters; the checkpoint's own if None (where it has several, their common one).
             **run: arguments of the model.
 
         Raises:
@@ -52,13 +52,13 @@ class Pretrained(nnx.Module):
             ValueError: float64 is wanted, by argument or by the checkpoint, without JAX's x64.
         """
         checkpoint = open_checkpoint(path, preset=preset, overrides=overrides, image_size=image_size)
-        arrays = {name: to_array(array, param_dtype) for name, array in checkpoint.tensors("flax")}
+        arrays = {name: to_array(array) for name, array in checkpoint.tensors("flax")}
         param_dtype = param_dtype or jnp.result_type(*arrays.values())
         make = cast(Callable[..., Self], cls)
         run |= dict(dtype=dtype, param_dtype=param_dtype)
         model = nnx.eval_shape(lambda: make(checkpoint.config, rngs=nnx.Rngs(0), **run))  # no values are drawn
         for name, parameter in parameters_by_path(model).items():
-            parameter.set_value(arrays.pop(name))
+            parameter.set_value(arrays.pop(name).astype(param_dtype))
         model.preprocess, model.labels = checkpoint.preprocess, checkpoint.labels
         return model
 
@@ -87,6 +87,7 @@ class Pretrained(nnx.Module):
             self.config,
             self.numpy_tensors(),
             tensors_layout="flax",
+            dtypes={name: np.dtype(p.dtype) for name, p in parameters_by_path(self).items()},
             layout=layout,
             preprocess=preprocess or self.preprocess,
             labels=labels or self.labels,
@@ -99,10 +100,9 @@ class Pretrained(nnx.Module):
             yield name, np.asarray(parameter.get_value())
 
 
-def to_array(array: np.ndarray, dtype: Any) -> Array:
-    """NumPy to JAX, bit for bit (bfloat16 too) unless another dtype is asked for."""
-    check_x64(dtype or array.dtype)
-    return jnp.array(array, dtype=dtype)  # a copy: device_put may alias NumPy's buffer on a CPU
+def to_array(array: np.ndarray) -> Array:
+    """NumPy to JAX, bit for bit (bfloat16 too)."""
+    return jnp.array(array)  # a copy: device_put may alias NumPy's buffer on a CPU
 
 
 def check_x64(dtype: Any) -> None:

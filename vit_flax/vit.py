@@ -31,7 +31,7 @@ class ViT(Pretrained):
         dropout: rate after every linear layer but qkv and the heads, and after the positions
             (Dosovitskiy et al. 2021, appendix B.1); active in calls that are given randomness.
         attn_dropout: rate on the softmax weights, likewise.
-        attention: "fused" (the framework's kernel) or "explicit" (softmax written out).
+        attention: "fused" (torch's kernel; in Flax, what XLA makes of "explicit") or "explicit".
         dynamic_size: take images of any size that the patches divide; the position table is
             resized inside the model by `config.pos_resize`.
         rngs: where the initial values come from; its `params` stream.
@@ -106,11 +106,14 @@ class ViT(Pretrained):
         """
         keep = Keep(self.config, intermediates)
         if drop_path is not None:
-            check_masks(tuple(drop_path.shape), self.config.depth, len(images))
+            check_masks(tuple(drop_path.shape), self.config.depth, images.shape[0])
         rngs = None if key is None else nnx.Rngs(key)  # mirror: lives for this call alone
         x = keep("embeddings", self.embed(images, rngs))
         for i, block in enumerate(self.blocks):
-            x = block(x, keep, f"blocks.{i}", None if drop_path is None else drop_path[i], rngs)
+            name, masks = f"blocks.{i}", None if drop_path is None else drop_path[i]
+            x, weights = block(x, masks, return_weights=keep.wants(f"{name}.attn.weights"), rngs=rngs)
+            keep(f"{name}.attn.weights", weights)
+            x = keep(name, x)
         x = keep("norm", self.norm(x))
         x = keep("pooled", self.fc_norm(pool_tokens(self.config, x, self.attn_pool)))
         return keep.result(keep("logits", self.classify(x)))
@@ -121,8 +124,8 @@ class ViT(Pretrained):
         # mirror: parameters keep param_dtype, torch's have the compute dtype already
         tokens = [t.astype(patches.dtype) for t in (self.cls_token, self.dist_token, self.reg_token) if t is not None]
         table = None if self.pos_embed is None else self.pos_embed.astype(patches.dtype)
-        prefix = jnp.concatenate([*tokens, patches[:1, :0]], axis=1)
-        prefix = jnp.broadcast_to(prefix, (len(patches), *prefix.shape[1:]))
+        prefix = jnp.concatenate([*tokens, jnp.zeros((1, 0, self.config.dim), patches.dtype)], axis=1)
+        prefix = jnp.broadcast_to(prefix, (patches.shape[0], *prefix.shape[1:]))
         x = add_positions(self.config, table, prefix, patches, grid)
         return self.norm_pre(dropout(x, self.dropout, rngs))
 

@@ -5,6 +5,7 @@ The weights come from either framework: `model(images, ("blocks.3.attn.weights",
 
 from collections.abc import Sequence
 from os import PathLike
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +16,9 @@ COLOURS = "inferno"  # evenly brighter, so it survives greyscale print and colou
 
 
 def attention_map(
-    weights: npt.ArrayLike, config: ViTConfig, image_size: tuple[int, int] | None = None
+    weights: Any, config: ViTConfig, image_size: tuple[int, int] | None = None
 ) -> npt.NDArray[np.float64]:
-    """How much each patch was looked at: (B, H, T, T) softmax weights -> (B, rows, columns).
+    """How much each patch was looked at: (B, H, T, T) softmax weights of either framework -> (B, rows, columns).
 
     For models pooled by their class token, what that token reads; for the others, what all patches
     read together (their features are averaged or pooled in turn). Heads are averaged. Each map
@@ -27,6 +28,8 @@ def attention_map(
     Raises:
         ValueError: the weights don't fit the config's tokens.
     """
+    if hasattr(weights, "detach"):  # torch's, which may need a gradient or be bfloat16
+        weights = weights.detach().cpu().double()
     weights = np.asarray(weights, np.float64)
     rows, columns = grid_of(image_size or config.image_hw, config.patch_hw)
     prefix = config.num_prefix

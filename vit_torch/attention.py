@@ -5,7 +5,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vit_convert.config import ViTConfig
-from vit_convert.intermediates import Keep
 from vit_torch.dropout import dropout
 from vit_torch.norm import make_norm
 
@@ -44,17 +43,21 @@ class Attention(nn.Module):
         self.norm = make_norm(config, config.dim) if config.attn_norm else nn.Identity()
         self.proj = nn.Linear(config.dim, config.dim, bias=config.proj_bias)
 
-    def forward(self, x: Tensor, keep: Keep, name: str, generator: torch.Generator | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, *, return_weights: bool = False, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """The output and, if asked for, the softmax weights (B, H, T, T): those are then computed explicitly."""
         B, T, D = x.shape
         q, k, v = self.project(x)
+        weights = None
         dropping = generator is not None and self.attn_dropout > 0
-        if self.attention == "fused" and not dropping and not keep.wants(f"{name}.weights"):
+        if self.attention == "fused" and not dropping and not return_weights:
             x = fused_attention(q, k, v)
         else:
-            weights = keep(f"{name}.weights", attention_weights(q, k))
+            weights = attention_weights(q, k)
             x = weighted_sum(dropout(weights, self.attn_dropout, generator), v)
         x = self.proj(self.norm(x.reshape(B, T, D)))
-        return dropout(x, self.dropout, generator)
+        return dropout(x, self.dropout, generator), weights if return_weights else None
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, T, D) -> q, k, v, each (B, T, H, D/H). The rows of qkv are q | k | v, each (H, D/H)."""

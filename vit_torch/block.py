@@ -4,7 +4,6 @@ import torch
 from torch import Tensor, nn
 
 from vit_convert.config import ViTConfig
-from vit_convert.intermediates import Keep
 from vit_torch.attention import Attention
 from vit_torch.drop_path import drop_path
 from vit_torch.layer_scale import LayerScale
@@ -27,12 +26,14 @@ class Block(nn.Module):
     def forward(
         self,
         x: Tensor,
-        keep: Keep,
-        name: str,
         masks: Tensor | None = None,
+        *,
+        return_weights: bool = False,
         generator: torch.Generator | None = None,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor | None]:
+        """The tokens after this block and, if asked for, its softmax weights (B, H, T, T)."""
         attn_mask, mlp_mask = (None, None) if masks is None else masks
-        x = x + drop_path(self.ls1(self.attn(self.norm1(x), keep, f"{name}.attn", generator)), attn_mask)
+        y, weights = self.attn(self.norm1(x), return_weights=return_weights, generator=generator)
+        x = x + drop_path(self.ls1(y), attn_mask)
         x = x + drop_path(self.ls2(self.mlp(self.norm2(x), generator)), mlp_mask)
-        return keep(name, x)
+        return x, weights

@@ -6,13 +6,15 @@
 | their biases                              | 0                                                      |
 | `patch_embed.proj` weight and bias        | uniform in +-1/sqrt(fan_in), fan_in = C * patch area   |
 | `cls_token`, `reg_token`                  | normal, standard deviation 1e-6                        |
-| `attn_pool.latent`                        | normal, standard deviation D**-0.5                     |
+| `attn_pool.latent`                        | normal cut at +-2, times D**-0.5                       |
 | norms                                     | weight 1, bias 0                                       |
 | layer scale                               | 1e-5                                                   |
 
 As timm models/vision_transformer.py, init_weights_vit_timm: its trunc_normal_(std=0.02) cuts at
 +-2, a hundred standard deviations away, and so is a normal; its patch projection keeps Conv2d's
-own uniform. Other starts (a zero head, a head bias) belong to a training config.
+own uniform; its latent has trunc_normal_tf_, cut before it is scaled. One thing differs: timm starts
+the value half of a swiglu's fc1 near a constant 1, we start it like every linear layer, as DINOv2.
+Other starts (a zero head, a head bias) belong to a training config.
 """
 
 import torch
@@ -41,6 +43,8 @@ def init_parameter(name: str, x: Tensor, fan_in: int, generator: torch.Generator
         x.uniform_(-(fan_in**-0.5), fan_in**-0.5, generator=generator)
     elif kind == "bias":
         x.zero_()
+    elif name == "attn_pool.latent":
+        nn.init.trunc_normal_(x, 0, 1, -2, 2, generator=generator).mul_(x.shape[-1] ** -0.5)
     else:
-        std = {"cls_token": 1e-6, "reg_token": 1e-6, "attn_pool.latent": x.shape[-1] ** -0.5}.get(name, 0.02)
+        std = 1e-6 if name in ("cls_token", "reg_token") else 0.02
         x.normal_(0, std, generator=generator)

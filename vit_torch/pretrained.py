@@ -1,6 +1,7 @@
 """Loading and saving: torch tensors in, torch tensors out, everything else is vit_convert's."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
 from os import PathLike
 from typing import Any, Self
 
@@ -39,7 +40,7 @@ class Pretrained(nn.Module):
             preset: a name of vit_convert.presets, where names and shapes don't tell the config.
             overrides: ViTConfig fields that win over what the checkpoint says.
             image_size: resize the position table for this image size, by the config's own rule.
-            dtype: of the parameters; the checkpoint's own if None.
+            dtype: of the parameters; the checkpoint's own if None (where it has several, their common one).
             **run: arguments of the model.
 
         Raises:
@@ -49,8 +50,9 @@ class Pretrained(nn.Module):
         checkpoint = open_checkpoint(path, preset=preset, overrides=overrides, image_size=image_size)
         with torch.device("meta"):  # shapes only: no initial values are drawn
             model = cls(checkpoint.config, **run)
-        state = {name: to_tensor(array, dtype) for name, array in checkpoint.tensors("native")}
-        model.load_state_dict(state, assign=True)
+        state = {name: to_tensor(array) for name, array in checkpoint.tensors("native")}
+        dtype = dtype or reduce(torch.promote_types, (x.dtype for x in state.values()))
+        model.load_state_dict({name: x.to(dtype) for name, x in state.items()}, assign=True)
         model.preprocess, model.labels = checkpoint.preprocess, checkpoint.labels
         return model
 
@@ -78,6 +80,7 @@ class Pretrained(nn.Module):
             path,
             self.config,
             self.numpy_tensors(),
+            dtypes={name: to_numpy(x[:0]).dtype for name, x in self.state_dict().items()},
             layout=layout,
             preprocess=preprocess or self.preprocess,
             labels=labels or self.labels,
@@ -90,15 +93,12 @@ class Pretrained(nn.Module):
             yield name, to_numpy(tensor)
 
 
-def to_tensor(array: np.ndarray, dtype: torch.dtype | None) -> Tensor:
-    """NumPy to torch, bit for bit (bfloat16 too) unless another dtype is asked for."""
-    if not array.flags.writeable:
-        array = array.copy()
+def to_tensor(array: np.ndarray) -> Tensor:
+    """NumPy to torch, bit for bit (bfloat16 too)."""
+    array = array.copy()  # it may be a view of the file, and a model must not change with its file
     if array.dtype == ml_dtypes.bfloat16:  # torch does not know NumPy's bfloat16
-        tensor = torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
-    else:
-        tensor = torch.from_numpy(array)
-    return tensor if dtype is None else tensor.to(dtype)
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
 
 
 def to_numpy(tensor: Tensor) -> np.ndarray:

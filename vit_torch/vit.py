@@ -28,10 +28,11 @@ class ViT(Pretrained):
         dropout: rate after every linear layer but qkv and the heads, and after the positions
             (Dosovitskiy et al. 2021, appendix B.1); active in calls that are given randomness.
         attn_dropout: rate on the softmax weights, likewise.
-        attention: "fused" (the framework's kernel) or "explicit" (softmax written out).
+        attention: "fused" (torch's kernel; in Flax, what XLA makes of "explicit") or "explicit".
         dynamic_size: take images of any size that the patches divide; the position table is
             resized inside the model by `config.pos_resize`.
-        generator: where the initial values come from; torch's global one if None.
+        generator: where the initial values come from; torch's global one if None (which torch's own
+            layers also draw from as they are made, to no effect).
     """
 
     def __init__(
@@ -95,10 +96,13 @@ class ViT(Pretrained):
         """
         keep = Keep(self.config, intermediates)
         if drop_path is not None:
-            check_masks(tuple(drop_path.shape), self.config.depth, len(images))
+            check_masks(tuple(drop_path.shape), self.config.depth, images.shape[0])
         x = keep("embeddings", self.embed(images, generator))
         for i, block in enumerate(self.blocks):
-            x = block(x, keep, f"blocks.{i}", None if drop_path is None else drop_path[i], generator)
+            name, masks = f"blocks.{i}", None if drop_path is None else drop_path[i]
+            x, weights = block(x, masks, return_weights=keep.wants(f"{name}.attn.weights"), generator=generator)
+            keep(f"{name}.attn.weights", weights)
+            x = keep(name, x)
         x = keep("norm", self.norm(x))
         x = keep("pooled", self.fc_norm(pool_tokens(self.config, x, self.attn_pool)))
         return keep.result(keep("logits", self.classify(x)))
@@ -107,7 +111,7 @@ class ViT(Pretrained):
         """Images to the tokens [class, distillation, registers, patches] that enter the first block."""
         patches, grid = self.patch_embed(images)
         tokens = [t for t in (self.cls_token, self.dist_token, self.reg_token) if t is not None]
-        prefix = torch.cat([*tokens, patches[:1, :0]], dim=1).expand(len(patches), -1, -1)
+        prefix = torch.cat([*tokens, patches.new_zeros(1, 0, self.config.dim)], dim=1).expand(patches.shape[0], -1, -1)
         x = add_positions(self.config, self.pos_embed, prefix, patches, grid)
         return self.norm_pre(dropout(x, self.dropout, generator))
 

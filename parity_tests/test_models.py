@@ -357,7 +357,7 @@ def test_the_batch_may_be_empty_or_symbolic():
     assert flax(jnp.zeros((0, 12, 20, 3))).shape == (0, 7)
     (batch,) = export.symbolic_shape("b")
     exported = export.export(jax.jit(flax.__call__))(jax.ShapeDtypeStruct((batch, 12, 20, 3), jnp.float32))
-    assert exported.call(jnp.zeros((4, 12, 20, 3))).shape == (4, 7)
+    assert exported.call(jnp.zeros((4, 12, 20, 3), jnp.float32)).shape == (4, 7)
 
 
 def test_blocks_go_through_rematerialisation():

@@ -20,7 +20,6 @@ from torch import Tensor
 from vit_convert.config import ViTConfig
 from vit_convert.roles import decays
 from vit_torch import ViT
-from vit_torch.init import init_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,7 +200,7 @@ def train_step(
 
 
 def draw(rng: np.random.Generator, B: int, H: int, W: int, padding: int, depth: int, drop_path: float) -> Draws:
-    """One step's draws: a shift; CutMix, MixUp (a quarter each) or neither; depth, the more the deeper."""
+    """One step's draws: CutMix or MixUp (a quarter each) or neither; stochastic depth, the more the deeper."""
     kind = rng.choice(["cutmix", "mixup", "none"], p=[0.25, 0.25, 0.5])
     lam = {"cutmix": rng.beta(1.0, 1.0), "mixup": rng.beta(0.2, 0.2), "none": 1.0}[kind]
     (h, w), (y, x) = (int(n * (1 - lam) ** 0.5) for n in (H, W)), (int(rng.integers(n)) for n in (H, W))
@@ -220,7 +219,6 @@ def draw(rng: np.random.Generator, B: int, H: int, W: int, padding: int, depth: 
 
 def narrow_start(model: ViT, generator: torch.Generator) -> ViT:
     """Larger initial values than 0.02, which is far below 1/sqrt(64): LeCun et al. 1998, section 4.6."""
-    init_weights(model, generator)
     with torch.no_grad():
         for name, param in model.named_parameters():
             if name == "pos_embed":
@@ -250,12 +248,12 @@ def main(steps: int = 990, batch: int = 64, seed: int = 0) -> None:
         total_steps=steps,
         final_fraction=0.0,
         weight_decay=0.05,
-        padding=1,
         label_smoothing=0.1,
         clip_norm=1.0,
         ema_decay=0.99,
     )
-    model = narrow_start(ViT(config), torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    model = narrow_start(ViT(config, generator=generator), generator)
     state = init_state(model)
     for step in range(steps):
         chosen = torch.tensor(rng.choice(train, batch, replace=False))

@@ -1,0 +1,204 @@
+"""vit-train trains from the command line, leaves a complete run, and says in one message what is wrong."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.numpy import load_file
+
+import vit_flax
+import vit_torch
+from parity_tests.compare import gap
+from train.__main__ import RESERVED, main
+from train.data import load_digits
+from train.recipes import RECIPES
+
+TINY = "--model.dim 16 --model.mlp-dim 32 --model.depth 1 --model.num-heads 2 --batch-size 100 --log-steps 2 --steps 7"
+TINY += " --eval-epochs 0.3 --augment.mixup-alpha 0 --augment.cutmix-alpha 0"  # a Beta takes seconds to compile
+Fails = Callable[[str], str]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A very short run by the command itself: its folder, and what it printed."""
+    workdir = tmp_path_factory.mktemp("runs") / "digits"
+    command = [sys.executable, "-m", "train", "digits", "--workdir", str(workdir), *TINY.split()]
+    env = {name: value for name, value in os.environ.items() if name != "JAX_ENABLE_X64"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return workdir, done.stdout
+
+
+@pytest.fixture
+def fails(capsys: pytest.CaptureFixture[str]) -> Fails:
+    """Arguments -> what the command writes to stderr on its way out with code 2."""
+
+    def call(arguments: str) -> str:
+        with pytest.raises(SystemExit) as stop:
+            main(arguments.split())
+        assert stop.value.code == 2
+        return capsys.readouterr().err
+
+    return call
+
+
+def test_a_run_leaves_everything_and_nothing_else(run: tuple[Path, str]):
+    workdir, _ = run
+    assert {path.name for path in workdir.iterdir()} == {"config.json", "metrics.jsonl", "curves.png", "checkpoint"}
+    assert {path.name for path in (workdir / "checkpoint").iterdir()} == {"config.json", "model.safetensors"}
+    config = json.loads((workdir / "config.json").read_text())
+    assert config["recipe"] == "digits"
+    assert config["checkpoint_weights"] == "ema"
+    assert config["train_config"]["model"]["dim"] == 16
+    with Image.open(workdir / "curves.png") as picture:
+        assert min(picture.size) >= 600
+        assert len(picture.convert("RGB").getcolors(2**24) or []) > 50
+
+
+def test_metrics_have_a_line_for_each_stretch_and_each_evaluation(run: tuple[Path, str]):
+    rows = [json.loads(line) for line in (run[0] / "metrics.jsonl").read_text().splitlines()]
+    train, test = [r for r in rows if "loss" in r], [r for r in rows if "test_accuracy" in r]
+    assert [r["step"] for r in train] == [2, 4, 6, 7]
+    assert [r["step"] for r in test] == [4, 7]  # every 0.3 of 14 steps, and the end
+    assert all(r["images_per_second"] > 0 and r["grad_norm"] > 0 for r in train)
+    assert train[-1]["epoch"] == 7 / 14
+    assert all(r["test_count"] == 360 and r["test_correct"] / 360 == r["test_accuracy"] for r in test)
+
+
+def test_the_printed_accuracy_is_the_checkpoints_in_both_frameworks(run: tuple[Path, str]):
+    """Counted anew, one image at a time as it were: what the run says of 360 images in batches of 100."""
+    workdir, printed = run
+    flax, torch_model = (package.ViT.from_pretrained(workdir / "checkpoint") for package in (vit_flax, vit_torch))
+    assert flax.preprocess is not None
+    assert flax.labels == tuple("0123456789")
+    test = load_digits().test
+    images = np.stack([flax.preprocess(Image.fromarray(image[:, :, 0])) for image in test.images])
+    ours = np.asarray(flax(jnp.asarray(images)))
+    with torch.no_grad():
+        theirs = torch_model(torch.tensor(images).permute(0, 3, 1, 2)).numpy()
+    assert gap(ours, theirs) < 1e-5
+    row = json.loads((workdir / "metrics.jsonl").read_text().splitlines()[-1])
+    assert (theirs.argmax(-1) == test.labels).sum() == row["test_correct"]
+    loss = torch.nn.functional.cross_entropy(torch.tensor(theirs), torch.tensor(test.labels).long())
+    assert row["test_loss"] == pytest.approx(loss.item(), rel=1e-5)
+    assert f"held-out accuracy {row['test_accuracy']:.2%}" in printed
+
+
+def test_the_same_run_gives_the_same_bits(run: tuple[Path, str], tmp_path: Path):
+    """In another process, too."""
+    with jax.enable_x64(False):
+        main(["digits", "--workdir", str(tmp_path), *TINY.split()])
+    weights = "checkpoint/model.safetensors"
+    assert (tmp_path / weights).read_bytes() == (run[0] / weights).read_bytes()
+
+
+@pytest.mark.slow
+def test_another_seed_gives_another_run(run: tuple[Path, str], tmp_path: Path):
+    with jax.enable_x64(False):
+        main(["digits", "--workdir", str(tmp_path), *TINY.split(), "--seed", "1"])
+    first, other = (load_file(folder / "checkpoint/model.safetensors") for folder in (run[0], tmp_path))
+    assert all((first[name] != other[name]).any() for name in first)
+    rows = [(folder / "metrics.jsonl").read_text().splitlines() for folder in (run[0], tmp_path)]
+    assert all(json.loads(a)["loss"] != json.loads(b)["loss"] for a, b in zip(*rows, strict=True) if '"loss"' in a)
+
+
+def test_a_diverging_run_says_where_and_saves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    arguments = "--schedule.learning-rate 1e30 --schedule.warmup-epochs 0"
+    with jax.enable_x64(False), pytest.raises(SystemExit) as stop:
+        main(["digits", "--workdir", str(tmp_path / "run"), *TINY.split(), *arguments.split()])
+    assert stop.value.code == 1
+    error = capsys.readouterr().err
+    assert "the loss is nan at step 2, with learning rate" in error
+    assert not (tmp_path / "run" / "checkpoint").exists()
+
+
+def test_a_run_is_not_replaced_unasked(run: tuple[Path, str], fails: Fails):
+    before = {path: path.stat().st_mtime_ns for path in run[0].rglob("*")}
+    assert "already holds a run (config.json, metrics.jsonl, curves.png, checkpoint)" in fails(
+        f"digits --workdir {run[0]}"
+    )
+    assert before == {path: path.stat().st_mtime_ns for path in run[0].rglob("*")}
+
+
+def test_overwrite_removes_a_run_and_nothing_else(tmp_path: Path, fails: Fails):
+    (tmp_path / "checkpoint").mkdir()
+    message = fails(f"digits --workdir {tmp_path} --overwrite")
+    assert "no config.json that a run wrote" in message
+    assert (tmp_path / "checkpoint").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("digitz --workdir x", "unknown recipe 'digitz': the recipes are digits; did you mean 'digits'?"),
+        ("digits", "--workdir"),
+        ("digits --workdir x --modle.dim 8", "--modle.dim"),
+        ("digits --workdir x --steps many", "many"),
+        ("digits --workdir x --model.dim 50", "dim 50 is not divisible by num_heads"),
+        ("digits --workdir x --steps 0 --batch-size 0", "batch_size must be at least 1, got 0; steps must be positive"),
+        ("digits --workdir x --schedule.final-fraction 2", "schedule.final_fraction must be in [0, 1], got 2"),
+        ("digits --workdir x --drop-path 1", "drop_path must be in [0, 1), got 1"),
+        ("digits --workdir x --model.num-classes 9", "num_classes is 9, but the labels of digits go from 0 to 9"),
+        ("digits --workdir x --model.image-size 16", "the images of digits are (8, 8)"),
+        ("digits --workdir x --batch-size 2000", "batch_size 2000 is more than the 1437 training images"),
+    ],
+)
+def test_a_wrong_argument_is_one_message(
+    arguments: str, expected: str, fails: Fails, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    message = fails(arguments)
+    assert expected in message
+    assert "Traceback" not in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_as_workdir_is_refused(tmp_path: Path, fails: Fails):
+    (tmp_path / "file").touch()
+    assert "is a file" in fails(f"digits --workdir {tmp_path / 'file'}")
+
+
+@pytest.mark.parametrize("word", RESERVED)
+def test_command_words_are_no_recipes(word: str, fails: Fails):
+    assert RESERVED == ("prepare", "evaluate")
+    assert word not in RECIPES
+    assert f"'{word}' is a command word" in fails(f"{word} --workdir x")
+
+
+def test_help_shows_every_setting_of_a_recipe(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as stop:
+        main(["digits", "--help"])
+    assert stop.value.code == 0
+    shown = capsys.readouterr().out
+
+    def options(config: object, prefix: str) -> list[str]:
+        found = [(getattr(config, f.name), prefix + f.name.replace("_", "-")) for f in fields(config)]  # type: ignore[arg-type]
+        return [name for value, at in found for name in (options(value, at + ".") if is_dataclass(value) else [at])]
+
+    for option in options(RECIPES["digits"](), "--"):
+        assert f"{option}" in shown
+
+
+def test_help_answers_at_once():
+    """Processor time, so that a busy machine changes nothing; and no framework is loaded for it."""
+    code = "import sys; from train.__main__ import main\ntry: main(['digits', '--help'])\nexcept SystemExit: pass\n"
+    code += "sys.exit(sorted({'jax', 'torch', 'matplotlib', 'sklearn'} & set(sys.modules)) or 0)"
+
+    def seconds() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    assert min(seconds() for _ in range(3)) < 0.5

@@ -1,0 +1,196 @@
+"""The specification of the train step says what the usual code says: torch.optim, torch.nn.utils, timm."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from parity_tests.compare import gap
+from vit_convert.config import ViTConfig
+from vit_convert.hub import hub_shapes
+from vit_convert.roles import decays, role
+from vit_torch import ViT, training
+
+TRAINING = 1e-12  # float64: two ways to write one formula
+K = 7
+HYPER = training.Hyper(
+    mean=(0.4, 0.5, 0.6),
+    std=(0.2, 0.3, 0.1),
+    learning_rate=3e-2,
+    warmup_steps=4,
+    total_steps=20,
+    final_fraction=0.1,
+    weight_decay=0.3,
+    beta1=0.85,
+    beta2=0.97,
+    eps=1e-4,
+)
+
+# Every kind of tensor that a config can ask for, together.
+EVERYTHING = (
+    ViTConfig(
+        image_size=8, patch_size=4, dim=16, depth=1, num_heads=2, mlp_dim=24, num_classes=K, dist_token=True,
+        num_registers=2, pos_prefix="all", pre_norm=True, qk_norm=True, attn_norm=True, mlp_norm=True,
+        layer_scale=True, qkv_bias="qv", pool="class_dist",
+    ),
+    ViTConfig(
+        image_size=8, patch_size=4, dim=16, depth=1, num_heads=2, mlp_dim=24, num_classes=K, class_token=False,
+        pool="map", final_norm="pooled", pre_logits=12,
+    ),
+)  # fmt: skip
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def test_adamw_is_torch_optims():
+    names = ["blocks.0.attn.qkv.weight", "blocks.0.norm1.weight"]
+    ours = {name: normal(4, 5, seed=i) for i, name in enumerate(names)}
+    theirs = {name: p.clone().requires_grad_() for name, p in ours.items()}
+    groups = [{"params": [p], "weight_decay": HYPER.weight_decay * decays(name)} for name, p in theirs.items()]
+    optimizer = torch.optim.AdamW(groups, betas=(HYPER.beta1, HYPER.beta2), eps=HYPER.eps)
+    zeros = {name: torch.zeros_like(p) for name, p in ours.items()}
+    state = training.State(0, dict(zeros), dict(zeros), {})
+    for step in range(20):
+        lr = training.learning_rate(step, HYPER)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        for i, name in enumerate(names):
+            grad = normal(4, 5, seed=100 * step + i)
+            ours[name] = training.adamw(name, ours[name], grad, state, lr, HYPER)
+            theirs[name].grad = grad
+        optimizer.step()
+        state.step += 1
+    for name in names:
+        assert gap(ours[name], theirs[name].detach()) < TRAINING
+
+
+@pytest.mark.parametrize("max_norm", [0.1, 1e4])
+def test_clipping_is_torch_utils(max_norm: float):
+    grads = {"a": normal(4, 5, seed=1), "b": normal(3, seed=2)}
+    params = [torch.zeros_like(g).requires_grad_() for g in grads.values()]
+    for param, grad in zip(params, grads.values(), strict=True):
+        param.grad = grad.clone()
+    norm = torch.nn.utils.clip_grad_norm_(params, max_norm)
+    assert gap(training.global_norm(grads), norm) < TRAINING
+    for param, clipped in zip(params, training.clip(grads, max_norm).values(), strict=True):
+        assert param.grad is not None
+        assert gap(clipped, param.grad) < TRAINING
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 10_000), use_cutmix=st.booleans(), smoothing=st.sampled_from([0.0, 0.1]))
+def test_mixing_and_soft_targets_are_timms(seed: int, use_cutmix: bool, smoothing: float):
+    """With timm's own draws: its partner is the batch reversed, its box comes from NumPy's global generator."""
+    from timm.data.mixup import Mixup, cutmix_bbox_and_lam
+
+    labels, images = torch.arange(6) % K, normal(6, 3, 9, 13, seed=seed).clone()
+    alphas = (0.0, 1.0) if use_cutmix else (0.8, 0.0)
+    mix = Mixup(*alphas, label_smoothing=smoothing, num_classes=K)
+    state = np.random.RandomState(seed).get_state()
+    np.random.set_state(state)
+    theirs, their_targets = mix(images.clone(), labels)
+    np.random.set_state(state)
+    lam, _ = mix._params_per_batch()
+    partner, targets = torch.arange(5, -1, -1), training.smooth_one_hot(labels, K, smoothing, torch.float64)
+    if use_cutmix:
+        (top, bottom, left, right), _ = cutmix_bbox_and_lam(images.shape, lam)
+        box = (int(top), int(bottom), int(left), int(right))
+        ours, lam = training.cutmix(images, partner, box), training.cutmix_lam(box, 9, 13)
+    else:
+        ours = training.mixup(images, partner, lam)
+    assert gap(ours, theirs) < TRAINING
+    # timm builds its targets in float32
+    assert gap(training.mixup(targets, partner, lam), their_targets) < 1e-6
+
+
+def test_the_loss_is_timms_and_label_smoothing_torchs():
+    from timm.loss.cross_entropy import SoftTargetCrossEntropy
+
+    logits, labels = normal(6, K), torch.arange(6) % K
+    targets = torch.softmax(normal(6, K, seed=1), -1)
+    assert gap(training.soft_cross_entropy(logits, targets), SoftTargetCrossEntropy()(logits, targets)) < TRAINING
+    smooth = training.smooth_one_hot(labels, K, 0.1, torch.float64)
+    theirs = torch.nn.functional.cross_entropy(logits, labels, label_smoothing=0.1)
+    assert gap(training.soft_cross_entropy(logits, smooth), theirs) < TRAINING
+
+
+def test_the_schedule_is_optaxs():
+    """To float32, which is what optax computes it in."""
+    import optax
+
+    theirs = optax.warmup_cosine_decay_schedule(0.0, 3e-2, warmup_steps=4, decay_steps=20, end_value=3e-3)
+    for step in range(23):
+        assert training.learning_rate(step, HYPER) == pytest.approx(np.asarray(theirs(step)).item(), rel=1e-6, abs=1e-9)
+
+
+def test_the_schedule_peaks_after_warmup_and_ends_at_its_fraction():
+    assert training.learning_rate(0, HYPER) == 0
+    assert training.learning_rate(4, HYPER) == HYPER.learning_rate
+    assert training.learning_rate(20, HYPER) == pytest.approx(HYPER.learning_rate * HYPER.final_fraction)
+    assert training.learning_rate(0, replace(HYPER, warmup_steps=0)) == HYPER.learning_rate
+
+
+def test_shift_is_a_crop_of_the_padded_image_and_flip_mirrors():
+    image = torch.arange(6, dtype=torch.uint8).reshape(1, 1, 2, 3)
+    corner = torch.tensor([[0, 0], [1, 1], [2, 1]])
+    shifted = training.shift(image.expand(3, 1, 2, 3), corner, padding=1)
+    assert shifted[:, 0].tolist() == [[[0, 0, 0], [0, 0, 1]], [[0, 1, 2], [3, 4, 5]], [[3, 4, 5], [0, 0, 0]]]
+    flipped = training.flip(image.expand(2, 1, 2, 3), torch.tensor([True, False]))
+    assert flipped[:, 0].tolist() == [[[2, 1, 0], [5, 4, 3]], [[0, 1, 2], [3, 4, 5]]]
+
+
+@pytest.mark.parametrize("config", EVERYTHING)
+def test_only_kernels_decay(config: ViTConfig):
+    """The role of every tensor that the hub knows, beside the shape that would have guessed it here."""
+    for name, shape in hub_shapes(config).items():
+        is_kernel = len(shape) in (2, 4)
+        assert decays(name) == is_kernel, f"{name} has the role {role(name)}"
+
+
+@pytest.mark.parametrize(
+    "name", ["blocks.0.attn.relative_position_bias_table", "head", "norm1.gamma", "decoder.weight"]
+)
+def test_a_name_of_no_known_role_is_refused(name: str):
+    with pytest.raises(ValueError, match="no role is known"):
+        role(name)
+
+
+@pytest.mark.slow
+def test_the_torch_loop_learns(capsys: pytest.CaptureFixture[str]):
+    training.main()
+    assert float(capsys.readouterr().out.split("held out: ")[1].split("%")[0]) > 97
+
+
+def test_a_step_without_extras_is_plain_adamw_on_cross_entropy():
+    """No mixing, no smoothing, no clipping, no EMA: what any torch loop does."""
+    config = ViTConfig(image_size=8, patch_size=4, dim=16, depth=1, num_heads=2, mlp_dim=24, num_classes=K)
+    model = ViT(config, generator=torch.Generator().manual_seed(0)).double()
+    twin = ViT(config).double()
+    twin.load_state_dict(model.state_dict())
+    images = torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    labels = torch.tensor([0, 3, 6, 3])
+    draws = training.Draws(
+        corner=torch.zeros(4, 2, dtype=torch.int64), flip=torch.zeros(4, dtype=torch.bool), use_cutmix=False, lam=1.0,
+        box=(0, 0, 0, 0), partner=torch.tensor([1, 2, 3, 0]),
+    )  # fmt: skip
+    hyper = replace(HYPER, warmup_steps=0)
+    metrics = training.train_step(model, training.init_state(model), images, labels, draws, hyper)
+    kernels = [p for name, p in twin.named_parameters() if decays(name)]
+    rest = [p for name, p in twin.named_parameters() if not decays(name)]
+    optimizer = torch.optim.AdamW(
+        [{"params": kernels, "weight_decay": hyper.weight_decay}, {"params": rest, "weight_decay": 0.0}],
+        lr=hyper.learning_rate, betas=(hyper.beta1, hyper.beta2), eps=hyper.eps,
+    )  # fmt: skip
+    mean, std = (torch.tensor(v, dtype=torch.float64)[:, None, None] for v in (hyper.mean, hyper.std))
+    loss = torch.nn.functional.cross_entropy(twin((images.double() / 255 - mean) / std), labels)
+    loss.backward()
+    optimizer.step()
+    assert metrics["loss"] == pytest.approx(loss.item(), rel=TRAINING)
+    for (name, ours), theirs in zip(model.named_parameters(), twin.parameters(), strict=True):
+        assert gap(ours.detach(), theirs.detach()) < TRAINING, name

@@ -1,0 +1,91 @@
+"""vit-train RECIPE --workdir DIR [--overwrite] [overrides]: trains a Vision Transformer in Flax."""
+
+import difflib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import tyro
+
+from train.config import ConfigError, TrainConfig
+from train.recipes import RECIPES
+
+RESERVED = ("prepare", "evaluate")  # command words: no recipe may be called that
+
+USAGE = """usage: vit-train RECIPE --workdir DIR [--overwrite] [overrides]
+
+Trains a Vision Transformer in Flax. The recipes:
+{recipes}
+
+vit-train RECIPE --help lists every setting of a recipe, its value there, and how to override it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """What the command line says after the recipe's name."""
+
+    workdir: Path  # the run's folder: config.json, metrics.jsonl, curves.png, checkpoint/
+    overwrite: bool = False  # replace the run that the folder holds
+    config: Annotated[TrainConfig, tyro.conf.arg(name="")]
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The command. Exits with 2 for a user's mistake, and with 1 for a run that diverged."""
+    args = sys.argv[1:] if argv is None else argv
+    if args[:1] in ([], ["-h"], ["--help"]):
+        print(USAGE.format(recipes="\n".join(f"  {name:10}{_summary(name)}" for name in RECIPES)))
+        sys.exit(0 if args else 2)
+    try:
+        run(args[0], parse(args))
+    except ConfigError as error:
+        _fail(error, 2)
+
+
+def parse(args: list[str]) -> Command:
+    """The recipe's config with the overrides of the command line.
+
+    Raises:
+        ConfigError: no such recipe, or values that fit no run.
+    """
+    name = args[0]
+    if name in RESERVED:
+        raise ConfigError(f"{name!r} is a command word, and this version has no such command yet")
+    if name not in RECIPES:
+        close = difflib.get_close_matches(name, RECIPES, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ConfigError(f"unknown recipe {name!r}: the recipes are {', '.join(RECIPES)}{hint}")
+    default = Command(workdir=tyro.MISSING, config=RECIPES[name]())
+    return tyro.cli(Command, prog=f"vit-train {name}", description=_summary(name), args=args[1:], default=default)
+
+
+def run(recipe: str, command: Command) -> None:
+    """Trains, and says what came of it and where it is."""
+    from train import loop  # jax
+
+    try:
+        result = loop.run(command.config, command.workdir, recipe=recipe, overwrite=command.overwrite)
+    except loop.NonFiniteLoss as error:
+        _fail(error, 1)
+    except KeyboardInterrupt:
+        _fail("interrupted: metrics.jsonl has what was measured, and no checkpoint was written", 130)
+    print(
+        f"held-out accuracy {result.test_accuracy:.2%}, loss {result.test_loss:.4f} ({result.weights} weights); "
+        f"{result.train_seconds:.1f} s of training after {result.compile_seconds:.1f} s of compiling\n"
+        f"{command.workdir / 'checkpoint'}  the model, for both frameworks\n"
+        f"{command.workdir / 'curves.png'}  loss, accuracy and learning rate"
+    )
+
+
+def _fail(error: Exception | str, code: int) -> NoReturn:
+    """One message, no traceback."""
+    print(f"vit-train: error: {error}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _summary(recipe: str) -> str:
+    return (RECIPES[recipe].__doc__ or "").strip().splitlines()[0]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""What happens to a batch between the dataset and the model, on the device, given the draws.
+
+Shapes: B images, (H, W) their size, C channels, K classes. Formulas: `vit_torch/training.py`.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+from train.draws import Draws
+
+
+def shift(images: Array, corner: Array, padding: int) -> Array:
+    """A crop of the zero-padded image, (B, H, W, C) -> same; corner (B, 2) is its top left."""
+    B, H, W, _ = images.shape
+    padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    rows, columns = corner[:, :1] + jnp.arange(H), corner[:, 1:] + jnp.arange(W)
+    return padded[jnp.arange(B)[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def flip(images: Array, flips: Array) -> Array:
+    """Left and right exchanged where flips (B,) is true: (B, H, W, C) -> same."""
+    return jnp.where(flips[:, None, None, None], images[:, :, ::-1], images)
+
+
+def normalise(images: Array, mean: tuple[float, ...], std: tuple[float, ...], dtype: DTypeLike) -> Array:
+    """uint8 (B, H, W, C) -> (pixel / 255 - mean) / std."""
+    return (images.astype(dtype) / 255 - jnp.array(mean, dtype)) / jnp.array(std, dtype)
+
+
+def mix_images(x: Array, draws: Draws) -> Array:
+    """MixUp or CutMix, as the draws say: (B, H, W, C) -> same.
+
+    Both weigh an image against its partner: MixUp everywhere by lam, CutMix by 1 outside the box and 0 inside.
+    """
+    top, bottom, left, right = draws.box
+    rows, columns = jnp.arange(x.shape[1])[:, None, None], jnp.arange(x.shape[2])[:, None]
+    inside = (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
+    own = jnp.where(draws.use_cutmix, 1 - inside.astype(x.dtype), draws.lam.astype(x.dtype))
+    return own * x + (1 - own) * x[draws.partner]
+
+
+def mixed_share(draws: Draws, H: int, W: int) -> Array:
+    """The share of its own label that an image keeps: lam, and for CutMix the area that stayed."""
+    top, bottom, left, right = draws.box
+    area = ((bottom - top) * (right - left)).astype(draws.lam.dtype)
+    return jnp.where(draws.use_cutmix, 1 - area / (H * W), draws.lam)
+
+
+def targets(labels: Array, draws: Draws, size: tuple[int, int], num_classes: int, smoothing: float) -> Array:
+    """Labels (B,) -> smoothed and mixed (B, K), in the dtype of the draws."""
+    dtype = draws.lam.dtype
+    smooth = (1 - smoothing) * jax.nn.one_hot(labels, num_classes, dtype=dtype) + smoothing / num_classes
+    lam = mixed_share(draws, *size)
+    return lam * smooth + (1 - lam) * smooth[draws.partner]

@@ -1,0 +1,25 @@
+"""metrics.jsonl: a run's measurements, a JSON object a line, readable while the run goes on."""
+
+import json
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from train.progress import Report
+
+
+class Journal:
+    """Writes rows to metrics.jsonl and hands them to the report. A context manager."""
+
+    def __init__(self, path: Path, report: Report):
+        self.lines, self.report = path.open("w", encoding="utf-8", buffering=1), report  # a line at a time
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.lines.close()
+
+    def write(self, row: dict[str, Any]) -> None:
+        self.lines.write(json.dumps(row) + "\n")
+        self.report.row(row)

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parity_tests.compare import gap
+from parity_tests.tolerances import EXACT
 from train import augment
 from train.config import AugmentConfig
 from train.draws import Draws, draw, step_key
 from vit_torch import training
 
-EXACT = 1e-12  # float64: two ways to write one formula
 B, H, W, C, K = 6, 8, 10, 3, 7
 STEPS = st.integers(0, 100_000)
 BOTH = AugmentConfig(padding=2, flip=True, mixup_alpha=0.8, cutmix_alpha=1.0, mix_share=0.9)

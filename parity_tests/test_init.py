@@ -2,7 +2,7 @@
 
 from typing import Any, cast
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 import pytest
 import torch
@@ -91,7 +91,8 @@ def test_the_pooling_query_is_a_truncated_normal():
     """timm layers/weight_init.py, trunc_normal_tf_: cut at two standard deviations, then scaled."""
     x = torch.zeros(1, 1, 20_000)
     vit_torch.init.init_parameter("attn_pool.latent", x, 1, torch.Generator().manual_seed(0))
-    y = vit_flax.init.init_parameter("attn_pool.latent", jnp.zeros((1, 1, 20_000)), 1, nnx.Rngs(0))
+    normal = jax.random.normal(jax.random.key(0), (1, 1, 20_000))
+    y = vit_flax.init.init_parameter("attn_pool.latent", normal, 1)
     for drawn in (x.numpy().ravel(), np.asarray(y).ravel()):
         expected = stats.truncnorm(-2, 2, scale=20_000**-0.5)
         assert stats.kstest(drawn, expected.cdf)[1] > 1e-3

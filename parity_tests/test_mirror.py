@@ -12,8 +12,9 @@ ONLY_IN_TORCH = {"training.py", "training"}  # the train step's specification; i
 ONLY_IN_FLAX = {"linear.py", "names.py"}
 NAMES = {"forward": "__call__", "numpy_tensors": "numpy_tensors", "to_tensor": "to_array"}
 KEYS = {"rngs", "key", "generator", "dtype", "param_dtype", "device"}
-# Flax's bundle of (rngs, dtype, param_dtype), its x64 check and its GELU (torch ships one); torch's bfloat16
-OWN = {"of", "check_x64", "gelu", "to_numpy"}
+# Flax's bundle of (rngs, dtype, param_dtype), its x64 check, its GELU and its uniform draw (torch ships both);
+# torch's bfloat16
+OWN = {"of", "check_x64", "gelu", "uniform_of", "to_numpy"}
 
 
 def files(package: str) -> set[str]:

@@ -17,16 +17,13 @@ import torch
 
 from parity_tests.compare import Arrays, gap, leaf_gaps, worst
 from parity_tests.pairs import hub_arrays, make_pair
+from parity_tests.tolerances import LOSS, PARAMETERS
 from train.config import AugmentConfig, OptimizerConfig, ScheduleConfig, TrainConfig
 from train.draws import Draws, batch_indices, draw, step_key
 from train.evaluate import make_evaluate
 from train.step import Batch, State, Step, split_model
 from vit_convert.config import ViTConfig
 from vit_torch import ViT, training
-
-# A hundred updates carry rounding from one to the next: the norm of gradients, three digits wider.
-PARAMETERS = 1e-9
-LOSS = 1e-10
 
 STEPS, EXAMPLES = 100, 20
 MODEL = ViTConfig(

@@ -17,3 +17,11 @@ NOISE_RATIO = 1.5
 
 # One resize is a product with two matrices of weights below 2: a few hundred roundings.
 RESIZE = 1e-12
+
+# float64: two ways to write one formula (a loss, an update, an augmentation).
+EXACT = 1e-12
+
+# A hundred updates carry rounding from one to the next: parameters in the norm of gradients, two digits
+# wider; losses, which average over a batch, one.
+PARAMETERS = 1e-9
+LOSS = 1e-10

@@ -17,6 +17,8 @@ the value half of a swiglu's fc1 near a constant 1, we start it like every linea
 Other starts (a zero head, a head bias) belong to a training config.
 """
 
+from math import erf
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -31,22 +33,32 @@ def init_weights(model: nnx.Module, rngs: nnx.Rngs) -> None:
     parameters = parameters_by_name(model)
     *patch, _ = parameters["patch_embed.proj.weight"].shape
     fan_in = patch[0] * patch[1] * patch[2]
+    # mirror: one draw, cut into pieces and reshaped in distribution: XLA compiles each draw for up to a second.
+    begin, total = 0, sum(parameter.size for parameter in parameters.values())
+    noise = jax.random.normal(rngs.params(), (total,), parameters["patch_embed.proj.weight"].dtype)
     for name, parameter in parameters.items():
-        parameter.set_value(init_parameter(name, parameter.get_value(), fan_in, rngs))
+        x = jax.lax.dynamic_slice_in_dim(noise, begin, parameter.size).reshape(parameter.shape)
+        parameter.set_value(init_parameter(name, x, fan_in))
+        begin += parameter.size
 
 
-def init_parameter(name: str, x: Array, fan_in: int, rngs: nnx.Rngs) -> Array:
-    """One parameter, by its hub name. `fan_in` is the patch projection's."""
+def init_parameter(name: str, x: Array, fan_in: int) -> Array:
+    """One parameter, by its hub name, from standard normal `x`. `fan_in` is the patch projection's."""
     kind = role(name)
     if kind == "norm":
         return jnp.full_like(x, 0 if name.endswith("bias") else 1)
     if kind == "layer_scale":
         return jnp.full_like(x, 1e-5)
     if name.startswith("patch_embed.proj"):
-        return jax.random.uniform(rngs.params(), x.shape, x.dtype, -(fan_in**-0.5), fan_in**-0.5)
+        return uniform_of(x) * fan_in**-0.5
     if kind == "bias":
         return jnp.zeros_like(x)
     if name == "attn_pool.latent":
-        return jax.random.truncated_normal(rngs.params(), -2, 2, x.shape, x.dtype) * x.shape[-1] ** -0.5
+        return 2**0.5 * jax.lax.erf_inv(erf(2**0.5) * uniform_of(x)) * x.shape[-1] ** -0.5
     std = 1e-6 if name in ("cls_token", "reg_token") else 0.02
-    return std * jax.random.normal(rngs.params(), x.shape, x.dtype)
+    return std * x
+
+
+def uniform_of(x: Array) -> Array:
+    """Standard normal to uniform in +-1: twice the normal distribution function, minus one."""
+    return jax.lax.erf(x * 0.5**0.5)

@@ -76,7 +76,7 @@ def compare(checkpoint: Path, images: np.ndarray, labels: np.ndarray) -> Answers
         exact = ours.double()(nchw.double())
     maps = attention_map(found[name].numpy(), ours.config)
     with jax.default_matmul_precision("highest"):  # accelerators would round float32 products to less
-        return Answers(logits.numpy(), np.asarray(flax(x)), exact.numpy(), labels, maps)
+        return Answers(logits.numpy(), np.asarray(flax(jax.numpy.asarray(x))), exact.numpy(), labels, maps)
 
 
 def report(answers: Answers) -> str:

@@ -1,11 +1,15 @@
 """vit-convert: converts and inspects; what a user does wrong is one message, exit code 2, and nothing half-written."""
 
+import itertools
 import json
+import os
+import stat
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -14,7 +18,9 @@ from parity_tests.strategies import random_tensors
 from vit_convert import __main__ as cli
 from vit_convert.checkpoint import open_checkpoint, save_checkpoint
 from vit_convert.config import ViTConfig
+from vit_convert.errors import CheckpointError
 from vit_convert.preprocess import Preprocess
+from vit_convert.resolve import parse_override
 
 CONFIG = ViTConfig(
     image_size=(6, 9), patch_size=(2, 3), dim=24, depth=2, num_heads=3, mlp_dim=40, num_classes=3, pos_resize="bicubic"
@@ -100,6 +106,11 @@ def test_formats_lists_the_layouts(capsys):
 
 def test_the_command_words_are_reserved(capsys, monkeypatch, native):
     assert cli.RESERVED == ("inspect", "formats")
+    for word in cli.RESERVED:
+        with pytest.raises(SystemExit) as stop:
+            run(word, "--help")
+        assert stop.value.code == 0
+        assert f"vit-convert {word}" in capsys.readouterr().out.splitlines()[0]
     native.rename(native.parent / "inspect")
     native.mkdir()
     monkeypatch.chdir(native.parent)
@@ -108,6 +119,174 @@ def test_the_command_words_are_reserved(capsys, monkeypatch, native):
     assert stop.value.code == 2
     assert "unrecognized arguments: --to flax" in capsys.readouterr().err
     assert run("./inspect", "out", "--to", "flax") == 0
+
+
+RICH = CONFIG.replace(num_registers=4, qk_norm=True, pre_logits=11)
+
+
+@pytest.mark.parametrize("layout", ["native", "flax", "transformers"])
+def test_any_tensor_with_another_number_of_axes_is_listed(tmp_path, capsys, layout):
+    config = CONFIG if layout == "transformers" else RICH
+    save_checkpoint(tmp_path / "a", config, random_tensors(config).items(), layout=layout)
+    weights = tmp_path / "a" / "model.safetensors"
+    tensors = safetensors.numpy.load_file(weights)
+    for name, shape in itertools.product(tensors, [(), (3,), (0,), (2, 3, 4, 5, 6)]):
+        if len(shape) == tensors[name].ndim:
+            continue
+        safetensors.numpy.save_file(tensors | {name: np.zeros(shape, np.float32)}, weights)
+        error = fails(capsys, "inspect", tmp_path / "a")
+        assert f"1 misshapen:\n    {name}: expected {tensors[name].shape}, got {shape}" in error
+
+
+def test_a_bare_file_with_a_broken_tensor_is_one_message_whatever_it_is(tmp_path):
+    """Nothing tells the config, so the offender is listed once what is asked for has been answered, or asked for."""
+    tensors, path = random_tensors(RICH), tmp_path / "bare.safetensors"
+    asked = ("image_size", "pos_resize", "rope", "norm_eps", "act", "pool")
+    answers = {name: getattr(RICH, name) for name in asked}
+    for name, shape in itertools.product(tensors, [(), (3,), (2, 3, 4, 5, 6), None]):
+        changed = tensors | {name: np.zeros(shape or (), np.float32)}
+        if shape is None:
+            del changed[name]
+        safetensors.numpy.save_file(changed, path)
+        with pytest.raises(CheckpointError):
+            open_checkpoint(path, overrides=answers | {"patch_size": (2, 4)})
+
+
+def test_a_bare_file_that_lacks_a_tensor_is_told_so(tmp_path, capsys):
+    path = tmp_path / "bare.safetensors"
+    tensors = {name: array for name, array in TENSORS.items() if name != "blocks.0.mlp.fc2.weight"}
+    safetensors.numpy.save_file(tensors | {"blocks.0.mlp.fc_2.weight": TENSORS["norm.weight"]}, path)
+    error = fails(capsys, "inspect", path)
+    assert "mlp_dim" not in error
+    assert "1 tensors of it have no place: blocks.0.mlp.fc_2.weight" in error
+    error = fails(capsys, "inspect", path, *(word for answer in ASKED for word in ("--set", answer)))
+    assert "1 missing:\n    blocks.0.mlp.fc2.weight (24, 40)\n  1 unexpected:\n    blocks.0.mlp.fc_2.weight" in error
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image_size": 224.0}, "image_size must be a positive integer or .*got 224.0"),
+        ({"patch_size": None, "depth": "2"}, "depth must be an integer .*got '2'"),
+        ({"num_registers": "4"}, "num_registers must be an integer"),
+        ({"class_token": "yes"}, "class_token must be true or false, got 'yes'"),
+        ({"num_classes": "3"}, "num_classes must be an integer"),
+        ({"act": ["gelu"]}, "act must be one of gelu"),
+        ({"norm_eps": "1e-6"}, "norm_eps must be between 0 and 1"),
+        ({"rope_theta": "hot"}, "rope_theta given"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("bare", [True, False])
+def test_an_override_of_another_type_is_refused_by_name(native, tmp_path, changes, message, bare):
+    path = (native / "model.safetensors").rename(tmp_path / "bare.safetensors") if bare else native
+    answers = dict(parse_override(answer) for answer in ASKED) if "rope_theta" in changes else {"image_size": (6, 9)}
+    with pytest.raises(CheckpointError, match=message):
+        open_checkpoint(path, overrides=answers | changes)
+
+
+def test_a_name_of_the_hub_is_told_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("google/vit-base-patch16-224", "hf-hub:google/vit-base-patch16-224"):
+        with pytest.raises(
+            CheckpointError,
+            match=f"{name}: no such file or directory.* not fetched yet.*`hf download google/vit-base-patch16-224 ",
+        ):
+            open_checkpoint(name)
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(CheckpointError, match=r"runs/last: no such file or directory$"):
+        open_checkpoint("runs/last")
+
+
+def test_weights_that_no_model_computes_in_convert_and_are_refused_by_name(tmp_path):
+    odd = TENSORS | {
+        "head.weight": np.ones((3, 24), np.int8),
+        "head.bias": np.ones(3, np.int64),
+        "norm.bias": np.ones(24, ml_dtypes.float8_e4m3fn),
+    }
+    save_checkpoint(tmp_path / "odd", CONFIG, odd.items())
+    assert run(tmp_path / "odd", tmp_path / "flax", "--to", "flax") == 0
+    found = open_checkpoint(tmp_path / "flax")
+    assert dict(found.tensors())["head.weight"].dtype == np.int8
+    with pytest.raises(CheckpointError) as error:
+        found.check_floating()
+    listed = {"head.weight int8", "head.bias int64", "norm.bias float8_e4m3fn"}
+    assert {line.strip() for line in str(error.value).splitlines()[1:]} == listed
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.float64])
+def test_weights_of_any_floating_dtype_are_accepted(tmp_path, dtype):
+    save_checkpoint(tmp_path / "a", CONFIG, random_tensors(CONFIG, dtype=dtype).items())
+    open_checkpoint(tmp_path / "a").check_floating()
+
+
+def test_preprocessing_follows_an_image_size_that_is_asked_for(tmp_path, capsys):
+    preprocess = Preprocess(resize=(8, 12), crop=(6, 9))
+    save_checkpoint(tmp_path / "a", CONFIG, TENSORS.items(), preprocess=preprocess)
+    assert open_checkpoint(tmp_path / "a", image_size=(6, 9)).preprocess == preprocess
+    found = open_checkpoint(tmp_path / "a", image_size=(12, 27))
+    assert found.preprocess == Preprocess(resize=(16, 36), crop=(12, 27))
+    assert found.said[1] == "preprocessing follows the image size: resize to (16, 36), crop to (12, 27)"
+    # The same number of patches in another shape, so the table fits as it is.
+    assert run("inspect", tmp_path / "a", "--set", "image_size=18x3", "--set", "pos_embed=learned", "--json") == 0
+    out, err = capsys.readouterr()
+    assert (json.loads(out)["preprocess"]["resize"], json.loads(out)["preprocess"]["crop"]) == ([24, 4], [18, 3])
+    assert err == "note: preprocessing follows the image size: resize to (24, 4), crop to (18, 3)\n"
+
+
+def test_preprocessing_of_another_size_than_the_model_s_is_said(tmp_path):
+    """It isn't refused: a model that takes any size may have been evaluated at another."""
+    notes = save_checkpoint(
+        tmp_path / "a", CONFIG, TENSORS.items(), preprocess=Preprocess(resize=(8, 12), crop=(8, 12))
+    )
+    assert notes == ("preprocessing crops to 8x12, the config's image_size is 6x9",)
+    same = Preprocess(resize=(8, 12), crop=(6, 9))
+    assert save_checkpoint(tmp_path / "b", CONFIG, TENSORS.items(), preprocess=same) == ()
+
+
+def test_inspect_tells_what_is_on_disk_from_what_a_library_has_in_its_code(native, tmp_path, capsys):
+    def sources(path):
+        assert run("inspect", path, "--json") == 0
+        return {name: entry["source"] for name, entry in json.loads(capsys.readouterr().out)["config"].items()}
+
+    for layout in ("timm", "transformers"):
+        assert run(native, tmp_path / layout, "--to", layout) == 0
+    capsys.readouterr()
+    found = sources(tmp_path / "timm")
+    assert found["norm_eps"] == found["pos_resize"] == "timm's code for vit_base_patch16_224"
+    assert found["dim"] == found["image_size"] == found["num_classes"] == found["final_norm"] == "config.json"
+    found = sources(tmp_path / "transformers")
+    assert found["norm_eps"] == found["act"] == "config.json"
+    assert found["pos_resize"] == found["norm"] == "transformers' code"
+    path = tmp_path / "transformers" / "config.json"
+    entries = json.loads(path.read_text())
+    path.write_text(json.dumps({n: v for n, v in entries.items() if n not in ("num_channels", "hidden_act")}))
+    found = sources(tmp_path / "transformers")
+    assert found["in_channels"] == found["act"] == "transformers' default"
+    entries = json.loads((native / "config.json").read_text())
+    del entries["config"]["act"]
+    (native / "config.json").write_text(json.dumps(entries))
+    assert sources(native)["act"] == "default"
+
+
+def test_a_checkpoint_is_as_readable_as_the_umask_says(tmp_path):
+    old = os.umask(0o027)
+    try:
+        save_checkpoint(tmp_path / "a", CONFIG, TENSORS.items())
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o750
+
+
+def test_saving_leaves_the_process_s_umask_alone(native, monkeypatch):
+    monkeypatch.setattr("os.umask", lambda mask: pytest.fail("the umask is every thread's"))
+    save_checkpoint(native, CONFIG, TENSORS.items(), overwrite=True)
+
+
+def test_dtypes_that_do_not_cover_the_tensors_are_refused(tmp_path):
+    dtypes = {name: array.dtype for name, array in TENSORS.items() if name != "head.bias"}
+    with pytest.raises(CheckpointError, match=r"dtypes given: none for head\.bias"):
+        save_checkpoint(tmp_path / "a", CONFIG, TENSORS.items(), dtypes=dtypes)
 
 
 def missing_file(native, tmp_path):
@@ -132,10 +311,12 @@ def existing(native, tmp_path):
 
 def misshapen(native, tmp_path):
     wrong = TENSORS | {"norm.weight": np.zeros(23, np.float32), "extra": np.zeros(1, np.float32)}
+    wrong |= {name: np.zeros(24, np.float32) for name in ("patch_embed.proj.weight", "blocks.0.mlp.fc2.weight")}
     del wrong["cls_token"]
     safetensors.numpy.save_file(wrong, native / "model.safetensors")
     missing, unexpected = "cls_token (1, 1, 24)\n", "  1 unexpected:\n    extra (1,)\n"
-    lists = f"{missing}{unexpected}  1 misshapen:\n    norm.weight: expected (24,), got (23,)"
+    lists = f"{missing}{unexpected}  3 misshapen:\n    patch_embed.proj.weight: expected (24, 3, 2, 3), got (24,)\n"
+    lists += "    blocks.0.mlp.fc2.weight: expected (24, 40), got (24,)\n    norm.weight: expected (24,), got (23,)"
     return (native, tmp_path / "out", "--to", "flax"), lists
 
 
@@ -248,7 +429,7 @@ def test_resizing_on_the_way_touches_the_patch_rows_alone(native):
 
     found = open_checkpoint(native, image_size=(10, 9))
     assert open_checkpoint(native, image_size=(6, 9)).said == ()
-    assert found.said == ("positions resized from (3, 3) to (5, 3) by bicubic",)
+    assert found.said[0] == "positions resized from (3, 3) to (5, 3) by bicubic"
     assert (found.config.grid, found.sources["image_size"]) == ((5, 3), "given")
     tensors, table = dict(found.tensors()), TENSORS["pos_embed"]
     rows = np.einsum("ai,ijd->ajd", resize_matrix(3, 5, "bicubic"), table[0, 1:].reshape(3, 3, 24).astype(np.float64))

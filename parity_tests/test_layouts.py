@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import tempfile
 import warnings
 from pathlib import Path
@@ -21,7 +22,9 @@ from vit_convert.config import ViTConfig
 from vit_convert.errors import CheckpointError
 from vit_convert.hub import hub_shapes
 from vit_convert.layouts import LAYOUTS
+from vit_convert.layouts.names import HUB
 from vit_convert.layouts.transformers import CLASS
+from vit_convert.roles import role
 from vit_convert.rules import active, flip, plan, right_shapes
 
 just = st.just
@@ -42,7 +45,7 @@ def timm_configs(draw: st.DrawFn) -> ViTConfig:
     pool = "class_dist" if distilled else draw(st.sampled_from(["class", "mean", "map"]))
     norm, eps = draw(st.sampled_from([("layer", 1e-6), ("rms", 1e-6), *([] if distilled else [("layer", 1e-5)])]))
     mlp = draw(st.sampled_from(["mlp"] if distilled or pool == "map" or eps != 1e-6 else ["mlp", "swiglu"]))
-    registers = 0 if distilled else draw(st.sampled_from([0, 2]))
+    registers = 0 if distilled else draw(st.sampled_from([0, 10]))
     prefix = draw(st.sampled_from(["none", "all"] if registers else ["none", "class"]))
     fixed = {
         "pool": pool,
@@ -119,7 +122,7 @@ def test_a_table_is_a_bijection_between_its_names_and_the_hub_s(layout, data):
 def test_a_checkpoint_comes_back_bit_for_bit_with_its_config(layout, data):
     config, dtype = data.draw(HELD[layout]), data.draw(st.sampled_from(DTYPES))
     tensors = random_tensors(config, dtype=dtype)
-    preprocess = data.draw(st.none() | preprocesses(config.in_channels)) if config.in_channels in (1, 3) else None
+    preprocess = data.draw(st.none() | preprocesses(config.in_channels, crop=config.image_hw))
     labels = tuple(f"name {i}" for i in range(config.num_classes)) or None
     path = save(config, tensors, layout=layout, labels=labels, preprocess=preprocess)
     found = open_checkpoint(path)
@@ -347,6 +350,58 @@ def test_timm_s_own_files_are_recognised_and_read(tmp_path, name, options, expec
     assert_equal_bits(found.tensors("timm"), {name: tensor.numpy() for name, tensor in model.state_dict().items()})
 
 
+def test_a_file_of_timm_s_without_any_fc1_is_asked_for_its_width():
+    path = save(READ, random_tensors(READ), layout="timm")
+    config = json.loads((path / "config.json").read_text())
+    del config["model_args"]["mlp_ratio"]
+    (path / "config.json").write_text(json.dumps(config))
+    tensors = safetensors.numpy.load_file(path / "model.safetensors")
+    rest = {name: array for name, array in tensors.items() if ".fc1." not in name}
+    safetensors.numpy.save_file(rest, path / "model.safetensors")
+    with pytest.raises(CheckpointError, match="nothing tells mlp_dim"):
+        open_checkpoint(path)
+
+
+def test_a_norm_behind_the_class_token_is_refused_by_name_not_by_its_tensors(tmp_path):
+    import timm
+    from timm.models import save_for_hf
+
+    model = timm.create_model("vit_tiny_patch16_224", **SMALL, fc_norm=True, global_pool="token")
+    save_for_hf(model, tmp_path, safe_serialization=True)
+    with pytest.raises(CheckpointError, match=r"fc_norm instead of norm, which is not read with pool='class'"):
+        open_checkpoint(tmp_path)
+
+
+def test_a_norm_behind_the_pooling_does_not_tell_the_pooling_while_there_is_a_class_token():
+    config = HF.replace(pool="mean", final_norm="pooled")
+    bare = (save(config, random_tensors(config)) / "model.safetensors").rename(
+        Path(tempfile.mkdtemp()) / "a.safetensors"
+    )
+    asked = {
+        name: getattr(config, name) for name in ("image_size", "num_heads", "pos_resize", "rope", "norm_eps", "act")
+    }
+    with pytest.raises(CheckpointError, match="nothing tells pool"):
+        open_checkpoint(bare, overrides=asked)
+    assert open_checkpoint(bare, overrides=asked | {"pool": "mean"}).config == config
+    with pytest.raises(CheckpointError, match=r"If it averages the patches, say so: --set pool=mean"):
+        open_checkpoint(bare, overrides=asked | {"pool": "class"})
+
+
+def test_a_rule_for_resizing_no_table_is_no_difference():
+    for pos_embed in ("none", "sincos2d"):
+        config = HF.replace(pos_embed=pos_embed)
+        assert config == config.replace(pos_resize="bilinear")
+    assert HF.replace(pos_resize="bilinear") != HF
+
+
+@settings(max_examples=60)
+@given(config=configs())
+def test_every_name_has_a_role_and_a_place_in_the_list_of_names(config):
+    for name in hub_shapes(config):
+        assert role(name)
+        assert re.sub(r"^blocks\.\d+", "blocks.{block}", name) in HUB
+
+
 @pytest.mark.parametrize("options", [{"attn_layer": "diff"}, {"act_layer": "relu"}, {"pool_include_prefix": True}])
 def test_options_of_timm_that_no_field_holds_are_refused(tmp_path, options):
     path = save(HF, random_tensors(HF), layout="timm")
@@ -428,8 +483,8 @@ def test_names_and_shapes_tell_every_field_that_they_can(config):
         {"pool": "class_mean"},
         {"pool": "class_mean", "pre_logits": 9},
         {"pool": "class_dist", "dist_token": True},
-        {"pool": "mean", "final_norm": "pooled"},
         {"pool": "mean", "class_token": False},
+        {"pool": "mean", "class_token": False, "final_norm": "pooled"},
         {"pool": "class", "qk_norm": True},
     ],
     ids=str,

@@ -1,5 +1,6 @@
 """Preprocessing: the pixels that timm's and transformers' own pipelines give, and integer sizes that never round."""
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -62,10 +63,11 @@ def test_pixels_are_those_of_transformers_image_processor(resample):
 
 
 @settings(max_examples=60)
-@given(preprocesses())
-def test_what_a_layout_writes_it_reads_back_and_the_rest_it_says(preprocess):
-    written = LAYOUTS["timm"].write(CONFIG, preprocess, None)
-    pretrained = written.files["config.json"]["pretrained_cfg"] | {"input_size": [3, *preprocess.crop]}
+@given(preprocesses(), st.data())
+def test_what_a_layout_writes_it_reads_back_and_the_rest_it_says(preprocess, data):
+    size = data.draw(st.sampled_from([preprocess.crop, (7, 11)]))
+    written = LAYOUTS["timm"].write(CONFIG.replace(image_size=size, patch_size=1), preprocess, None)
+    pretrained = written.files["config.json"]["pretrained_cfg"]
     assert from_timm(pretrained) == (None if "this preprocessing" in str(written.notes) else preprocess)
     written = LAYOUTS["transformers"].write(CONFIG, preprocess, None)
     processor = written.files.get("preprocessor_config.json")
@@ -110,6 +112,28 @@ def test_any_image_comes_out_in_size_and_a_dict_brings_it_back(preprocess, heigh
 def test_nonsense_is_refused_with_the_numbers(changes, message):
     with pytest.raises(ValueError, match=message):
         Preprocess(**{**PLAIN.to_dict(), **changes})
+
+
+@settings(max_examples=40)
+@given(preprocesses(), st.tuples(st.integers(1, 90), st.integers(1, 90)))
+def test_another_size_scales_what_is_cropped_from(preprocess, size):
+    resized = preprocess.resized(size)
+    assert resized.crop == size
+    for axis in (0, 1):
+        exact = preprocess.resize[axis] * size[axis] / preprocess.crop[axis]
+        assert abs(resized.resize[axis] - exact) <= 0.5
+    assert preprocess.resized(preprocess.crop) == preprocess
+
+
+def test_many_image_sizes_take_no_memory():
+    preprocess = Preprocess(resize=(64, 64), crop=(64, 64), mode="squash", antialias=False)
+    preprocess(picture(400, 400))
+    tracemalloc.start()
+    for side in range(400, 460):
+        preprocess(picture(side, side))
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert held < 2**20
 
 
 def test_a_dict_of_something_else_is_refused():

@@ -159,8 +159,9 @@ def test_arrays_that_become_one_must_have_one_dtype():
 
 def test_names_and_shapes_alone_tell_the_hub_s_names_and_shapes():
     found = {f"layer.{i}.{part}.weight": (4, 6) for i in (0, 1) for part in PARTS} | {"norm.weight": (6,), "odd": (1,)}
-    hub = infer([SPLIT_QKV, Rule("norm.weight", "norm.weight"), Rule("bias", "bias")], {"part": PARTS}, found)
+    hub, unplaced = infer([SPLIT_QKV, Rule("norm.weight", "norm.weight"), Rule("bias", "bias")], {"part": PARTS}, found)
     assert hub == {"blocks.0.qkv.weight": (12, 6), "blocks.1.qkv.weight": (12, 6), "norm.weight": (6,)}
+    assert unplaced == ("odd",)
 
 
 def test_only_a_step_s_own_arrays_wait():

@@ -3,14 +3,13 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # heavy imports wait until they are needed: help answers at once
     from vit_convert.checkpoint import Checkpoint
 
-RESERVED = ("inspect", "formats")
 USAGE = """vit-convert SRC DST --to LAYOUT [--preset NAME] [--set FIELD=VALUE ...] [--overwrite]
        vit-convert inspect SRC [--preset NAME] [--set FIELD=VALUE ...] [--json]
        vit-convert formats"""
@@ -23,7 +22,7 @@ Nothing is guessed: what neither the config beside SRC nor its names and shapes 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command. Returns the exit code: 2 for what the user can mend."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    command = {"inspect": inspect, "formats": formats}.get(arguments[0] if arguments else "")
+    command = COMMANDS.get(arguments[0] if arguments else "")
     try:
         return command(arguments[1:]) if command else convert(arguments)
     except BrokenPipeError:
@@ -61,8 +60,7 @@ def convert(arguments: Sequence[str]) -> int:
         labels=source.labels,
         overwrite=args.overwrite,
     )
-    for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+    _note(notes)
     print(f"{args.src} ({source.layout}) -> {args.dst} ({args.to}): {len(source.dtypes)} tensors")
     return 0
 
@@ -124,7 +122,14 @@ def _open(args: argparse.Namespace) -> "Checkpoint":
     from vit_convert.checkpoint import open_checkpoint
     from vit_convert.resolve import parse_override
 
-    return open_checkpoint(args.src, preset=args.preset, overrides=dict(map(parse_override, args.set)))
+    found = open_checkpoint(args.src, preset=args.preset, overrides=dict(map(parse_override, args.set)))
+    _note(found.said)
+    return found
+
+
+def _note(notes: Iterable[str]) -> None:
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def _facts(found: "Checkpoint") -> dict[str, Any]:
@@ -158,6 +163,9 @@ def _expected(error: Exception) -> bool:
 
     return isinstance(error, CheckpointError | OSError)
 
+
+COMMANDS = {"inspect": inspect, "formats": formats}
+RESERVED = tuple(COMMANDS)  # a checkpoint of such a name is ./inspect
 
 if __name__ == "__main__":
     sys.exit(main())

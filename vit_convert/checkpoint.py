@@ -19,7 +19,7 @@ from vit_convert.layouts import LAYOUTS, Layout, get_layout
 from vit_convert.layouts.base import Described, Json
 from vit_convert.place import check_place, directory
 from vit_convert.preprocess import Preprocess
-from vit_convert.resolve import resolve
+from vit_convert.resolve import CONFIG, resolve
 from vit_convert.rules import (
     Spelling,
     Step,
@@ -34,7 +34,7 @@ from vit_convert.rules import (
 )
 from vit_convert.steps import resize_positions
 
-CONFIG = "config.json"
+FLOATING = ("float16", "bfloat16", "float32", "float64")
 Named = tuple[str, np.ndarray]
 
 
@@ -53,6 +53,18 @@ class Checkpoint:
     _file: Tensors = field(repr=False, kw_only=True)
     _stored: ViTConfig = field(repr=False, kw_only=True)  # at the file's own image size
     _steps: tuple[Step, ...] = field(repr=False, kw_only=True)
+
+    def check_floating(self) -> None:
+        """Raises CheckpointError for tensors of dtypes that no model computes in, such as int8: all are named.
+
+        Converting keeps them, bit for bit; a model can't be made of them.
+        """
+        odd = [f"{name} {dtype}" for name, dtype in self.dtypes.items() if dtype.name not in FLOATING]
+        if odd:
+            raise CheckpointError(
+                f"{self.path}: a model needs {', '.join(FLOATING)}; {len(odd)} tensors are of other dtypes:\n    "
+                + "\n    ".join(odd)
+            )
 
     def tensors(self, layout: str = "native") -> Iterator[Named]:
         """Streams (name, C-contiguous array) in the names and shapes of a layout, dtypes as in the file.
@@ -84,6 +96,8 @@ def open_checkpoint(
     Args:
         image_size: resize the position table for this size, by the config's own rule.
 
+    An image size that is asked for, in either way, is also what the preprocessing then crops to.
+
     Raises:
         CheckpointError: no such file, not readable, no known layout, fields that nothing tells, or tensors that
             are missing, unexpected or misshapen: all of them in one message.
@@ -93,20 +107,24 @@ def open_checkpoint(
     raw = beside(CONFIG)
     layout, spelled = _recognise(file, raw)
     described = _read_config(layout, raw, beside, file.path.parent)
-    hub = infer(layout.rules, spelled, file.shapes) if spelled is not None else {}
-    config, sources = resolve(str(path), hub, described, preset, overrides or {})
+    hub, unplaced = infer(layout.rules, spelled, file.shapes) if spelled is not None else ({}, ())
+    config, sources = resolve(str(path), hub, described, preset, overrides or {}, unplaced)
     spellings = layout.spellings(config) if spelled is None else {**spelled, "block": range(config.depth)}
     to_hub = _checked(layout, config, spellings, file)
     stored, said = config, ()
     if image_size is not None:
         config, said = _resized(config, image_size)
         sources["image_size"] = "given"
+    preprocess = described.preprocess
+    if preprocess and preprocess.crop != config.image_hw and sources["image_size"] in ("given", f"preset {preset}"):
+        preprocess = preprocess.resized(config.image_hw)
+        said += (f"preprocessing follows the image size: resize to {preprocess.resize}, crop to {preprocess.crop}",)
     return Checkpoint(
         path=Path(path),
         config=config,
         layout=layout.name,
         sources=sources,
-        preprocess=described.preprocess,
+        preprocess=preprocess,
         labels=_fitting_labels(described.labels, config, str(path)),
         dtypes=right_dtypes(to_hub, file.dtypes),
         said=said,
@@ -149,6 +167,9 @@ def save_checkpoint(
         check(layout_shapes(source, config), _once(tensors), "tensors given")
         dtypes = {name: array.dtype for name, array in tensors}
     named = {name: np.dtype(dtype) for name, dtype in dtypes.items()}
+    lacking = sorted(set(layout_shapes(source, config)) - set(named))
+    if lacking:
+        raise CheckpointError(f"dtypes given: none for {', '.join(lacking)}")
     dst = Path(dst).resolve()
     check_place(dst, overwrite)
     shapes, hub_dtypes = layout_shapes(target, config), right_dtypes(_steps(source, config), named)
@@ -159,6 +180,9 @@ def save_checkpoint(
         write_safetensors(folder / WEIGHTS, specs, stream, files.metadata)
         for name, content in files.files.items():
             (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    if preprocess and preprocess.crop != config.image_hw:
+        crop, size = ("x".join(map(str, pair)) for pair in (preprocess.crop, config.image_hw))
+        return (*files.notes, f"preprocessing crops to {crop}, the config's image_size is {size}")
     return files.notes
 
 

@@ -6,6 +6,7 @@ what an image needs before it gets here is `vit_convert.preprocess.Preprocess`.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cache
 from math import prod
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -20,21 +21,6 @@ PosResize = Literal[
     "bilinear_corners",
 ]
 
-# The fields that no tensor name or shape can tell. They come from the user, from the config beside
-# the weights, or from a signature that only one family has; otherwise loading is refused.
-UNREADABLE = (
-    "image_size",
-    "num_heads",
-    "pos_resize",
-    "rope",
-    "rope_theta",
-    "rope_ref_grid",
-    "rope_round_periods",
-    "norm_eps",
-    "act",
-    "pool",
-)
-
 
 @dataclass(frozen=True, kw_only=True)
 class ViTConfig:
@@ -42,7 +28,7 @@ class ViTConfig:
 
     Equal functions have equal configs: where two spellings mean the same function, validation
     picks one (`final_norm="pooled"` with class pooling becomes "tokens"; `pos_prefix="all"`
-    without registers becomes "class").
+    without registers becomes "class"; `pos_resize` without a table becomes the default).
 
     Raises:
         ValueError: a field has the wrong type or value, or two fields contradict each other.
@@ -96,9 +82,8 @@ class ViTConfig:
     pre_logits: int = 0  # width of the tanh layer before the head; 0: none
 
     def __post_init__(self) -> None:
-        for name in ("image_size", "patch_size"):
-            object.__setattr__(self, name, _pair(name, getattr(self, name)))
-        _check_types(self)
+        for field in fields(self):
+            object.__setattr__(self, field.name, checked(field.name, getattr(self, field.name)))
         _check_geometry(self)
         _check_tokens(self)
         _check_head(self)
@@ -166,7 +151,11 @@ class ViTConfig:
         return cls(**given)
 
     def replace(self, **changes: Any) -> "ViTConfig":
-        """A copy with some fields changed, validated again."""
+        """A copy with some fields changed, validated again.
+
+        What validation made equal stays so: `pos_embed="none"` forgets `pos_resize`, and a later
+        `replace(pos_embed="learned")` has the default, not what was there before.
+        """
         return replace(self, **changes)
 
 
@@ -186,30 +175,41 @@ def grid_of(image_size: tuple[int, int], patch_size: tuple[int, int]) -> tuple[i
     return height // patch_height, width // patch_width
 
 
+@cache
+def hints() -> dict[str, Any]:
+    """Field -> annotation."""
+    return get_type_hints(ViTConfig)
+
+
+def checked(name: str, value: Any) -> Any:
+    """A field's value by its annotation, sizes as pairs: what JSON and the command line give may be anything.
+
+    Raises:
+        ValueError: the value is none of this field, whatever the others are.
+    """
+    hint = hints()[name]
+    if name in ("image_size", "patch_size"):
+        return _pair(name, value)
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            raise ValueError(f"{name} must be one of {', '.join(get_args(hint))}, got {value!r}")
+    elif hint is bool:
+        if type(value) is not bool:
+            raise ValueError(f"{name} must be true or false, got {value!r}")
+    elif hint is int:
+        least = 0 if name in ("num_classes", "num_registers", "pre_logits") else 1
+        if type(value) is not int or value < least:
+            raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+    elif name == "norm_eps" and (type(value) not in (int, float) or not 0 < value < 1):
+        raise ValueError(f"norm_eps must be between 0 and 1, got {value!r}")
+    return value
+
+
 def _pair(name: str, value: Any) -> tuple[int, int]:
-    pair = (value, value) if isinstance(value, int) else value
+    pair = (value, value) if type(value) is int else value
     if isinstance(pair, list | tuple) and len(pair) == 2 and all(type(n) is int and n > 0 for n in pair):
         return tuple(pair)  # type: ignore[return-value]
     raise ValueError(f"{name} must be a positive integer or (height, width) of them, got {value!r}")
-
-
-def _check_types(config: ViTConfig) -> None:
-    """Each field against its annotation: what JSON and the command line give may be anything."""
-    hints = get_type_hints(ViTConfig)
-    for field in fields(config):
-        value, hint = getattr(config, field.name), hints[field.name]
-        if get_origin(hint) is Literal:
-            if value not in get_args(hint):
-                raise ValueError(f"{field.name} must be one of {', '.join(get_args(hint))}, got {value!r}")
-        elif hint is bool:
-            if type(value) is not bool:
-                raise ValueError(f"{field.name} must be true or false, got {value!r}")
-        elif hint is int:
-            least = 0 if field.name in ("num_classes", "num_registers", "pre_logits") else 1
-            if type(value) is not int or value < least:
-                raise ValueError(f"{field.name} must be an integer of at least {least}, got {value!r}")
-    if type(config.norm_eps) not in (int, float) or not 0 < config.norm_eps < 1:
-        raise ValueError(f"norm_eps must be between 0 and 1, got {config.norm_eps!r}")
 
 
 def _check_geometry(config: ViTConfig) -> None:
@@ -253,6 +253,8 @@ def _canonical(config: ViTConfig) -> dict[str, Any]:
     named = changes.get("pos_prefix", config.pos_prefix)
     if config.pos_embed != "learned" or (named == "class" and not config.class_token):
         changes["pos_prefix"] = "none"
+    if config.pos_embed != "learned":
+        changes["pos_resize"] = "bicubic_antialias"  # the field's default: there is no table to resize
     if config.final_norm == "pooled" and config.pool in ("class", "class_dist"):
         changes["final_norm"] = "tokens"
     if not config.num_classes:

@@ -3,6 +3,7 @@
 import json
 import mmap
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
@@ -89,7 +90,7 @@ def find_weights(path: str | os.PathLike[str]) -> Path:
     """The weights file that a path means: itself, or the one in the directory."""
     path = Path(path)
     if not path.exists():
-        raise CheckpointError(f"{path}: no such file or directory")
+        raise CheckpointError(f"{path}: no such file or directory" + _hub_hint(path))
     if not path.is_dir():
         return path
     for name in (WEIGHTS, INDEX):
@@ -97,6 +98,14 @@ def find_weights(path: str | os.PathLike[str]) -> Path:
             return path / name
     files = ", ".join(sorted(p.name for p in path.iterdir())[:20]) or "nothing"
     raise CheckpointError(f"{path}: a directory needs {WEIGHTS} or {INDEX}, this one has {files}")
+
+
+def _hub_hint(path: Path) -> str:
+    name = re.fullmatch(r"(?:hf[-_]hub:)?([\w.-]+/[\w.-]+)", path.as_posix())
+    if not name or path.parent.is_dir():
+        return ""
+    download = f"hf download {name[1]} --local-dir DIR"
+    return f". If it names a model of the Hugging Face hub: those are not fetched yet, so run `{download}` and pass DIR"
 
 
 def write_safetensors(

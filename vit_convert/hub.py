@@ -6,9 +6,8 @@ exactly these, in this order.
 
 from math import prod
 
+from vit_convert.axes import Shape
 from vit_convert.config import ViTConfig
-
-Shape = tuple[int, ...]
 
 
 def hub_shapes(config: ViTConfig) -> dict[str, Shape]:

@@ -2,10 +2,10 @@
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 from vit_convert.errors import CheckpointError
 
@@ -31,9 +31,9 @@ def check_place(dst: Path, overwrite: bool) -> None:
 @contextmanager
 def directory(dst: Path) -> Iterator[Path]:
     """A new directory beside `dst` to write into; it takes `dst`'s place at the end, or vanishes on failure."""
-    folder = Path(tempfile.mkdtemp(prefix=f".{dst.name}.", suffix=".part", dir=dst.parent))
+    folder = dst.with_name(f".{dst.name}.{uuid4().hex}.part")
+    folder.mkdir()  # not mkdtemp, which makes it private
     try:
-        folder.chmod(0o777 & ~_umask())  # mkdtemp makes it private
         yield folder
         _put(folder, dst)
     finally:
@@ -44,17 +44,11 @@ def _put(folder: Path, dst: Path) -> None:
     if not dst.exists():
         os.rename(folder, dst)
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{dst.name}.", suffix=".old", dir=dst.parent))
-    os.rename(dst, old)  # onto an empty directory
+    old = dst.with_name(f".{dst.name}.{uuid4().hex}.old")
+    os.rename(dst, old)
     try:
         os.rename(folder, dst)
     except BaseException:
         os.rename(old, dst)
         raise
     shutil.rmtree(old)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -18,7 +18,6 @@ Grid = tuple[int, int]
 _CUBIC_A = {False: -0.75, True: -0.5}  # torch's coefficient without and with antialias
 
 
-@lru_cache(maxsize=256)
 def resize_matrix(n_in: int, n_out: int, rule: str) -> Matrix:
     """The weights with which `n_in` samples become `n_out`: (n_out, n_in) float64, read-only.
 
@@ -48,8 +47,9 @@ def resize_matrix(n_in: int, n_out: int, rule: str) -> Matrix:
     return matrix
 
 
+@lru_cache(maxsize=64)
 def resize_matrices(grid_in: Grid, grid_out: Grid, rule: str) -> tuple[Matrix, Matrix] | None:
-    """A matrix per axis, or None where nothing is to be done.
+    """A matrix per axis, or None where nothing is to be done. Kept, since a model asks at every call.
 
     Every repository leaves a table of the right grid alone; where one axis differs, both go through
     the interpolation, and DINO's offset moves even the axis that keeps its length.

@@ -1,7 +1,7 @@
 """From an image file's pixels to a model's input, as the checkpoint was trained."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -59,6 +59,11 @@ class Preprocess:
         """uint8 (..., C) -> float32: scaled to [0, 1], then minus the mean, over the standard deviation."""
         scaled = pixels.astype(np.float32) / 255
         return (scaled - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
+
+    def resized(self, crop: Size) -> "Preprocess":
+        """The same for another size: each axis of `resize` scaled as `crop` is, and rounded."""
+        resize = tuple(round(n * new / old) for n, new, old in zip(self.resize, crop, self.crop, strict=True))
+        return replace(self, crop=crop, resize=(resize[0], resize[1]))
 
     def to_dict(self) -> dict[str, Any]:
         """A plain dict for JSON; `from_dict` reads it back."""

@@ -1,10 +1,10 @@
 """Where each field of a checkpoint's config comes from: the user, the config beside it, names and shapes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields as dataclass_fields
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin
 
-from vit_convert.config import ViTConfig
+from vit_convert.config import ViTConfig, checked, hints
 from vit_convert.describe import describe, pos_prefix
 from vit_convert.errors import CheckpointError
 from vit_convert.hub import hub_shapes
@@ -12,6 +12,7 @@ from vit_convert.layouts.base import Described
 from vit_convert.presets import PRESETS, get_preset
 from vit_convert.rules import Shape
 
+CONFIG = "config.json"
 FIELDS = tuple(field.name for field in dataclass_fields(ViTConfig))
 # Every other field is read from names and shapes, or follows from these.
 NEEDED = ("image_size", "patch_size", "dim", "depth", "num_heads", "mlp_dim")
@@ -24,11 +25,13 @@ def resolve(
     described: Described,
     preset: str | None,
     overrides: Mapping[str, Any],
+    unplaced: Sequence[str] = (),
 ) -> tuple[ViTConfig, dict[str, str]]:
     """The config, and for each field where it came from.
 
     Args:
         shapes: hub names and shapes of the file, as far as its layout's table understands them.
+        unplaced: the file's names that it doesn't understand.
 
     Raises:
         CheckpointError: fields stay unknown (all are named, with what would answer), or contradict each other.
@@ -40,22 +43,29 @@ def resolve(
     named.pop("num_classes", None)  # a head is often replaced; the file tells
     layers = {
         "names and shapes": describe(shapes),
-        "config.json": described.fields,
+        CONFIG: described.fields,
         f"preset {preset}": named,
         "given": overrides,
     }
-    values = {name: value for layer in layers.values() for name, value in layer.items()}
+    values = _checked(path, {name: value for layer in layers.values() for name, value in layer.items()})
     sources = {name: source for source, layer in layers.items() for name in layer}
+    sources |= {name: source for name, source in described.sources.items() if sources.get(name) == CONFIG}
     values |= _prefix(path, values, sources, shapes)
     missing = [name for name in NEEDED if name not in values]
     if values.get("pos_embed", "learned") != "learned" and "pos_resize" in missing:
         missing.remove("pos_resize")  # nothing to resize
     if missing:
-        raise CheckpointError(_question(path, missing, shapes, values, described.hint))
+        raise CheckpointError(_question(path, missing, shapes, values, described.hint, unplaced))
     try:
         config = ViTConfig.from_dict(values)
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from None
+    behind = "fc_norm.weight" in shapes and "norm.weight" not in shapes
+    if behind and config.pool in ("class", "class_dist"):
+        raise CheckpointError(
+            f"{path}: it has fc_norm instead of norm, which is not read with pool={config.pool!r} (timm: fc_norm=True, "
+            "global_pool='token'). If it averages the patches, say so: --set pool=mean --set final_norm=pooled"
+        )
     return config, {name: sources.get(name, "default") for name in FIELDS}
 
 
@@ -68,7 +78,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     name, equals, value = (part.strip() for part in text.partition("="))
     if not equals or name not in FIELDS:
         raise CheckpointError(f"--set needs field=value, got {text!r}; the fields are {', '.join(FIELDS)}")
-    hint = get_type_hints(ViTConfig)[name]
+    hint = hints()[name]
     kinds = (hint, *get_args(hint))
     try:
         if get_origin(hint) is Literal:
@@ -86,7 +96,7 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 def describe_values(name: str) -> str:
     """What a field may be, for a message: `gelu|gelu_tanh|quick_gelu|silu`."""
-    hint = get_type_hints(ViTConfig)[name]
+    hint = hints()[name]
     if get_origin(hint) is Literal:
         return "|".join(get_args(hint))
     if name in ("image_size", "patch_size"):
@@ -101,23 +111,42 @@ def _prefix(
     """`pos_prefix`, which the number of rows tells once the image size is known."""
     if "pos_prefix" in values or not {"image_size", "patch_size"} <= set(values) or "pos_embed" not in shapes:
         return {}
-    sizes = {name: values[name] for name in ("image_size", "patch_size")}
-    sizes = {name: (size, size) if isinstance(size, int) else tuple(size) for name, size in sizes.items()}
     sources["pos_prefix"] = "names and shapes"
     try:
-        return {"pos_prefix": pos_prefix({**values, **sizes}, shapes["pos_embed"][1])}
+        return {"pos_prefix": pos_prefix(values, shapes["pos_embed"])}
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from None
 
 
-def _question(path: str, missing: list[str], shapes: Mapping[str, Shape], values: Mapping[str, Any], hint: str) -> str:
+def _checked(path: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Each value by its own type, so that what follows may compute with them."""
+    right, wrong = {}, []
+    for name, value in values.items():
+        try:
+            right[name] = checked(name, value)
+        except ValueError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise CheckpointError(f"{path}: {'; '.join(wrong)}")
+    return right
+
+
+def _question(
+    path: str,
+    missing: list[str],
+    shapes: Mapping[str, Shape],
+    values: Mapping[str, Any],
+    hint: str,
+    unplaced: Sequence[str],
+) -> str:
     fitting = [name for name in PRESETS if _fits(name, shapes, values)]
     presets = f"--preset NAME ({', '.join(fitting)} would fit)" if fitting else "--preset NAME (none of them fits)"
     sets = " ".join(f"--set {name}={describe_values(name)}" for name in missing)
     why = f" ({hint})" if hint else ""
+    odd = f"\n  {len(unplaced)} tensors of it have no place: {', '.join(unplaced[:10])}" if unplaced else ""
     return (
         f"{path}: nothing tells {', '.join(missing)}{why}. Different models share these names and shapes. "
-        f"Say which it is, by {presets}, or by {sets}"
+        f"Say which it is, by {presets}, or by {sets}{odd}"
     )
 
 

@@ -133,17 +133,20 @@ def right_dtypes(steps: Iterable[Step], left: Mapping[str, np.dtype]) -> dict[st
     return dtypes
 
 
-def infer(rules: Iterable[Rule], spellings: Mapping[str, Spelling], left: Mapping[str, Shape]) -> dict[str, Shape]:
-    """The right names and shapes that a file's names and shapes imply, without a config: {block} is filled
-    with 0, 1, 2, ... as long as such names are there. What fits no rule is left out here; `check` lists it."""
-    rules, shapes = tuple(rules), {}
+def infer(
+    rules: Iterable[Rule], spellings: Mapping[str, Spelling], left: Mapping[str, Shape]
+) -> tuple[dict[str, Shape], tuple[str, ...]]:
+    """The right names and shapes that a file's names and shapes imply, without a config, and the left names
+    that fit no rule: {block} is filled with 0, 1, 2, ... as long as such names are there."""
+    rules, shapes, placed = tuple(rules), {}, set()
     for step in plan(rules, {**spellings, "block": range(_count_blocks(rules, spellings, left))}):
         if all(name in left for name in step.left.names):
             try:
                 shapes |= right_shapes([step], left)
             except ValueError:
-                continue  # misshapen: reported against the config, with all the others
-    return shapes
+                continue  # misshapen
+            placed.update(step.left.names)
+    return shapes, tuple(name for name in left if name not in placed)
 
 
 def check(expected: Mapping[str, Shape], found: Mapping[str, Shape], what: str) -> None:

@@ -1,6 +1,7 @@
 """Loading and saving: JAX arrays in, JAX arrays out, everything else is vit_convert's."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from typing import Any, Self, cast
 
@@ -14,6 +15,8 @@ from vit_convert.checkpoint import open_checkpoint, save_checkpoint
 from vit_convert.config import ViTConfig
 from vit_convert.preprocess import Preprocess
 from vit_flax.names import parameters_by_path
+
+logger = logging.getLogger(__name__)
 
 
 class Pretrained(nnx.Module):
@@ -41,7 +44,7 @@ class Pretrained(nnx.Module):
             path: a file or a directory.
             preset: a name of vit_convert.presets, where names and shapes don't tell the config.
             overrides: ViTConfig fields that win over what the checkpoint says.
-            image_size: resize the position table for this image size, by the config's own rule.
+            image_size: resize the position table for this image size, by the config's own rule; logged.
             dtype: of the computation; the parameters' own if None.
             param_dtype: of the parameters; the checkpoint's own if None (where it has several, their common one).
             **run: arguments of the model.
@@ -52,6 +55,8 @@ class Pretrained(nnx.Module):
             ValueError: float64 is wanted, by argument or by the checkpoint, without JAX's x64.
         """
         checkpoint = open_checkpoint(path, preset=preset, overrides=overrides, image_size=image_size)
+        checkpoint.check_floating()
+        log_all(checkpoint.said)
         arrays = {name: to_array(array) for name, array in checkpoint.tensors("flax")}
         param_dtype = param_dtype or jnp.result_type(*arrays.values())
         make = cast(Callable[..., Self], cls)
@@ -75,14 +80,14 @@ class Pretrained(nnx.Module):
 
         Args:
             path: the directory to make; an existing one is an error unless `overwrite`.
-            layout: a name that `vit-convert formats` lists.
+            layout: a name that `vit-convert formats` lists. What it can't say is logged.
             preprocess: of the images; the model's own if None.
             labels: of the classes; the model's own if None.
 
         Raises:
             CheckpointError: the layout can't hold this model, or `path` can't be written.
         """
-        save_checkpoint(
+        notes = save_checkpoint(
             path,
             self.config,
             self.numpy_tensors(),
@@ -93,11 +98,18 @@ class Pretrained(nnx.Module):
             labels=labels or self.labels,
             overwrite=overwrite,
         )
+        log_all(notes)
 
     def numpy_tensors(self) -> Iterator[tuple[str, np.ndarray]]:
         """(Flax name, array) of every parameter, in Flax layout."""
         for name, parameter in parameters_by_path(self).items():
             yield name, np.asarray(parameter.get_value())
+
+
+def log_all(lines: Iterable[str]) -> None:
+    """What was done beside the asked, or could not be done, for those who listen to logging."""
+    for line in lines:
+        logger.info(line)
 
 
 def to_array(array: np.ndarray) -> Array:

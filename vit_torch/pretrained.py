@@ -1,6 +1,7 @@
 """Loading and saving: torch tensors in, torch tensors out, everything else is vit_convert's."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from os import PathLike
 from typing import Any, Self
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 from vit_convert.checkpoint import open_checkpoint, save_checkpoint
 from vit_convert.config import ViTConfig
 from vit_convert.preprocess import Preprocess
+
+logger = logging.getLogger(__name__)
 
 
 class Pretrained(nn.Module):
@@ -39,7 +42,7 @@ class Pretrained(nn.Module):
             path: a file or a directory.
             preset: a name of vit_convert.presets, where names and shapes don't tell the config.
             overrides: ViTConfig fields that win over what the checkpoint says.
-            image_size: resize the position table for this image size, by the config's own rule.
+            image_size: resize the position table for this image size, by the config's own rule; logged.
             dtype: of the parameters; the checkpoint's own if None (where it has several, their common one).
             **run: arguments of the model.
 
@@ -48,6 +51,8 @@ class Pretrained(nn.Module):
                 open, or holds other tensors than its config says.
         """
         checkpoint = open_checkpoint(path, preset=preset, overrides=overrides, image_size=image_size)
+        checkpoint.check_floating()
+        log_all(checkpoint.said)
         with torch.device("meta"):  # shapes only: no initial values are drawn
             model = cls(checkpoint.config, **run)
         state = {name: to_tensor(array) for name, array in checkpoint.tensors("native")}
@@ -69,14 +74,14 @@ class Pretrained(nn.Module):
 
         Args:
             path: the directory to make; an existing one is an error unless `overwrite`.
-            layout: a name that `vit-convert formats` lists.
+            layout: a name that `vit-convert formats` lists. What it can't say is logged.
             preprocess: of the images; the model's own if None.
             labels: of the classes; the model's own if None.
 
         Raises:
             CheckpointError: the layout can't hold this model, or `path` can't be written.
         """
-        save_checkpoint(
+        notes = save_checkpoint(
             path,
             self.config,
             self.numpy_tensors(),
@@ -86,11 +91,18 @@ class Pretrained(nn.Module):
             labels=labels or self.labels,
             overwrite=overwrite,
         )
+        log_all(notes)
 
     def numpy_tensors(self) -> Iterator[tuple[str, np.ndarray]]:
         """(hub name, array) of every parameter, in torch layout."""
         for name, tensor in self.state_dict().items():
             yield name, to_numpy(tensor)
+
+
+def log_all(lines: Iterable[str]) -> None:
+    """What was done beside the asked, or could not be done, for those who listen to logging."""
+    for line in lines:
+        logger.info(line)
 
 
 def to_tensor(array: np.ndarray) -> Tensor:

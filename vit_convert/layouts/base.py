@@ -20,6 +20,8 @@ class Described:
     preprocess: Preprocess | None = None
     labels: tuple[str, ...] | None = None
     hint: str = ""  # said when fields stay unknown
+    # Field -> where it came from, if not from the config file itself: what its writer left to defaults and code.
+    sources: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

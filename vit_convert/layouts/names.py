@@ -1,48 +1,28 @@
-"""Every hub name there can be, by the kind of layer: what a layout's table has to cover."""
+"""Every hub name there can be, with {block} for its number: what a layout's table has to cover."""
 
-BLOCK = "blocks.{block}"
+from vit_convert.config import ViTConfig
+from vit_convert.hub import hub_shapes
+from vit_convert.roles import role
 
-LINEARS = (
-    f"{BLOCK}.attn.qkv",
-    f"{BLOCK}.attn.proj",
-    f"{BLOCK}.mlp.fc1",
-    f"{BLOCK}.mlp.fc2",
-    "attn_pool.q",
-    "attn_pool.k",
-    "attn_pool.v",
-    "attn_pool.proj",
-    "attn_pool.mlp.fc1",
-    "attn_pool.mlp.fc2",
-    "pre_logits",
-    "head",
-    "head_dist",
-)
-NORMS = (
-    "norm_pre",
-    f"{BLOCK}.norm1",
-    f"{BLOCK}.attn.q_norm",
-    f"{BLOCK}.attn.k_norm",
-    f"{BLOCK}.attn.norm",
-    f"{BLOCK}.norm2",
-    f"{BLOCK}.mlp.norm",
-    "norm",
-    "attn_pool.norm",
-    "fc_norm",
+_MOST = ViTConfig(
+    image_size=1, patch_size=1, dim=1, depth=1, num_heads=1, mlp_dim=1, num_classes=1, dist_token=True,
+    num_registers=1, pre_norm=True, qk_norm=True, attn_norm=True, mlp_norm=True, layer_scale=True, pool="map",
+    pre_logits=1,
+)  # fmt: skip
+# What one model can't have beside the rest.
+_OTHERS = (_MOST.replace(qkv_bias="qv", final_norm="pooled"), _MOST.replace(pool="class_dist", pre_logits=0))
+HUB = tuple(
+    dict.fromkeys(
+        name.replace("blocks.0.", "blocks.{block}.") for config in (_MOST, *_OTHERS) for name in hub_shapes(config)
+    )
 )
 CONV = "patch_embed.proj"
-# Not in a layer of their own, or a bias beside none: the same on every side.
-OTHERS = (
-    "cls_token",
-    "dist_token",
-    "reg_token",
-    "pos_embed",
-    f"{BLOCK}.attn.q_bias",
-    f"{BLOCK}.attn.v_bias",
-    f"{BLOCK}.ls1.gamma",
-    f"{BLOCK}.ls2.gamma",
-    "attn_pool.latent",
-)
-HUB = (
-    *OTHERS,
-    *(f"{layer}.{leaf}" for layer in (CONV, *LINEARS, *NORMS) for leaf in ("weight", "bias")),
-)
+
+
+def _layers(of: str) -> tuple[str, ...]:
+    """The layers whose `weight` has this role, the patch embedding's convolution excepted."""
+    layers = (name.removesuffix(".weight") for name in HUB if name.endswith(".weight") and role(name) == of)
+    return tuple(layer for layer in layers if layer != CONV)
+
+
+LINEARS, NORMS = _layers("kernel"), _layers("norm")

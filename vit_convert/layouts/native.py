@@ -6,7 +6,7 @@ from typing import Any
 from vit_convert.config import ViTConfig
 from vit_convert.errors import CheckpointError
 from vit_convert.layouts.base import Described, Files, Json, Layout
-from vit_convert.layouts.names import CONV, HUB, LINEARS, NORMS, OTHERS
+from vit_convert.layouts.names import CONV, HUB, LINEARS, NORMS
 from vit_convert.preprocess import Preprocess
 from vit_convert.rules import Rule, Spelling
 
@@ -17,8 +17,7 @@ FLAX_RULES = (
     Rule(f"{CONV}.kernel", f"{CONV}.weight", "h w i o -> o i h w"),
     *(Rule(f"{layer}.kernel", f"{layer}.weight", "i o -> o i") for layer in LINEARS),
     *(Rule(f"{layer}.scale", f"{layer}.weight") for layer in NORMS),
-    *(Rule(f"{layer}.bias", f"{layer}.bias") for layer in (CONV, *LINEARS, *NORMS)),
-    *(Rule(name, name) for name in OTHERS),
+    *(Rule(name, name) for name in HUB if not name.endswith(".weight")),
 )
 
 
@@ -37,11 +36,12 @@ def read(config: Json, beside: Callable[[str], Json | None]) -> Described:
         raise CheckpointError(f"config.json: expected layout native or flax, got {config['layout']!r}")
     try:
         fields = ViTConfig.from_dict(config["config"]).to_dict()
+        defaults = dict.fromkeys(set(fields) - set(config["config"]), "default")
         preprocess = Preprocess.from_dict(config["preprocess"]) if config.get("preprocess") else None
         labels = tuple(map(str, config["labels"])) if config.get("labels") else None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"config.json: {error!s}") from None
-    return Described(fields, preprocess, labels)
+    return Described(fields, preprocess, labels, sources=defaults)
 
 
 def writer(layout: Mapping[str, Any]) -> Callable[..., Files]:

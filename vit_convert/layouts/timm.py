@@ -72,7 +72,7 @@ def conflicts(config: ViTConfig) -> list[str]:
 def write(config: ViTConfig, preprocess: Preprocess | None, labels: tuple[str, ...] | None) -> Files:
     """The config.json with which `timm.create_model("local-dir:DIR", pretrained=True)` makes this model."""
     pool = {ours: theirs for theirs, ours in POOLS.items()} | {"class_dist": "token"}
-    pretrained, notes = _write_preprocess(preprocess)
+    pretrained, notes = _write_preprocess(preprocess, config.image_hw)
     size = [config.in_channels, *config.image_hw]
     args = write_args(config) | {"global_pool": pool[config.pool]}
     entries = {
@@ -110,14 +110,15 @@ def architecture(config: ViTConfig) -> str:
     return DISTILLED if config.pool == "class_dist" else CODE[config.norm, config.norm_eps, config.mlp]
 
 
-def _write_preprocess(preprocess: Preprocess | None) -> tuple[Json, list[str]]:
+def _write_preprocess(preprocess: Preprocess | None, image_hw: tuple[int, int]) -> tuple[Json, list[str]]:
     if preprocess is None:
         return {}, []
     percent = preprocess.crop[0] / preprocess.resize[0]
     options = (percent, nextafter(percent, 0), nextafter(percent, 2))
     fits = [p for p in options if tuple(floor(n / p) for n in preprocess.crop) == preprocess.resize]
     square = preprocess.resize[0] == preprocess.resize[1]
-    if not fits or not preprocess.antialias or (preprocess.mode == "shortest" and not square):
+    sizes = fits and preprocess.crop == image_hw  # timm crops to the model's input_size
+    if not sizes or not preprocess.antialias or (preprocess.mode == "shortest" and not square):
         return {}, ["timm's pretrained_cfg can't say this preprocessing: it is left out"]
     return {
         "crop_pct": fits[0],
@@ -142,18 +143,21 @@ def read(config: Json, beside: Callable[[str], Json | None]) -> Described:
     if name not in PRESETS:
         hint = f"architecture {name!r} of config.json is not a preset"
         return Described(_input_size(pretrained), preprocess, labels, hint)
-    fields: dict[str, Any] = PRESETS[name].config.to_dict() | _input_size(pretrained)
-    fields |= read_args(args, fields)
+    code = PRESETS[name].config.to_dict()
+    said = _input_size(pretrained)
+    said |= read_args(args, code | said)
+    said |= {"num_classes": config["num_classes"]} if "num_classes" in config else {}
+    fields: dict[str, Any] = code | said
     if "embed_dim" in args and "mlp_ratio" not in args:
         del fields["mlp_dim"]  # the architecture's ratio applies; the shapes tell what came of it
-    if "num_classes" in config:
-        fields["num_classes"] = config["num_classes"]
-    said, does = config.get("global_pool"), fields["pool"]
-    if said is not None and POOLS.get(said, said) != does and (said, does) != ("token", "class_dist"):
+    pool, does = config.get("global_pool"), fields["pool"]
+    if pool is not None and POOLS.get(pool, pool) != does and (pool, does) != ("token", "class_dist"):
         raise CheckpointError(
-            f"config.json contradicts itself: global_pool {said!r}, but {name} with its model_args pools {does!r}"
+            f"config.json contradicts itself: global_pool {pool!r}, but {name} with its model_args pools {does!r}"
         )
-    return Described(fields, preprocess, labels)
+    return Described(
+        fields, preprocess, labels, sources=dict.fromkeys(set(code) - set(said), f"timm's code for {name}")
+    )
 
 
 def _input_size(pretrained: Json) -> Json:

@@ -67,6 +67,18 @@ CLASS = {
     "head_bias": True,
     "pool": "class",
 }
+KEYS = {
+    "image_size": "image_size",
+    "patch_size": "patch_size",
+    "in_channels": "num_channels",
+    "dim": "hidden_size",
+    "depth": "num_hidden_layers",
+    "num_heads": "num_attention_heads",
+    "mlp_dim": "intermediate_size",
+    "norm_eps": "layer_norm_eps",
+    "act": "hidden_act",
+    "qkv_bias": "qkv_bias",
+}
 # What transformers leaves out of config.json: the defaults of its ViTConfig.
 DEFAULTS = {
     "hidden_size": 768,
@@ -98,20 +110,12 @@ def read(config: Json, beside: Callable[[str], Json | None]) -> Described:
     problems += [f"pooler_act {said['pooler_act']!r}: only 'tanh'"] * (said["pooler_act"] != "tanh")
     if problems:
         raise CheckpointError("config.json: " + "; ".join(problems))
-    fields = CLASS | {
-        "image_size": _size(said["image_size"]),
-        "patch_size": _size(said["patch_size"]),
-        "in_channels": said["num_channels"],
-        "dim": said["hidden_size"],
-        "depth": said["num_hidden_layers"],
-        "num_heads": said["num_attention_heads"],
-        "mlp_dim": said["intermediate_size"],
-        "norm_eps": said["layer_norm_eps"],
-        "act": ACTS[said["hidden_act"]],
-        "qkv_bias": "all" if said["qkv_bias"] else "none",
-        "pos_resize": "bicubic",
-    }
-    return Described(fields, _read_preprocess(beside(PROCESSOR)), _labels(config.get("id2label")))
+    code = CLASS | {"pos_resize": "bicubic"}
+    fields = code | {ours: said[theirs] for ours, theirs in KEYS.items()}
+    fields |= {"act": ACTS[said["hidden_act"]], "qkv_bias": "all" if said["qkv_bias"] else "none"}
+    sources = dict.fromkeys(code, "transformers' code")
+    sources |= {ours: "transformers' default" for ours, theirs in KEYS.items() if theirs not in config}
+    return Described(fields, _read_preprocess(beside(PROCESSOR)), _labels(config.get("id2label")), sources=sources)
 
 
 def write(config: ViTConfig, preprocess: Preprocess | None, labels: tuple[str, ...] | None) -> Files:
@@ -173,10 +177,6 @@ def recognise(names: Collection[str]) -> Mapping[str, Spelling] | None:
 
 def _holes(model: str) -> Mapping[str, Spelling]:
     return {"model": model, "part": ("query", "key", "value")}
-
-
-def _size(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _write_size(size: tuple[int, int]) -> int | list[int]:

@@ -84,12 +84,13 @@ def run_flax(model: vit_flax.ViT, images: np.ndarray, names: Sequence[str] = ())
 
 def grads_torch(model: vit_torch.ViT, images: np.ndarray, cotangent: np.ndarray) -> Arrays:
     """Gradients of sum(output * cotangent) by hub name, and that of the images as NHWC."""
-    x = nchw(images).requires_grad_()
+    dtype = next(model.parameters()).dtype
+    x = nchw(images).to(dtype).requires_grad_()
     model.zero_grad()
-    (model(x) * torch.tensor(cotangent)).sum().backward()
+    (model(x) * torch.tensor(cotangent, dtype=dtype)).sum().backward()
     assert x.grad is not None
-    found = {name: p.grad.numpy() for name, p in model.named_parameters() if p.grad is not None}
-    return found | {"images": x.grad.permute(0, 2, 3, 1).numpy()}
+    found = {name: p.grad.double().numpy() for name, p in model.named_parameters() if p.grad is not None}
+    return found | {"images": x.grad.permute(0, 2, 3, 1).double().numpy()}
 
 
 def grads_flax(model: vit_flax.ViT, images: np.ndarray, cotangent: np.ndarray) -> Arrays:
@@ -97,11 +98,13 @@ def grads_flax(model: vit_flax.ViT, images: np.ndarray, cotangent: np.ndarray) -
     graph, state = nnx.split(model)
 
     def loss(state: Any, images: jax.Array) -> jax.Array:
-        return (nnx.merge(graph, state)(images) * cotangent).sum()
+        output = nnx.merge(graph, state)(images)
+        return (output * jnp.asarray(cotangent, output.dtype)).sum()
 
-    grads, image_grad = jax.jit(jax.grad(loss, argnums=(0, 1)))(state, jnp.asarray(images))
-    as_model = nnx.merge(graph, grads)
-    return hub_arrays(as_model) | {"images": np.asarray(image_grad)}
+    dtype = jax.tree.leaves(state)[0].dtype
+    grads, image_grad = jax.jit(jax.grad(loss, argnums=(0, 1)))(state, jnp.asarray(images, dtype))
+    found = hub_arrays(nnx.merge(graph, grads)) | {"images": np.asarray(image_grad)}
+    return {name: np.asarray(x, np.float64) for name, x in found.items()}
 
 
 def hub_arrays(model: Pretrained) -> Arrays:

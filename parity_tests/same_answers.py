@@ -16,6 +16,7 @@ import numpy as np
 
 from parity_tests.compare import rms
 from parity_tests.tolerances import NOISE_RATIO
+from vit_convert.config import ViTConfig
 from vit_convert.errors import CheckpointError
 
 NUM_DRAWN = 8
@@ -66,6 +67,7 @@ def compare(checkpoint: Path, images: np.ndarray, labels: np.ndarray) -> Answers
     from vit_tools.attention_map import attention_map
 
     flax, ours = vit_flax.ViT.from_pretrained(checkpoint), vit_torch.ViT.from_pretrained(checkpoint)
+    check_fits(checkpoint, ours.config, images, labels)
     if ours.preprocess is None:
         raise CheckpointError(f"{checkpoint} doesn't say how its images are normalised")
     x = ours.preprocess.normalise(images)
@@ -77,6 +79,19 @@ def compare(checkpoint: Path, images: np.ndarray, labels: np.ndarray) -> Answers
     maps = attention_map(found[name].numpy(), ours.config)
     with jax.default_matmul_precision("highest"):  # accelerators would round float32 products to less
         return Answers(logits.numpy(), np.asarray(flax(jax.numpy.asarray(x))), exact.numpy(), labels, maps)
+
+
+def check_fits(checkpoint: Path, config: ViTConfig, images: np.ndarray, labels: np.ndarray) -> None:
+    """Raises CheckpointError unless the model takes these images and has a class for every label."""
+    _, *size, channels = images.shape
+    wrong = []
+    if config.image_hw != tuple(size) or config.in_channels != channels:
+        wanted = (*config.image_hw, config.in_channels)
+        wrong.append(f"it takes images of {wanted}, the test images are {(*size, channels)}")
+    if config.num_classes <= labels.max():
+        wrong.append(f"it has {config.num_classes} classes, the labels go up to {labels.max()}")
+    if wrong:
+        raise CheckpointError(f"{checkpoint} is no model of the digits: {'; '.join(wrong)}")
 
 
 def report(answers: Answers) -> str:

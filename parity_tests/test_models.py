@@ -290,13 +290,17 @@ def test_loading_keeps_the_checkpoints_dtype_unless_asked_otherwise():
     assert {x.dtype for x in to_torch(to_flax(ours), dtype=torch.float64).state_dict().values()} == {torch.float64}
 
 
-def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_python(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, env={**os.environ, **environment}
+        [sys.executable, "-W", "error", "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
     )
 
 
 FLOAT64 = """
+import sys
 import jax.numpy as jnp
 from flax import nnx
 import vit_flax
@@ -306,13 +310,20 @@ for options in ({"param_dtype": jnp.float64}, {"dtype": "float64"}):
         vit_flax.ViT(config, rngs=nnx.Rngs(0), **options)
     except ValueError as error:
         print(error)
+try:
+    vit_flax.ViT.from_pretrained(sys.argv[1])
+except ValueError as error:
+    print(error)
+print(vit_flax.ViT.from_pretrained(sys.argv[1], param_dtype=jnp.float32).head.kernel.dtype)
 """
 
 
-def test_float64_without_x64_is_an_error():
-    result = run_python(FLOAT64, JAX_ENABLE_X64="0")
+def test_float64_without_x64_is_an_error(tmp_path):
+    vit_torch.ViT(SMALL).double().save_pretrained(tmp_path / "double")
+    result = run_python(FLOAT64, str(tmp_path / "double"), JAX_ENABLE_X64="0")
     assert result.returncode == 0, result.stderr
-    assert result.stdout.count("float64 needs JAX's x64: set JAX_ENABLE_X64=1") == 2
+    assert result.stdout.count("float64 needs JAX's x64: set JAX_ENABLE_X64=1") == 3
+    assert result.stdout.endswith("float32\n")  # what is asked for is no silent change
 
 
 TREE_MODE = """

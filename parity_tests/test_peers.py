@@ -70,14 +70,15 @@ def test_timms_weights_give_timms_answers_in_both_frameworks(tmp_path, options, 
 
 
 @pytest.mark.parametrize(("options", "fields"), TIMM.values(), ids=TIMM.keys())
-def test_our_weights_give_our_answers_in_timm(tmp_path, options, fields):
+@pytest.mark.parametrize("saver", [vit_torch.ViT, vit_flax.ViT], ids=["torch", "flax"])
+def test_our_weights_give_our_answers_in_timm(tmp_path, saver, options, fields):
     ours = vit_torch.ViT(config_for(**fields)).double()
     randomise(ours, seed=2)
     ours = ours.float().double()  # timm.create_model loads into float32
     ours.save_pretrained(tmp_path / "native")
     images = images_for(ours.config)
     expected = run_torch(ours, images)["output"]
-    vit_flax.ViT.from_pretrained(tmp_path / "native").save_pretrained(tmp_path / "timm", layout="timm")
+    saver.from_pretrained(tmp_path / "native").save_pretrained(tmp_path / "timm", layout="timm")
     files = open_tensors(tmp_path / "timm")
     theirs = make_timm(**options)
     theirs.load_state_dict({name: torch.tensor(files.read(name)) for name in files.specs})
@@ -129,14 +130,17 @@ def test_transformers_weights_give_transformers_answers_in_both_frameworks(tmp_p
             assert gap(found[name], hidden.detach().numpy()) < FORWARD, name
 
 
-@pytest.mark.parametrize("options", HF.values(), ids=HF.keys())
-def test_our_weights_give_our_answers_in_transformers(tmp_path, options):
-    make_transformers(**options).save_pretrained(tmp_path / "hf")
-    flax = vit_flax.ViT.from_pretrained(tmp_path / "hf")
-    flax.save_pretrained(tmp_path / "ours", layout="transformers")
-    images = images_for(flax.config)
-    theirs = transformers.AutoModelForImageClassification.from_pretrained(tmp_path / "ours", dtype=torch.float64).eval()
-    assert gap(theirs(nchw(images)).logits.detach().numpy(), run_flax(flax, images)["output"]) < FORWARD
+@pytest.mark.parametrize("saver", [vit_torch.ViT, vit_flax.ViT], ids=["torch", "flax"])
+@pytest.mark.parametrize("act", ["gelu", "gelu_tanh", "quick_gelu"])
+def test_our_weights_give_our_answers_in_transformers(tmp_path, saver, act):
+    ours = vit_torch.ViT(config_for(image_size=40, patch_size=8, act=act, norm_eps=1e-12)).double()
+    randomise(ours, seed=6)
+    ours.save_pretrained(tmp_path / "native")
+    saver.from_pretrained(tmp_path / "native").save_pretrained(tmp_path / "theirs", layout="transformers")
+    auto = transformers.AutoModelForImageClassification
+    theirs = auto.from_pretrained(tmp_path / "theirs", dtype=torch.float64).eval()
+    images = images_for(ours.config)
+    assert gap(theirs(nchw(images)).logits.detach().numpy(), run_torch(ours, images)["output"]) < FORWARD
 
 
 def test_transformers_pooler_is_our_pre_logits(tmp_path):

@@ -52,6 +52,18 @@ def test_the_report_counts_and_measures():
     assert "largest logit difference between the two: 3.0e+00, of logits up to 3.0" in report(answers)
 
 
+@pytest.mark.parametrize("change", [{"in_channels": 3}, {"image_size": 16}, {"num_classes": 0}])
+def test_a_checkpoint_of_another_shape_is_one_message(tmp_path, monkeypatch, capsys, change):
+    import vit_torch
+
+    vit_torch.ViT(DIGITS.replace(**change)).save_pretrained(tmp_path / "checkpoint")
+    monkeypatch.setattr("sys.argv", ["same_answers", str(tmp_path)])
+    with pytest.raises(SystemExit) as exit_:
+        same_answers.main()
+    assert exit_.value.code == 2
+    assert "is no model of the digits: it " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("make", [lambda path: None, lambda path: (path / "checkpoint").mkdir()])
 def test_a_missing_checkpoint_is_one_message(tmp_path, monkeypatch, capsys, make):
     make(tmp_path)

@@ -8,7 +8,7 @@ from typing import Any
 
 from train.config import ConfigError
 
-OUTPUTS = ("config.json", "metrics.jsonl", "curves.png", "checkpoint")
+OUTPUTS = ("config.json", "metrics.jsonl", "curves.png", "attention.png", "checkpoint")
 FORMAT = "vit-parity-run"
 
 
@@ -16,10 +16,13 @@ def check(workdir: Path, *, overwrite: bool) -> None:
     """Changes nothing.
 
     Raises:
-        ConfigError: workdir is no folder, or holds a run that may not be replaced.
+        ConfigError: workdir is no folder, can't be written, or holds a run that may not be replaced.
     """
     if workdir.exists() and not workdir.is_dir():
         raise ConfigError(f"--workdir {workdir} is a file; a run needs a folder of its own")
+    nearest = next(path for path in (workdir.absolute(), *workdir.absolute().parents) if path.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise ConfigError(f"--workdir {workdir} can't be made: {nearest} is no folder that can be written")
     held = [name for name in OUTPUTS if (workdir / name).exists()]
     if held and not overwrite:
         raise ConfigError(
@@ -34,8 +37,15 @@ def check(workdir: Path, *, overwrite: bool) -> None:
 
 
 def create(workdir: Path, config: dict[str, Any]) -> None:
-    """Makes the folder, removes the run that it held (nothing else), and writes the new run's config.json."""
-    workdir.mkdir(parents=True, exist_ok=True)
+    """Makes the folder, removes the run that it held (nothing else), and writes the new run's config.json.
+
+    Raises:
+        ConfigError: the folder can't be made.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--workdir {workdir} can't be made: {error.strerror}") from None
     for name in OUTPUTS[1:]:
         path = workdir / name
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

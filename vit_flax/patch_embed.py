@@ -7,6 +7,7 @@ from flax import nnx
 from jax import Array
 
 from vit_convert.config import ViTConfig, grid_of
+from vit_flax.linear import add_bias
 
 
 class PatchEmbed(nnx.Module):
@@ -33,8 +34,15 @@ class PatchEmbed(nnx.Module):
 
     def __call__(self, images: Array) -> tuple[Array, tuple[int, int]]:
         grid = self.check(images)
-        x = self.proj(images.astype(self.dtype))
-        return x.reshape(x.shape[0], grid[0] * grid[1], x.shape[-1]), grid
+        # mirror: torch's strided convolution, as the one matrix product that it is
+        (rows, columns), (height, width), channels = grid, self.patch_size, self.in_channels
+        x = images.astype(self.dtype).reshape(images.shape[0], rows, height, columns, width, channels)
+        x = x.transpose(0, 1, 3, 2, 4, 5).reshape(-1, height * width * channels)
+        kernel = self.proj.kernel.get_value().astype(self.dtype)
+        x = x @ kernel.reshape(-1, kernel.shape[-1])
+        if self.proj.bias is not None:
+            x = add_bias(x, self.proj.bias.get_value())
+        return x.reshape(images.shape[0], rows * columns, x.shape[-1]), grid
 
     def check(self, images: Array) -> tuple[int, int]:
         """(rows, columns) of patches in these images; ValueError if the model doesn't take them."""

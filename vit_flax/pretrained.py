@@ -57,6 +57,9 @@ class Pretrained(nnx.Module):
         checkpoint = open_checkpoint(path, preset=preset, overrides=overrides, image_size=image_size)
         checkpoint.check_floating()
         log_all(checkpoint.said)
+        if param_dtype is None:
+            for stored in set(checkpoint.dtypes.values()):
+                check_x64(stored)
         arrays = {name: to_array(array) for name, array in checkpoint.tensors("flax")}
         param_dtype = param_dtype or jnp.result_type(*arrays.values())
         make = cast(Callable[..., Self], cls)

@@ -5,6 +5,7 @@ The weights come from either framework: `model(images, ("blocks.3.attn.weights",
 
 from collections.abc import Sequence
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -75,4 +76,6 @@ def draw_attention(
         heat = under.imshow(attention, alpha=0.75, **style)  # the image shows through, the colours still read
     if heat is not None:
         figure.colorbar(heat, ax=cells, fraction=0.02, pad=0.01, label="attention on a patch, mean of heads")
-    figure.savefig(path)
+    beside = Path(path).with_name(f".{Path(path).name}.part")
+    figure.savefig(beside, format="png")
+    beside.replace(path)  # never half a picture under the name

@@ -1,6 +1,7 @@
 """vit-train RECIPE --workdir DIR [--overwrite] [overrides]: trains a Vision Transformer in Flax."""
 
 import difflib
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Annotated, NoReturn
 
 import tyro
 
-from train.config import ConfigError, TrainConfig
+from train.config import ConfigError, NonFiniteLoss, TrainConfig
 from train.recipes import RECIPES
 
 RESERVED = ("prepare", "evaluate")  # command words: no recipe may be called that
@@ -61,20 +62,29 @@ def parse(args: list[str]) -> Command:
 
 def run(recipe: str, command: Command) -> None:
     """Trains, and says what came of it and where it is."""
-    from train import loop  # jax
-
     try:
+        from train import loop  # jax
+
         result = loop.run(command.config, command.workdir, recipe=recipe, overwrite=command.overwrite)
-    except loop.NonFiniteLoss as error:
+    except NonFiniteLoss as error:
         _fail(error, 1)
     except KeyboardInterrupt:
-        _fail("interrupted: metrics.jsonl has what was measured, and no checkpoint was written", 130)
+        _stop(command.workdir / "metrics.jsonl")
     print(
         f"held-out accuracy {result.test_accuracy:.2%}, loss {result.test_loss:.4f} ({result.weights} weights); "
         f"{result.train_seconds:.1f} s of training after {result.compile_seconds:.1f} s of compiling\n"
         f"{command.workdir / 'checkpoint'}  the model, for both frameworks\n"
         f"{command.workdir / 'curves.png'}  loss, accuracy and learning rate"
     )
+
+
+def _stop(metrics: Path) -> NoReturn:
+    """After Ctrl-C: says what is left, and ends at once. XLA may be compiling in another thread, and a Python
+    that is taken down under it crashes."""
+    measured = metrics.is_file() and metrics.stat().st_size > 0
+    left = f"{metrics} has what was measured" if measured else "nothing was measured yet"
+    print(f"vit-train: interrupted: {left}, and no checkpoint was written", file=sys.stderr, flush=True)
+    os._exit(130)
 
 
 def _fail(error: Exception | str, code: int) -> NoReturn:

@@ -13,6 +13,10 @@ class ConfigError(ValueError):
     """The user asked for something that cannot be run; the message says what to change."""
 
 
+class NonFiniteLoss(RuntimeError):
+    """The loss became infinite or no number; the message says at which step and learning rate."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
     """What happens to a training batch on the device, in this order."""

@@ -13,7 +13,7 @@ from flax import nnx
 from jax import Array
 
 from train import workdir as folder
-from train.config import TrainConfig
+from train.config import NonFiniteLoss, TrainConfig
 from train.curves import draw_curves, read_rows
 from train.data import Dataset, Split, load
 from train.draws import batch_indices, init_key
@@ -23,10 +23,6 @@ from train.journal import Journal
 from train.progress import Report
 from train.step import Batch, Params, State, Step, split_model
 from vit_flax import ViT
-
-
-class NonFiniteLoss(RuntimeError):
-    """The loss became infinite or no number; the message says at which step and learning rate."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """vit-convert: converts and inspects; what a user does wrong is one message, exit code 2, and nothing half-written."""
 
+import errno
 import itertools
 import json
 import os
@@ -346,7 +347,29 @@ def other_files(native, tmp_path):
 
 
 def unknown_field(native, tmp_path):
-    return ("inspect", native, "--set", "eps=1"), "--set needs field=value, got 'eps=1'; the fields are image_size"
+    return ("inspect", native, "--set", "num_head=4"), (
+        "--set num_head=4: unknown config field num_head (did you mean num_heads?); the fields are image_size"
+    )
+
+
+def no_value(native, tmp_path):
+    return ("inspect", native, "--set", "eps"), "--set needs field=value, got 'eps'; the fields are image_size"
+
+
+def endless(native, tmp_path):
+    return ("inspect", native, "--set", "depth=1000000000"), (
+        f"depth 1000000000 can't be: it has only {len(TENSORS)} tensors"
+    )
+
+
+def empty_torch(native, tmp_path):
+    (tmp_path / "empty.pth").touch()
+    return (tmp_path / "empty.pth", tmp_path / "out", "--to", "flax"), "empty.pth: truncated or no torch file\n"
+
+
+def parent_is_a_file(native, tmp_path):
+    (tmp_path / "f2").touch()
+    return (native, tmp_path / "f2" / "c", "--to", "flax"), "f2/c: its parent " + f"{tmp_path}/f2 is a file"
 
 
 def bad_value(native, tmp_path):
@@ -380,7 +403,7 @@ def no_vit(native, tmp_path):
 
 MISTAKES = (
     missing_file, truncated, wrong_layout, existing, misshapen, no_parent, same, not_held, other_files, unknown_field,
-    bad_value, contradiction, newer, broken_json, other_model, no_vit,
+    no_value, endless, empty_torch, parent_is_a_file, bad_value, contradiction, newer, broken_json, other_model, no_vit,
 )  # fmt: skip
 
 
@@ -408,13 +431,55 @@ def test_a_failure_while_writing_loses_nothing(native, tmp_path, overwrite):
 
     def breaks():
         yield from list(TENSORS.items())[:5]
-        raise OSError("no space left on device")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "a temporary")
 
     dtypes = {name: array.dtype for name, array in TENSORS.items()}
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(CheckpointError, match=rf"^{out}: can't be written: No space left on device$"):
         save_checkpoint(out, CONFIG, breaks(), dtypes=dtypes, overwrite=overwrite)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     assert list(tmp_path.iterdir()) == [native]
+
+
+def test_a_place_that_is_not_permitted_is_named(native, tmp_path, monkeypatch, capsys):
+    def refuse(self, *arguments, **more):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    error = fails(capsys, native, tmp_path / "out", "--to", "flax")
+    assert error == f"vit-convert: error: {tmp_path}/out: can't be written: Permission denied\n"
+
+
+LABELS = "'labels' must be a list of strings"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"config": None}, "'config' must be an object of fields, got null"),
+        ({"config": [1]}, r"'config' must be an object of fields, got \[1\]"),
+        ({"config": ...}, "'config' is missing"),
+        ({"preprocess": [1]}, "'preprocess' must be an object of fields"),
+        ({"labels": "abc"}, f'{LABELS}, got "abc"'),
+        ({"labels": ""}, f'{LABELS}, got ""'),
+        ({"labels": {"0": "a", "1": "b", "2": "c"}}, f"{LABELS}, got {{"),
+        ({"labels": ["a", 1, None]}, f"{LABELS}; entry 1 is 1, entry 2 is null"),
+    ],
+    ids=str,
+)
+def test_a_config_whose_entries_are_of_another_kind_is_refused_by_name(native, changes, message):
+    entries = json.loads((native / "config.json").read_text()) | changes
+    (native / "config.json").write_text(json.dumps({name: v for name, v in entries.items() if v is not ...}))
+    with pytest.raises(CheckpointError, match=f"native: config.json: {message}"):
+        open_checkpoint(native)
+
+
+@pytest.mark.parametrize("depth", [10**9, 10**30])
+def test_a_depth_that_the_file_can_t_have_is_refused_at_once(native, depth):
+    entries = json.loads((native / "config.json").read_text())
+    entries["config"]["depth"] = depth
+    (native / "config.json").write_text(json.dumps(entries))
+    with pytest.raises(CheckpointError, match=f"depth {depth} can't be: it has only {len(TENSORS)} tensors"):
+        open_checkpoint(native)
 
 
 def test_a_checkpoint_may_be_saved_over_the_one_it_is_read_from(native):

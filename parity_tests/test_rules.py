@@ -131,6 +131,14 @@ def test_one_error_lists_everything_missing_unexpected_and_misshapen():
     assert "1 misshapen:\n    c: expected (2, 3), got (3, 2)" in text
 
 
+def test_of_many_only_the_first_are_named():
+    with pytest.raises(CheckpointError) as caught:
+        check({f"t{i}": (1,) for i in range(150)}, {f"u{i}": (1,) for i in range(10)}, "here")
+    lines = [line.strip() for line in str(caught.value).splitlines()]
+    assert lines[1:13] == ["150 missing:", *(f"t{i} (1,)" for i in range(10)), "and 140 more"]
+    assert lines[13:] == ["10 unexpected:", *(f"u{i} (1,)" for i in range(10))]
+
+
 def test_misshapen_parts_of_one_array_are_listed_and_never_stacked():
     steps = plan([SPLIT_QKV], {"block": range(1), "part": PARTS})
     shapes = {f"layer.0.{part}.weight": (4, 6) for part in PARTS}

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from vit_convert.config import ViTConfig
 from vit_convert.contiguous import contiguous
-from vit_convert.errors import CheckpointError
+from vit_convert.errors import CheckpointError, some
 from vit_convert.files import WEIGHTS, Spec, Tensors, open_tensors, read_json, write_safetensors
 from vit_convert.hub import hub_shapes
 from vit_convert.layouts import LAYOUTS, Layout, get_layout
@@ -63,7 +63,7 @@ class Checkpoint:
         if odd:
             raise CheckpointError(
                 f"{self.path}: a model needs {', '.join(FLOATING)}; {len(odd)} tensors are of other dtypes:\n    "
-                + "\n    ".join(odd)
+                + some(odd)
             )
 
     def tensors(self, layout: str = "native") -> Iterator[Named]:
@@ -100,7 +100,7 @@ def open_checkpoint(
 
     Raises:
         CheckpointError: no such file, not readable, no known layout, fields that nothing tells, or tensors that
-            are missing, unexpected or misshapen: all of them in one message.
+            are missing, unexpected or misshapen: all kinds in one message.
     """
     file = open_tensors(path)
     beside = _beside(file.path.parent)
@@ -109,6 +109,7 @@ def open_checkpoint(
     described = _read_config(layout, raw, beside, file.path.parent)
     hub, unplaced = infer(layout.rules, spelled, file.shapes) if spelled is not None else ({}, ())
     config, sources = resolve(str(path), hub, described, preset, overrides or {}, unplaced)
+    _check_depth(config, file)
     spellings = layout.spellings(config) if spelled is None else {**spelled, "block": range(config.depth)}
     to_hub = _checked(layout, config, spellings, file)
     stored, said = config, ()
@@ -169,7 +170,7 @@ def save_checkpoint(
     named = {name: np.dtype(dtype) for name, dtype in dtypes.items()}
     lacking = sorted(set(layout_shapes(source, config)) - set(named))
     if lacking:
-        raise CheckpointError(f"dtypes given: none for {', '.join(lacking)}")
+        raise CheckpointError(f"dtypes given: none for {some(lacking, ', ')}")
     dst = Path(dst).resolve()
     check_place(dst, overwrite)
     shapes, hub_dtypes = layout_shapes(target, config), right_dtypes(_steps(source, config), named)
@@ -222,6 +223,12 @@ def _checked(layout: Layout, config: ViTConfig, spellings: Mapping[str, Spelling
     steps = active(plan(layout.rules, spellings), hub)
     check(right_shapes(flip(steps), hub), file.shapes, f"{file.path}, read as {layout.name}")
     return steps
+
+
+def _check_depth(config: ViTConfig, file: Tensors) -> None:
+    """Refuses what no file of this size can hold, before its names are listed: there could be billions."""
+    if config.depth > len(file.specs):
+        raise CheckpointError(f"{file.path}: depth {config.depth} can't be: it has only {len(file.specs)} tensors")
 
 
 def _resized(config: ViTConfig, image_size: int | tuple[int, int]) -> tuple[ViTConfig, tuple[str, ...]]:

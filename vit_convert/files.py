@@ -3,7 +3,10 @@
 import json
 import mmap
 import os
+import pickle
 import re
+import warnings
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
@@ -14,7 +17,7 @@ import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from vit_convert.errors import CheckpointError
+from vit_convert.errors import CheckpointError, some
 from vit_convert.rules import Shape, check
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -97,7 +100,12 @@ def find_weights(path: str | os.PathLike[str]) -> Path:
         if (path / name).is_file():
             return path / name
     files = ", ".join(sorted(p.name for p in path.iterdir())[:20]) or "nothing"
-    raise CheckpointError(f"{path}: a directory needs {WEIGHTS} or {INDEX}, this one has {files}")
+    raise CheckpointError(f"{path}: a directory needs {WEIGHTS} or {INDEX}, this one has {files}{_inner_hint(path)}")
+
+
+def _inner_hint(path: Path) -> str:
+    inner = path / "checkpoint"  # a training run keeps its weights there
+    return f"; did you mean {inner}?" if (inner / "config.json").is_file() else ""
 
 
 def _hub_hint(path: Path) -> str:
@@ -150,7 +158,7 @@ def _write_all(file: Any, specs: Mapping[str, Spec], at: Mapping[str, int], tens
     check({n: spec.shape for n, spec in specs.items()}, {n: spec.shape for n, spec in came.items()}, "writing")
     odd = [f"{n}: expected {specs[n].dtype}, got {spec.dtype}" for n, spec in came.items() if spec != specs[n]]
     if odd:
-        raise CheckpointError("writing: tensors of another dtype than their spec:\n    " + "\n    ".join(odd))
+        raise CheckpointError("writing: tensors of another dtype than their spec:\n    " + some(odd))
 
 
 def _header(specs: Mapping[str, Spec], metadata: Mapping[str, str]) -> tuple[bytes, dict[str, int], int]:
@@ -235,20 +243,18 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _open_torch(path: Path) -> Tensors:
     """A state dict of `torch.save`: tensors only, mapped where the file is a zip (torch 1.6 and later)."""
-    import zipfile
-
     try:
         import torch
     except ModuleNotFoundError:
         raise CheckpointError(f"{path}: reading {path.suffix} needs torch: pip install 'vit-parity[torch]'") from None
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's advice on files that are then refused in our words
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # torch raises whatever a broken or hostile pickle makes it meet
-        reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"{path}: torch can't read it with weights_only=True ({reason})") from None
+        raise CheckpointError(f"{path}: {_torch_reason(error)}") from None
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        kinds = {k: type(v).__name__ for k, v in state.items()} if isinstance(state, dict) else type(state).__name__
-        raise CheckpointError(f"{path}: expected a dict of tensors, name -> tensor, got {kinds}")
+        raise CheckpointError(f"{path}: expected a dict of tensors, name -> tensor, got {_held(state)}")
     specs = {name: Spec(tuple(t.shape), _numpy_dtype(path, name, t)) for name, t in state.items()}
 
     def read(name: str) -> np.ndarray:
@@ -256,6 +262,28 @@ def _open_torch(path: Path) -> Tensors:
         return tensor.view(-1).view(torch.uint8).numpy().view(specs[name].dtype).reshape(specs[name].shape)
 
     return Tensors(path, specs, read)
+
+
+def _torch_reason(error: Exception) -> str:
+    # torch's own words advise to execute the pickle. It stops at operands that torch.save never writes.
+    objects = isinstance(error, pickle.UnpicklingError) and "Unsupported operand" not in str(error)
+    if objects or "TorchScript" in str(error):
+        return (
+            "holds objects other than tensors, which are not executed; "
+            "save its state dict as .safetensors where you trust it"
+        )
+    return "truncated or no torch file"
+
+
+def _held(state: Any) -> str:
+    """What is there instead of tensors, and what to do about it."""
+    if not isinstance(state, dict):
+        return type(state).__name__
+    inner = [repr(name) for name, value in state.items() if isinstance(value, dict)]
+    kinds = some([f"{name!r}: {type(value).__name__}" for name, value in state.items()], ", ")
+    if not inner:
+        return kinds
+    return f"{kinds}; save the inner state dict ({some(inner, ' or ')}) on its own: containers are not read yet"
 
 
 def _numpy_dtype(path: Path, name: str, tensor: Any) -> np.dtype:

@@ -15,6 +15,8 @@ OURS = {"config.json", "preprocessor_config.json", "model.safetensors"}
 
 def check_place(dst: Path, overwrite: bool) -> None:
     """Raises CheckpointError if `dst` can't be made or must not be replaced."""
+    if dst.parent.is_file():
+        raise CheckpointError(f"{dst}: its parent {dst.parent} is a file, not a directory")
     if not dst.parent.is_dir():
         raise CheckpointError(f"{dst}: its parent directory {dst.parent} doesn't exist")
     if not dst.exists():
@@ -30,12 +32,18 @@ def check_place(dst: Path, overwrite: bool) -> None:
 
 @contextmanager
 def directory(dst: Path) -> Iterator[Path]:
-    """A new directory beside `dst` to write into; it takes `dst`'s place at the end, or vanishes on failure."""
+    """A new directory beside `dst` to write into; it takes `dst`'s place at the end, or vanishes on failure.
+
+    Raises:
+        CheckpointError: the disk is full, or writing is not permitted.
+    """
     folder = dst.with_name(f".{dst.name}.{uuid4().hex}.part")
-    folder.mkdir()  # not mkdtemp, which makes it private
     try:
+        folder.mkdir()  # not mkdtemp, which makes it private
         yield folder
         _put(folder, dst)
+    except OSError as error:  # names the temporary, or nothing
+        raise CheckpointError(f"{dst}: can't be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

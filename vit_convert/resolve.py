@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields as dataclass_fields
+from difflib import get_close_matches
 from typing import Any, Literal, get_args, get_origin
 
 from vit_convert.config import ViTConfig, checked, hints
@@ -38,7 +39,7 @@ def resolve(
     """
     unknown = sorted(set(overrides) - set(FIELDS))
     if unknown:
-        raise CheckpointError(f"unknown config fields {unknown}; the fields are {', '.join(FIELDS)}")
+        raise CheckpointError(_unknown_fields(unknown))
     named = get_preset(preset).config.to_dict() if preset else {}
     named.pop("num_classes", None)  # a head is often replaced; the file tells
     layers = {
@@ -76,8 +77,10 @@ def parse_override(text: str) -> tuple[str, Any]:
         CheckpointError: no such field, or a value that is none of it.
     """
     name, equals, value = (part.strip() for part in text.partition("="))
-    if not equals or name not in FIELDS:
+    if not equals:
         raise CheckpointError(f"--set needs field=value, got {text!r}; the fields are {', '.join(FIELDS)}")
+    if name not in FIELDS:
+        raise CheckpointError(f"--set {text}: {_unknown_fields([name])}")
     hint = hints()[name]
     kinds = (hint, *get_args(hint))
     try:
@@ -92,6 +95,12 @@ def parse_override(text: str) -> tuple[str, Any]:
         return name, float(value) if float in kinds else int(value)
     except (KeyError, ValueError):
         raise CheckpointError(f"--set {name}: {value!r} is not a value of it ({describe_values(name)})") from None
+
+
+def _unknown_fields(names: Sequence[str]) -> str:
+    close = list(dict.fromkeys(match for name in names for match in get_close_matches(name, FIELDS, n=1)))
+    meant = f" (did you mean {', '.join(close)}?)" if close else ""
+    return f"unknown config field {', '.join(names)}{meant}; the fields are {', '.join(FIELDS)}"
 
 
 def describe_values(name: str) -> str:

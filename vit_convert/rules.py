@@ -14,7 +14,7 @@ import numpy as np
 
 from vit_convert.axes import Shape, flip_axes, rearranged, shape_through
 from vit_convert.contiguous import bits, contiguous
-from vit_convert.errors import CheckpointError
+from vit_convert.errors import CheckpointError, some
 
 # What fills a hole: one text (a prefix: no axis, no repetition), or one entry per repetition, each spelled
 # alike on both sides or as a pair (left, right).
@@ -90,8 +90,8 @@ def active(steps: Iterable[Step], hub: Collection[str]) -> tuple[Step, ...]:
         lost, extra = sorted(set(hub) - made), sorted(made - set(hub))
         raise CheckpointError(
             "the layout has no place for this model:"
-            + (f"\n  nowhere to put: {', '.join(lost)}" if lost else "")
-            + (f"\n  exists only together with: {', '.join(extra)}" if extra else "")
+            + (f"\n  nowhere to put: {some(lost, ', ')}" if lost else "")
+            + (f"\n  exists only together with: {some(extra, ', ')}" if extra else "")
         )
     return chosen
 
@@ -127,7 +127,7 @@ def right_dtypes(steps: Iterable[Step], left: Mapping[str, np.dtype]) -> dict[st
     mixed = [s.left.names for s in steps if len({left[name] for name in s.left.names}) > 1]
     if mixed:
         lines = [", ".join(f"{name} {left[name]}" for name in names) for names in mixed]
-        raise CheckpointError("tensors that become one array must have one dtype, got\n  " + "\n  ".join(lines))
+        raise CheckpointError("tensors that become one array must have one dtype, got\n  " + some(lines, "\n  "))
     for step in steps:
         dtypes |= dict.fromkeys(step.right.names, left[step.left.names[0]])
     return dtypes
@@ -153,7 +153,7 @@ def check(expected: Mapping[str, Shape], found: Mapping[str, Shape], what: str) 
     """Names and shapes, strictly.
 
     Raises:
-        CheckpointError: one message that lists every missing, unexpected and misshapen tensor.
+        CheckpointError: one message that counts what is missing, unexpected and misshapen, and names the first of each.
     """
     missing = [f"{name} {shape}" for name, shape in expected.items() if name not in found]
     unexpected = [f"{name} {shape}" for name, shape in found.items() if name not in expected]
@@ -164,7 +164,7 @@ def check(expected: Mapping[str, Shape], found: Mapping[str, Shape], what: str) 
     ]
     groups = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
     if any(groups.values()):
-        lists = [f"\n  {len(v)} {k}:\n    " + "\n    ".join(v) for k, v in groups.items() if v]
+        lists = [f"\n  {len(v)} {k}:\n    {some(v)}" for k, v in groups.items() if v]
         raise CheckpointError(f"{what}: the tensors are not those of the config" + "".join(lists))
 
 
@@ -179,7 +179,7 @@ def convert(
         shapes: every left name and its shape; what comes must be exactly that.
 
     Raises:
-        CheckpointError: lists everything missing, unexpected, misshapen or given twice.
+        CheckpointError: tensors missing, unexpected, misshapen or given twice.
     """
     step_of = {name: step for step in steps for name in step.left.names}
     seen: dict[str, Shape] = {}

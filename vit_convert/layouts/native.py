@@ -1,10 +1,11 @@
 """native: hub names, torch layout. flax: Flax paths, Flax layout. One config.json for both."""
 
+import json
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from vit_convert.config import ViTConfig
-from vit_convert.errors import CheckpointError
+from vit_convert.errors import CheckpointError, some
 from vit_convert.layouts.base import Described, Files, Json, Layout
 from vit_convert.layouts.names import CONV, HUB, LINEARS, NORMS
 from vit_convert.preprocess import Preprocess
@@ -35,13 +36,39 @@ def read(config: Json, beside: Callable[[str], Json | None]) -> Described:
     if config.get("layout", "native") not in ("native", "flax"):
         raise CheckpointError(f"config.json: expected layout native or flax, got {config['layout']!r}")
     try:
-        fields = ViTConfig.from_dict(config["config"]).to_dict()
-        defaults = dict.fromkeys(set(fields) - set(config["config"]), "default")
-        preprocess = Preprocess.from_dict(config["preprocess"]) if config.get("preprocess") else None
-        labels = tuple(map(str, config["labels"])) if config.get("labels") else None
+        given = _object(config, "config")
+        fields = ViTConfig.from_dict(given).to_dict()
+        defaults = dict.fromkeys(set(fields) - set(given), "default")
+        has_preprocess = config.get("preprocess") is not None
+        preprocess = Preprocess.from_dict(_object(config, "preprocess")) if has_preprocess else None
+        labels = _labels(config.get("labels"))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"config.json: {error!s}") from None
     return Described(fields, preprocess, labels, sources=defaults)
+
+
+def _object(config: Json, name: str) -> Json:
+    if name not in config:
+        raise ValueError(f"{name!r} is missing")
+    if not isinstance(config[name], dict):
+        raise ValueError(f"{name!r} must be an object of fields, got {_shown(config[name])}")
+    return config[name]
+
+
+def _labels(labels: Any) -> tuple[str, ...] | None:
+    if labels is None:
+        return None
+    if not isinstance(labels, list):
+        raise ValueError(f"'labels' must be a list of strings, got {_shown(labels)}")
+    odd = [f"entry {i} is {_shown(label)}" for i, label in enumerate(labels) if not isinstance(label, str)]
+    if odd:
+        raise ValueError(f"'labels' must be a list of strings; {some(odd, ', ')}")
+    return tuple(labels) or None
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def writer(layout: Mapping[str, Any]) -> Callable[..., Files]:

@@ -21,13 +21,13 @@ def digits() -> TrainConfig:
     return TrainConfig(
         model=model,
         dataset="digits",
-        init=InitConfig(fan_in_kernels=True, pos_embed_std=0.5),
+        init=InitConfig(fan_in_kernels=True, pos_embed_std=0.1),
         # no flip: a mirrored 2 is no 2; no shift: the digits fill their 8 pixels
         augment=AugmentConfig(mixup_alpha=0.2, cutmix_alpha=1.0, label_smoothing=0.1),
-        optimizer=OptimizerConfig(weight_decay=0.05),
+        optimizer=OptimizerConfig(weight_decay=0.5),
         schedule=ScheduleConfig(learning_rate=2e-3, warmup_epochs=4),
         batch_size=64,
-        epochs=80,
+        epochs=60,
         drop_path=0.1,
         ema_decay=0.99,
         eval_epochs=5,

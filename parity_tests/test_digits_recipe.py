@@ -48,7 +48,7 @@ def test_the_recipes_initial_values_are_drawn_and_the_others_left():
     left |= {"patch_embed.proj.kernel": (2, 2, 1, 64), "head.kernel": (64, 10)}
     params = {path: jnp.full(shape, 7.0) for path, shape in (drawn | left).items()}
     found = initialise(params, RECIPES["digits"]().init, jax.random.key(0))
-    assert found["pos_embed"].std() == pytest.approx(0.5, rel=0.1)
+    assert found["pos_embed"].std() == pytest.approx(RECIPES["digits"]().init.pos_embed_std, rel=0.1)
     assert found["blocks.0.mlp.fc2.kernel"].std() == pytest.approx(256**-0.5, rel=0.1)
     assert all((found[path] == 7).all() for path in left)
     untouched = initialise(params, InitConfig(), jax.random.key(0))

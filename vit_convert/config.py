@@ -35,6 +35,7 @@ class ViTConfig:
     """
 
     # geometry
+
     image_size: int | tuple[int, int]
     patch_size: int | tuple[int, int]
     dim: int
@@ -45,6 +46,7 @@ class ViTConfig:
     num_classes: int = 0  # 0: no head, the model returns pooled features
 
     # tokens, in the order [class, distillation, registers, patches]
+
     class_token: bool = True
     dist_token: bool = False
     num_registers: int = 0
@@ -57,6 +59,7 @@ class ViTConfig:
     rope_round_periods: Literal["none", "bfloat16"] = "none"
 
     # norms
+
     norm: Literal["layer", "rms"] = "layer"
     norm_eps: float = 1e-6
     pre_norm: bool = False  # a norm between the embeddings and the first block (CLIP)
@@ -67,10 +70,12 @@ class ViTConfig:
     layer_scale: bool = False
 
     # mlp
+
     act: Literal["gelu", "gelu_tanh", "quick_gelu", "silu"] = "gelu"
     mlp: Literal["mlp", "swiglu"] = "mlp"  # swiglu: act(gate) * value, packed in fc1, gate first
 
     # biases
+
     patch_bias: bool = True
     qkv_bias: Literal["all", "qv", "none"] = "all"
     proj_bias: bool = True
@@ -78,6 +83,7 @@ class ViTConfig:
     head_bias: bool = True
 
     # head
+
     pool: Literal["class", "mean", "map", "class_mean", "class_dist"] = "class"
     pre_logits: int = 0  # width of the tanh layer before the head; 0: none
 

@@ -1,4 +1,4 @@
-"""`same_answers` says yes only where every prediction is the same."""
+"""`same_answers` says yes only where every prediction is the same and the logits differ by rounding alone."""
 
 import numpy as np
 import pytest

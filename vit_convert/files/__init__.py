@@ -1,0 +1,17 @@
+"""Tensor files: read lazily, written as a stream. Never executes a pickle."""
+
+from vit_convert.files.find import INDEX, WEIGHTS, find_weights, open_tensors
+from vit_convert.files.safetensors import DTYPES, write_safetensors
+from vit_convert.files.tensors import Spec, Tensors, read_json
+
+__all__ = [
+    "DTYPES",
+    "INDEX",
+    "WEIGHTS",
+    "Spec",
+    "Tensors",
+    "find_weights",
+    "open_tensors",
+    "read_json",
+    "write_safetensors",
+]

@@ -1,0 +1,56 @@
+"""Which file a path means, and which reader it needs."""
+
+import os
+import re
+from pathlib import Path
+
+from vit_convert.errors import CheckpointError
+from vit_convert.files.safetensors import open_safetensors, open_sharded
+from vit_convert.files.tensors import Tensors
+from vit_convert.files.torch_pickle import open_torch
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+READ = f".safetensors, {INDEX} (sharded), a directory that holds {WEIGHTS} or {INDEX}, .pt, .pth"
+
+
+def open_tensors(path: str | os.PathLike[str]) -> Tensors:
+    """A file or directory of tensors, lazily: memory-mapped, nothing is read but the header.
+
+    Raises:
+        CheckpointError: it isn't there, is of another format, or is truncated or corrupt.
+    """
+    path = find_weights(path)
+    if path.name.endswith(".index.json"):
+        return open_sharded(path)
+    if path.suffix == ".safetensors":
+        return open_safetensors(path)
+    if path.suffix in (".pt", ".pth"):
+        return open_torch(path)
+    raise CheckpointError(f"{path}: {path.suffix or 'this file'} is not a format that is read; these are: {READ}")
+
+
+def find_weights(path: str | os.PathLike[str]) -> Path:
+    """The weights file that a path means: itself, or the one in the directory."""
+    path = Path(path)
+    if not path.exists():
+        raise CheckpointError(f"{path}: no such file or directory" + _hub_hint(path))
+    if not path.is_dir():
+        return path
+    for name in (WEIGHTS, INDEX):
+        if (path / name).is_file():
+            return path / name
+    files = ", ".join(sorted(p.name for p in path.iterdir())[:20]) or "nothing"
+    raise CheckpointError(f"{path}: a directory needs {WEIGHTS} or {INDEX}, this one has {files}{_inner_hint(path)}")
+
+
+def _inner_hint(path: Path) -> str:
+    inner = path / "checkpoint"  # a training run keeps its weights there
+    return f"; did you mean {inner}?" if (inner / "config.json").is_file() else ""
+
+
+def _hub_hint(path: Path) -> str:
+    name = re.fullmatch(r"(?:hf[-_]hub:)?([\w.-]+/[\w.-]+)", path.as_posix())
+    if not name or path.parent.is_dir():
+        return ""
+    download = f"hf download {name[1]} --local-dir DIR"
+    return f". If it names a model of the Hugging Face hub: those are not fetched yet, so run `{download}` and pass DIR"

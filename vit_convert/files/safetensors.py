@@ -1,0 +1,147 @@
+"""safetensors: mapped when read, one file or shards; written as a stream, each tensor at its own place."""
+
+import json
+import mmap
+import os
+from collections.abc import Iterable, Mapping
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from vit_convert.errors import CheckpointError, some
+from vit_convert.files.tensors import Spec, Tensors, read_json
+from vit_convert.rules import check
+
+# https://github.com/huggingface/safetensors#format: these names, little-endian, C order
+DTYPES = {
+    "F64": np.dtype("<f8"),
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
+    "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
+    "I64": np.dtype("<i8"),
+    "I32": np.dtype("<i4"),
+    "I16": np.dtype("<i2"),
+    "I8": np.dtype("i1"),
+    "U64": np.dtype("<u8"),
+    "U32": np.dtype("<u4"),
+    "U16": np.dtype("<u2"),
+    "U8": np.dtype("u1"),
+    "BOOL": np.dtype("?"),
+}
+CODES = {dtype: code for code, dtype in DTYPES.items()}
+
+
+def write_safetensors(
+    path: str | os.PathLike[str],
+    specs: Mapping[str, Spec],
+    tensors: Iterable[tuple[str, np.ndarray]],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Writes a stream of tensors, each at its own place in a file of known size, in whatever order they come.
+
+    The file appears under its name only when it is complete; on failure nothing of it is left.
+
+    Raises:
+        CheckpointError: a dtype that safetensors doesn't know, or tensors that are missing, unexpected, twice
+            there, or of another shape, dtype or memory order than their spec.
+    """
+    path = Path(path)
+    header, offsets, size = _header(specs, metadata or {})
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(header)
+            file.truncate(len(header) + size)
+            _write_all(file, specs, {name: len(header) + at for name, at in offsets.items()}, tensors)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_all(file: Any, specs: Mapping[str, Spec], at: Mapping[str, int], tensors: Iterable) -> None:
+    came: dict[str, Spec] = {}
+    for name, array in tensors:
+        if name in came:
+            raise CheckpointError(f"{name} comes twice")
+        came[name] = Spec(array.shape, array.dtype)
+        if specs.get(name) != came[name]:
+            continue  # listed with the others at the end
+        if not array.flags.c_contiguous:
+            raise CheckpointError(f"{name}: only C-contiguous arrays can be written, its strides are {array.strides}")
+        file.seek(at[name])
+        file.write(array.reshape(-1).view(np.uint8))
+    check({n: spec.shape for n, spec in specs.items()}, {n: spec.shape for n, spec in came.items()}, "writing")
+    odd = [f"{n}: expected {specs[n].dtype}, got {spec.dtype}" for n, spec in came.items() if spec != specs[n]]
+    if odd:
+        raise CheckpointError("writing: tensors of another dtype than their spec:\n    " + some(odd))
+
+
+def _header(specs: Mapping[str, Spec], metadata: Mapping[str, str]) -> tuple[bytes, dict[str, int], int]:
+    """The file's head, where each tensor begins behind it, and the size of them all."""
+    unknown = [f"{name} {spec.dtype}" for name, spec in specs.items() if spec.dtype not in CODES]
+    if unknown:
+        raise CheckpointError(f"safetensors has no such dtype: {', '.join(unknown)}; it has {', '.join(DTYPES)}")
+    entries: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    offsets, end = {}, 0
+    for name in sorted(specs, key=lambda name: -specs[name].dtype.itemsize):  # keeps every tensor aligned
+        spec = specs[name]
+        offsets[name], end = end, end + prod(spec.shape) * spec.dtype.itemsize
+        entries[name] = {"dtype": CODES[spec.dtype], "shape": spec.shape, "data_offsets": (offsets[name], end)}
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text, offsets, end
+
+
+def open_safetensors(path: Path) -> Tensors:
+    try:
+        with safe_open(path, framework="np"):  # its own reader validates the header and the size
+            pass
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: truncated or not a safetensors file ({error})") from None
+    with open(path, "rb") as file:
+        start = 8 + int.from_bytes(file.read(8), "little")
+        entries: dict[str, Any] = json.loads(file.read(start - 8))
+        # A private mapping: arrays are writable, as torch asks, but the file never changes.
+        memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    metadata = entries.pop("__metadata__", {})
+    unread = [f"{name} {entry['dtype']}" for name, entry in entries.items() if entry["dtype"] not in DTYPES]
+    if unread:
+        raise CheckpointError(f"{path}: these dtypes are not read: {', '.join(unread)}")
+    specs = {name: Spec(tuple(entry["shape"]), DTYPES[entry["dtype"]]) for name, entry in entries.items()}
+
+    def read(name: str) -> np.ndarray:
+        spec, offset = specs[name], start + entries[name]["data_offsets"][0]
+        if not prod(spec.shape):
+            return np.empty(spec.shape, spec.dtype)
+        return np.frombuffer(memory, spec.dtype, prod(spec.shape), offset).reshape(spec.shape)
+
+    return Tensors(path, specs, read, metadata)
+
+
+def open_sharded(path: Path) -> Tensors:
+    files = _weight_map(path)
+    odd = sorted({file for file in files.values() if Path(file).name != file})
+    absent = sorted({file for file in files.values() if file not in odd and not (path.parent / file).is_file()})
+    if odd or absent:
+        raise CheckpointError(f"{path}: these shards are not beside it: {', '.join(odd + absent)}")
+    shards = {file: open_safetensors(path.parent / file) for file in sorted(set(files.values()))}
+    for file, shard in shards.items():
+        listed = {name: shard.specs[name].shape for name in files if files[name] == file and name in shard.specs}
+        promised = {name: listed.get(name, ()) for name in files if files[name] == file}
+        check(promised, shard.shapes, f"{path} on {file}")
+    specs = {name: shards[file].specs[name] for name, file in files.items()}
+    return Tensors(path, specs, lambda name: shards[files[name]].read(name))
+
+
+def _weight_map(path: Path) -> dict[str, str]:
+    index = read_json(path)
+    files = index.get("weight_map")
+    if not isinstance(files, dict) or not all(isinstance(file, str) for file in files.values()):
+        raise CheckpointError(f"{path}: an index of shards needs a 'weight_map' of tensor name -> file name")
+    return files

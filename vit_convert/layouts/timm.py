@@ -8,7 +8,6 @@ code has the right eps and MLP, and every other option in `model_args`, which ti
 """
 
 from collections.abc import Callable, Collection, Mapping
-from math import floor, nextafter
 from typing import Any
 
 from vit_convert.config import ViTConfig
@@ -18,6 +17,7 @@ from vit_convert.layouts.names import HUB
 from vit_convert.layouts.timm_args import POOLS, read_args, write_args
 from vit_convert.preprocess import Preprocess
 from vit_convert.presets import PRESETS
+from vit_convert.processors import timm as processor
 from vit_convert.rules import Rule, Spelling
 
 _PACKED = ("attn_pool.k.", "attn_pool.v.")
@@ -72,7 +72,8 @@ def conflicts(config: ViTConfig) -> list[str]:
 def write(config: ViTConfig, preprocess: Preprocess | None, labels: tuple[str, ...] | None) -> Files:
     """The config.json with which `timm.create_model("local-dir:DIR", pretrained=True)` makes this model."""
     pool = {ours: theirs for theirs, ours in POOLS.items()} | {"class_dist": "token"}
-    pretrained, notes = _write_preprocess(preprocess, config.image_hw)
+    pretrained = processor.write(preprocess, config.image_hw) if preprocess else {}
+    notes = [] if pretrained is not None else ["timm's pretrained_cfg can't say this preprocessing: it is left out"]
     size = [config.in_channels, *config.image_hw]
     args = write_args(config) | {"global_pool": pool[config.pool]}
     entries = {
@@ -87,7 +88,7 @@ def write(config: ViTConfig, preprocess: Preprocess | None, labels: tuple[str, .
             "num_classes": config.num_classes,
             "first_conv": "patch_embed.proj",
             "classifier": ["head", "head_dist"] if config.pool == "class_dist" else "head",
-            **pretrained,
+            **(pretrained or {}),
         },
     }
     if labels:
@@ -110,25 +111,6 @@ def architecture(config: ViTConfig) -> str:
     return DISTILLED if config.pool == "class_dist" else CODE[config.norm, config.norm_eps, config.mlp]
 
 
-def _write_preprocess(preprocess: Preprocess | None, image_hw: tuple[int, int]) -> tuple[Json, list[str]]:
-    if preprocess is None:
-        return {}, []
-    percent = preprocess.crop[0] / preprocess.resize[0]
-    options = (percent, nextafter(percent, 0), nextafter(percent, 2))
-    fits = [p for p in options if tuple(floor(n / p) for n in preprocess.crop) == preprocess.resize]
-    square = preprocess.resize[0] == preprocess.resize[1]
-    sizes = fits and preprocess.crop == image_hw  # timm crops to the model's input_size
-    if not sizes or not preprocess.antialias or (preprocess.mode == "shortest" and not square):
-        return {}, ["timm's pretrained_cfg can't say this preprocessing: it is left out"]
-    return {
-        "crop_pct": fits[0],
-        "crop_mode": {"shortest": "center", "squash": "squash"}[preprocess.mode],
-        "interpolation": preprocess.interpolation,
-        "mean": list(preprocess.mean),
-        "std": list(preprocess.std),
-    }, []
-
-
 def read(config: Json, beside: Callable[[str], Json | None]) -> Described:
     """A timm config.json: the architecture's code, and what model_args change in it.
 
@@ -138,7 +120,7 @@ def read(config: Json, beside: Callable[[str], Json | None]) -> Described:
     name, args = str(config["architecture"]), dict(config.get("model_args") or {})
     pretrained = config.get("pretrained_cfg") or {}
     labels = config.get("label_names") or pretrained.get("label_names")
-    preprocess = _read_preprocess(pretrained)
+    preprocess = processor.read(pretrained)
     labels = tuple(map(str, labels)) if isinstance(labels, list) else None
     if name not in PRESETS:
         hint = f"architecture {name!r} of config.json is not a preset"
@@ -165,26 +147,6 @@ def _input_size(pretrained: Json) -> Json:
     if not pretrained.get("fixed_input_size", True) or not isinstance(size, list) or len(size) != 3:
         return {}
     return {"image_size": tuple(size[1:])}
-
-
-def _read_preprocess(pretrained: Json) -> Preprocess | None:
-    """As timm.data.create_transform evaluates, where that is plain; else None."""
-    mode = {"center": "shortest", "squash": "squash"}.get(pretrained.get("crop_mode", "center"))
-    try:
-        channels, *crop = pretrained["input_size"]
-        resize = [floor(n / pretrained["crop_pct"]) for n in crop]
-        if mode is None or len(pretrained["mean"]) != channels or (mode == "shortest" and resize[0] != resize[1]):
-            return None
-        return Preprocess(
-            resize=(resize[0], resize[1]),
-            crop=(crop[0], crop[1]),
-            mode=mode,  # type: ignore[arg-type]
-            interpolation=pretrained["interpolation"],
-            mean=tuple(pretrained["mean"]),
-            std=tuple(pretrained["std"]),
-        )
-    except (KeyError, TypeError, ValueError, IndexError, ZeroDivisionError):
-        return None
 
 
 def recognise(names: Collection[str]) -> Mapping[str, Spelling] | None:

@@ -13,6 +13,7 @@ from vit_convert.config import ViTConfig
 from vit_convert.errors import CheckpointError
 from vit_convert.layouts.base import Described, Files, Json, Layout
 from vit_convert.preprocess import Preprocess
+from vit_convert.processors import transformers as processor
 from vit_convert.rules import Rule, Spelling
 
 LAYER, BLOCK = "{model}encoder.layer.{block}", "blocks.{block}"
@@ -93,8 +94,6 @@ DEFAULTS = {
     "qkv_bias": True,
     "pooler_act": "tanh",
 }
-RESAMPLE = {2: "bilinear", 3: "bicubic"}  # PIL.Image.Resampling
-PROCESSOR = "preprocessor_config.json"
 
 
 def read(config: Json, beside: Callable[[str], Json | None]) -> Described:
@@ -115,11 +114,11 @@ def read(config: Json, beside: Callable[[str], Json | None]) -> Described:
     fields |= {"act": ACTS[said["hidden_act"]], "qkv_bias": "all" if said["qkv_bias"] else "none"}
     sources = dict.fromkeys(code, "transformers' code")
     sources |= {ours: "transformers' default" for ours, theirs in KEYS.items() if theirs not in config}
-    return Described(fields, _read_preprocess(beside(PROCESSOR)), _labels(config.get("id2label")), sources=sources)
+    return Described(fields, processor.read(beside(processor.FILE)), _labels(config.get("id2label")), sources=sources)
 
 
 def write(config: ViTConfig, preprocess: Preprocess | None, labels: tuple[str, ...] | None) -> Files:
-    """config.json for `from_pretrained`; preprocessor_config.json where ViTImageProcessor can say it."""
+    """config.json for `from_pretrained`; preprocessor_config.json where an image processor can say it."""
     names = {str(i): label for i, label in enumerate(labels or map("LABEL_{}".format, range(config.num_classes)))}
     entries = {
         "architectures": ["ViTForImageClassification" if config.num_classes else "ViTModel"],
@@ -141,12 +140,12 @@ def write(config: ViTConfig, preprocess: Preprocess | None, labels: tuple[str, .
         entries |= {"id2label": names, "label2id": {label: int(i) for i, label in names.items()}}
     if config.pre_logits:
         entries |= {"pooler_output_size": config.pre_logits, "pooler_act": "tanh"}
-    processor = _write_preprocess(preprocess)
-    files = {"config.json": entries} | ({PROCESSOR: processor} if processor else {})
-    return Files(files, tuple(_notes(config, preprocess, processor)), {"format": "pt"})
+    said = processor.write(preprocess) if preprocess else None
+    files = {"config.json": entries} | ({processor.FILE: said} if said else {})
+    return Files(files, tuple(_notes(config, preprocess, said)), {"format": "pt"})
 
 
-def _notes(config: ViTConfig, preprocess: Preprocess | None, processor: Json | None) -> list[str]:
+def _notes(config: ViTConfig, preprocess: Preprocess | None, said: Json | None) -> list[str]:
     notes = []
     if config.pos_resize != "bicubic":
         notes.append(
@@ -155,8 +154,8 @@ def _notes(config: ViTConfig, preprocess: Preprocess | None, processor: Json | N
         )
     if not config.num_classes and not config.pre_logits:
         notes.append("there is no pooler: load it with ViTModel.from_pretrained(DIR, add_pooling_layer=False)")
-    if preprocess and not processor:
-        notes.append("ViTImageProcessor can't say this preprocessing: it is left out")
+    if preprocess and not said:
+        notes.append("transformers' image processors can't say this preprocessing: it is left out")
     return notes
 
 
@@ -189,48 +188,6 @@ def _labels(id2label: Any) -> tuple[str, ...] | None:
         return None
     labels = tuple(str(id2label[str(i)]) for i in range(len(id2label)))
     return None if labels == tuple(f"LABEL_{i}" for i in range(len(labels))) else labels
-
-
-def _read_preprocess(config: Json | None) -> Preprocess | None:
-    """ViTImageProcessor: squash to `size`, scale to [0, 1], normalise. Anything else: None."""
-    steps = ("do_resize", "do_rescale", "do_normalize")
-    if config is None or not all(config.get(step, True) is True for step in steps):
-        return None
-    kind = str(config.get("image_processor_type") or config.get("feature_extractor_type"))
-    size = config.get("size")
-    size = (size.get("height"), size.get("width")) if isinstance(size, dict) else (size, size)
-    rescale = config.get("rescale_factor", 1 / 255)
-    if not kind.startswith(("ViTImageProcessor", "ViTFeatureExtractor")) or abs(rescale * 255 - 1) > 1e-6:
-        return None
-    try:
-        return Preprocess(
-            resize=size,  # type: ignore[arg-type]
-            crop=size,  # type: ignore[arg-type]
-            mode="squash",
-            interpolation=RESAMPLE[config.get("resample", 2)],  # type: ignore[arg-type]
-            mean=tuple(config["image_mean"]),
-            std=tuple(config["image_std"]),
-        )
-    except (KeyError, TypeError, ValueError):
-        return None
-
-
-def _write_preprocess(preprocess: Preprocess | None) -> Json | None:
-    squash = preprocess and preprocess.mode == "squash" and preprocess.resize == preprocess.crop
-    if not preprocess or not squash or not preprocess.antialias:
-        return None
-    height, width = preprocess.crop
-    return {
-        "image_processor_type": "ViTImageProcessor",
-        "do_resize": True,
-        "size": {"height": height, "width": width},
-        "resample": {name: code for code, name in RESAMPLE.items()}[preprocess.interpolation],
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": list(preprocess.mean),
-        "image_std": list(preprocess.std),
-    }
 
 
 TRANSFORMERS = Layout(

@@ -1,0 +1,1 @@
+"""How other libraries write preprocessing down: one file per dialect, each to and from `Preprocess`."""

@@ -418,7 +418,7 @@ def test_a_mistake_is_one_message_and_leaves_nothing(mistake, native, tmp_path, 
 def test_overwriting_replaces_a_checkpoint(native, tmp_path):
     assert run(native, tmp_path / "out", "--to", "flax") == 0
     assert run(native, tmp_path / "out", "--to", "timm", "--overwrite") == 0
-    assert open_checkpoint(tmp_path / "out").layout == "timm"
+    assert open_checkpoint(tmp_path / "out").layout == "timm:vit"
     assert files(tmp_path / "out") == ["config.json", "model.safetensors"]
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 

@@ -32,7 +32,7 @@ just = st.just
 HELD: dict[str, st.SearchStrategy[ViTConfig]] = {
     "native": configs(),
     "flax": configs(),
-    "transformers": configs(
+    "transformers:vit": configs(
         **{name: just(value) for name, value in CLASS.items() if name != "rope"},
         qkv_bias=st.sampled_from(["all", "none"]),
     ).map(lambda config: config.replace(pre_logits=0) if config.num_classes else config),
@@ -68,7 +68,7 @@ def timm_configs(draw: st.DrawFn) -> ViTConfig:
     return draw(configs(**{name: just(value) for name, value in fixed.items()}, **needs_class))
 
 
-HELD["timm"] = timm_configs()
+HELD["timm:vit"] = timm_configs()
 layouts = pytest.mark.parametrize("layout", sorted(LAYOUTS))
 
 
@@ -126,11 +126,11 @@ def test_a_checkpoint_comes_back_bit_for_bit_with_its_config(layout, data):
     labels = tuple(f"name {i}" for i in range(config.num_classes)) or None
     path = save(config, tensors, layout=layout, labels=labels, preprocess=preprocess)
     found = open_checkpoint(path)
-    resize = {"transformers": "bicubic", "timm": "bicubic_antialias"}.get(layout, config.pos_resize)
+    resize = {"transformers:vit": "bicubic", "timm:vit": "bicubic_antialias"}.get(layout, config.pos_resize)
     assert found.config == config.replace(pos_resize=resize)
     assert found.layout == layout
     assert found.labels == labels
-    assert found.preprocess == preprocess or layout in ("timm", "transformers")
+    assert found.preprocess == preprocess or layout in ("timm:vit", "transformers:vit")
     assert set(found.dtypes.values()) == {dtype}
     assert_equal_bits(found.tensors(), tensors)
     file = safetensors.numpy.load_file(path / "model.safetensors")
@@ -195,7 +195,7 @@ def test_the_mlp_ratio_for_timm_truncates_to_the_width_that_it_came_from():
     assert len(tricky) > 100
     for dim, mlp_dim in tricky[::50]:
         config = HF.replace(dim=dim, num_heads=1, mlp_dim=mlp_dim)
-        args = LAYOUTS["timm"].write(config, None, None).files["config.json"]["model_args"]
+        args = LAYOUTS["timm:vit"].write(config, None, None).files["config.json"]["model_args"]
         assert int(dim * args["mlp_ratio"]) == mlp_dim
 
 
@@ -254,7 +254,7 @@ def test_a_bare_vit_model_is_read_and_its_pooler_is_pre_logits(tmp_path, pooler)
 
 
 @settings(max_examples=8)
-@given(config=HELD["transformers"], dtype=st.sampled_from([np.float32, ml_dtypes.bfloat16]))
+@given(config=HELD["transformers:vit"], dtype=st.sampled_from([np.float32, ml_dtypes.bfloat16]))
 def test_transformers_loads_what_is_written_for_it(config, dtype):
     import transformers
 
@@ -284,7 +284,7 @@ def timm_model(path):
 
 
 @settings(max_examples=20)
-@given(config=HELD["timm"])
+@given(config=HELD["timm:vit"])
 def test_timm_makes_and_loads_what_is_written_for_it(config):
     """The model that timm builds from config.json alone is this function: same output as vit_torch in float64."""
     import vit_torch
@@ -300,7 +300,7 @@ def test_timm_makes_and_loads_what_is_written_for_it(config):
 
 
 @settings(max_examples=10)
-@given(config=HELD["timm"])
+@given(config=HELD["timm:vit"])
 def test_timm_s_own_loading_gives_the_bits_that_were_written(config):
     path = save(config, random_tensors(config), layout="timm")
     state = {name: tensor.numpy() for name, tensor in timm_model(path).state_dict().items()}
@@ -345,7 +345,7 @@ def test_timm_s_own_files_are_recognised_and_read(tmp_path, name, options, expec
     model = timm.create_model(name, **SMALL, **options)
     save_for_hf(model, tmp_path, safe_serialization=True)
     found = open_checkpoint(tmp_path)
-    assert found.layout == "timm"
+    assert found.layout == "timm:vit"
     assert found.config == expected
     assert_equal_bits(found.tensors("timm"), {name: tensor.numpy() for name, tensor in model.state_dict().items()})
 

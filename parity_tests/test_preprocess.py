@@ -21,11 +21,11 @@ CONFIG = ViTConfig(image_size=4, patch_size=2, dim=24, depth=1, num_heads=3, mlp
 
 def from_timm(pretrained_cfg):
     config = {"architecture": "vit_tiny_patch16_224", "pretrained_cfg": pretrained_cfg}
-    return LAYOUTS["timm"].read(config, lambda name: None).preprocess
+    return LAYOUTS["timm:vit"].read(config, lambda name: None).preprocess
 
 
 def from_transformers(processor):
-    return LAYOUTS["transformers"].read({"model_type": "vit"}, {"preprocessor_config.json": processor}.get).preprocess
+    return LAYOUTS["transformers:vit"].read({"model_type": "vit"}, {"preprocessor_config.json": processor}.get).preprocess
 
 
 def picture(height=45, width=31):
@@ -66,10 +66,10 @@ def test_pixels_are_those_of_transformers_image_processor(resample):
 @given(preprocesses(), st.data())
 def test_what_a_layout_writes_it_reads_back_and_the_rest_it_says(preprocess, data):
     size = data.draw(st.sampled_from([preprocess.crop, (7, 11)]))
-    written = LAYOUTS["timm"].write(CONFIG.replace(image_size=size, patch_size=1), preprocess, None)
+    written = LAYOUTS["timm:vit"].write(CONFIG.replace(image_size=size, patch_size=1), preprocess, None)
     pretrained = written.files["config.json"]["pretrained_cfg"]
     assert from_timm(pretrained) == (None if "this preprocessing" in str(written.notes) else preprocess)
-    written = LAYOUTS["transformers"].write(CONFIG, preprocess, None)
+    written = LAYOUTS["transformers:vit"].write(CONFIG, preprocess, None)
     processor = written.files.get("preprocessor_config.json")
     assert from_transformers(processor) == (None if "this preprocessing" in str(written.notes) else preprocess)
 

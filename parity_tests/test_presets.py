@@ -28,7 +28,7 @@ def test_a_preset_is_timm_s_model_of_that_name(name):
     block = model.blocks[0]
     assert preset.parameters == sum(parameter.numel() for parameter in model.parameters())
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    assert layout_shapes(LAYOUTS["timm"], config) == shapes
+    assert layout_shapes(LAYOUTS["timm:vit"], config) == shapes
     assert sum(map(prod, shapes.values())) == preset.parameters
     assert config.image_hw == model.patch_embed.img_size
     assert config.num_heads == block.attn.num_heads

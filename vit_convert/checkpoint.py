@@ -1,9 +1,8 @@
-"""Opening and saving checkpoints of any layout: what the models and the commands stand on."""
+"""Opening checkpoints of any layout: what the models and the commands stand on."""
 
-import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,28 +10,23 @@ import numpy as np
 import numpy.typing as npt
 
 from vit_convert.config import ViTConfig
-from vit_convert.contiguous import contiguous
 from vit_convert.errors import CheckpointError, some
-from vit_convert.files import WEIGHTS, Spec, Tensors, open_tensors, read_json, write_safetensors
+from vit_convert.files import Tensors, open_tensors, read_json
 from vit_convert.hub import hub_shapes
-from vit_convert.layouts import LAYOUTS, Layout, get_layout
-from vit_convert.layouts.base import Described, Json
-from vit_convert.place import check_place, directory
+from vit_convert.labels import fitting
+from vit_convert.layouts import choose
+from vit_convert.layouts.base import Bare, Beside, Described, Spare
+from vit_convert.layouts.native import read as read_ours
 from vit_convert.preprocess import Preprocess
-from vit_convert.resolve import CONFIG, resolve
-from vit_convert.rules import (
-    Spelling,
-    Step,
-    active,
-    check,
-    convert,
-    flip,
-    infer,
-    plan,
-    right_dtypes,
-    right_shapes,
-)
-from vit_convert.steps import resize_positions
+from vit_convert.recognise import Recognised, recognise
+from vit_convert.resolve import resolve
+from vit_convert.rules import Shape, check, convert, flip, infer, right_dtypes, right_shapes
+from vit_convert.rules import Step as TableStep
+from vit_convert.save import save_checkpoint
+from vit_convert.steps import Step, cast, replace_head, resize_positions
+from vit_convert.table import check_spare, layout_shapes, spare_names, steps_of, to_layout
+
+__all__ = ["Checkpoint", "layout_shapes", "open_checkpoint", "save_checkpoint"]
 
 FLOATING = ("float16", "bfloat16", "float32", "float64")
 Named = tuple[str, np.ndarray]
@@ -43,15 +37,16 @@ class Checkpoint:
     """An opened checkpoint: everything but the data is known, and the tensors are checked to be the config's."""
 
     path: Path
-    config: ViTConfig  # at the image size asked for
+    config: ViTConfig  # after what was asked for: image size, head
     layout: str
     sources: Mapping[str, str]  # ViTConfig field -> where its value came from
     preprocess: Preprocess | None
     labels: tuple[str, ...] | None
     dtypes: Mapping[str, np.dtype]  # native name -> dtype
-    said: tuple[str, ...] = ()  # what was changed on the way
+    said: tuple[str, ...] = ()  # what was chosen, left out or changed on the way
     _file: Tensors = field(repr=False, kw_only=True)
-    _stored: ViTConfig = field(repr=False, kw_only=True)  # at the file's own image size
+    _table: tuple[TableStep, ...] = field(repr=False, kw_only=True)
+    _spares: Mapping[str, Spare] = field(repr=False, kw_only=True)
     _steps: tuple[Step, ...] = field(repr=False, kw_only=True)
 
     def check_floating(self) -> None:
@@ -67,18 +62,24 @@ class Checkpoint:
             )
 
     def tensors(self, layout: str = "native") -> Iterator[Named]:
-        """Streams (name, C-contiguous array) in the names and shapes of a layout, dtypes as in the file.
+        """Streams (name, C-contiguous array) in the names and shapes of a layout.
 
         Arrays may be views of the file: copy what you change and mean to keep.
 
         Raises:
             CheckpointError: the layout can't hold this model.
         """
-        order = (name for step in self._steps for name in step.left.names)
-        stream = convert(self._steps, self._file.stream(order), self._file.shapes)
-        if self.config != self._stored:
-            stream = resize_positions(self._stored, stream, self.config.image_hw).tensors
-        return from_hub(get_layout(layout), self.config, stream)
+        target, steps = choose(layout, self.config)
+        stream = self._hub()
+        for step in (*self._steps, *steps):
+            stream = step.apply(stream)
+        return to_layout(target, steps[-1].config if steps else self.config, stream)
+
+    def _hub(self) -> Iterator[Named]:
+        order = (name for step in self._table for name in step.left.names)
+        for name, array in convert(self._table, self._file.stream(order), self._file.shapes):
+            if name not in self._spares:
+                yield name, array
 
 
 def open_checkpoint(
@@ -87,14 +88,20 @@ def open_checkpoint(
     preset: str | None = None,
     overrides: Mapping[str, Any] | None = None,
     image_size: int | tuple[int, int] | None = None,
+    num_classes: int | None = None,
+    dtype: npt.DTypeLike | None = None,
+    weights: str | None = None,
 ) -> Checkpoint:
     """Opens a file or directory of any layout; reads no data yet.
 
-    Each config field comes from `overrides`, else the `preset`, else the config beside the file, else names and
-    shapes; what none of them tells is asked for, never guessed.
+    Each config field comes from `overrides`, else the `preset`, else the config beside the file, else the family's
+    code, else names and shapes; what none of them tells is asked for, never guessed.
 
     Args:
         image_size: resize the position table for this size, by the config's own rule.
+        num_classes: 0 drops the head; another number than the file's puts a head of zeros there.
+        dtype: cast floating tensors to it.
+        weights: which of several in one file, such as "model" or "model_ema".
 
     An image size that is asked for, in either way, is also what the preprocessing then crops to.
 
@@ -102,189 +109,158 @@ def open_checkpoint(
         CheckpointError: no such file, not readable, no known layout, fields that nothing tells, or tensors that
             are missing, unexpected or misshapen: all kinds in one message.
     """
-    file = open_tensors(path)
+    file = open_tensors(path, weights)
     beside = _beside(file.path.parent)
-    raw = beside(CONFIG)
-    layout, spelled = _recognise(file, raw)
-    described = _read_config(layout, raw, beside, file.path.parent)
-    hub, unplaced = infer(layout.rules, spelled, file.shapes) if spelled is not None else ({}, ())
-    config, sources = resolve(str(path), hub, described, preset, overrides or {}, unplaced)
+    found = recognise(file, beside)
+    layout, file = found.layout, found.file
+    hub, unplaced = infer(layout.rules, found.spelled, file.shapes) if found.spelled is not None else ({}, ())
+    described = _describe(found, hub, beside)
+    depth = len({name.split(".")[1] for name in hub if name.startswith("blocks.")})
+    spares = {name: spare for name, spare in spare_names(layout, depth).items() if name in hub}
+    model = {name: shape for name, shape in hub.items() if name not in spares}
+    config, sources = resolve(str(path), model, described, preset, overrides or {}, unplaced)
     _check_depth(config, file)
-    spellings = layout.spellings(config) if spelled is None else {**spelled, "block": range(config.depth)}
-    to_hub = _checked(layout, config, spellings, file)
-    stored, said = config, ()
-    if image_size is not None:
-        config, said = _resized(config, image_size)
-        sources["image_size"] = "given"
-    preprocess = described.preprocess
-    if preprocess and preprocess.crop != config.image_hw and sources["image_size"] in ("given", f"preset {preset}"):
-        preprocess = preprocess.resized(config.image_hw)
-        said += (f"preprocessing follows the image size: resize to {preprocess.resize}, crop to {preprocess.crop}",)
+    table = _checked(found, config, spares, hub)
+    _check_spares(found, config, table, spares)
+    stored = config
+    config, steps = _asked(config, image_size, num_classes, dtype)
+    sources |= {
+        name: "given" for name in ("image_size", "num_classes") if getattr(config, name) != getattr(stored, name)
+    }
+    sources |= {"image_size": "given"} if image_size is not None else {}
+    preprocess, followed = _follow(described.preprocess, config, sources, preset)
+    kept = config.num_classes == stored.num_classes
     return Checkpoint(
         path=Path(path),
         config=config,
         layout=layout.name,
         sources=sources,
         preprocess=preprocess,
-        labels=_fitting_labels(described.labels, config, str(path)),
-        dtypes=right_dtypes(to_hub, file.dtypes),
-        said=said,
+        labels=fitting(described.labels, config, str(path)) if kept else None,
+        dtypes=_dtypes(table, file, spares, steps),
+        said=(*file.said, *_left_out(spares), *(step.said for step in steps if step.said), *followed),
         _file=file,
-        _stored=stored,
-        _steps=to_hub,
+        _table=table,
+        _spares=spares,
+        _steps=steps,
     )
 
 
-def save_checkpoint(
-    dst: str | os.PathLike[str],
-    config: ViTConfig,
-    tensors: Iterable[Named],
-    *,
-    tensors_layout: str = "native",
-    dtypes: Mapping[str, npt.DTypeLike] | None = None,
-    layout: str = "native",
-    preprocess: Preprocess | None = None,
-    labels: Sequence[str] | None = None,
-    overwrite: bool = False,
-) -> tuple[str, ...]:
-    """Writes a complete checkpoint directory: beside its place first, then renamed. Returns what it can't say.
-
-    Args:
-        tensors: (name, array) in the names and shapes of `tensors_layout`, in any order.
-        dtypes: name -> dtype of each of them; without it they are gathered first instead of streamed.
-        overwrite: replace an existing checkpoint directory; if writing fails, the old one is still there.
-
-    Raises:
-        CheckpointError: the layout can't hold this model (nothing is written then), `dst` exists or has no parent
-            directory, labels that don't match the head, or tensors that are not those of the config.
-    """
-    target = get_layout(layout)
-    target.check(config)
-    labels = _fitting_labels(tuple(labels) if labels else None, config, "labels given", strict=True)
-    files = target.write(config, preprocess, labels)
-    source = get_layout(tensors_layout)
-    if dtypes is None:
-        tensors = [(name, np.asarray(array)) for name, array in tensors]
-        check(layout_shapes(source, config), _once(tensors), "tensors given")
-        dtypes = {name: array.dtype for name, array in tensors}
-    named = {name: np.dtype(dtype) for name, dtype in dtypes.items()}
-    lacking = sorted(set(layout_shapes(source, config)) - set(named))
-    if lacking:
-        raise CheckpointError(f"dtypes given: none for {some(lacking, ', ')}")
-    dst = Path(dst).resolve()
-    check_place(dst, overwrite)
-    shapes, hub_dtypes = layout_shapes(target, config), right_dtypes(_steps(source, config), named)
-    out_dtypes = right_dtypes(flip(_steps(target, config)), hub_dtypes)
-    specs = {name: Spec(shape, out_dtypes[name]) for name, shape in shapes.items()}
-    stream = _between(source, target, config, tensors)
-    with directory(dst) as folder:
-        write_safetensors(folder / WEIGHTS, specs, stream, files.metadata)
-        for name, content in files.files.items():
-            (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    if preprocess and preprocess.crop != config.image_hw:
-        crop, size = ("x".join(map(str, pair)) for pair in (preprocess.crop, config.image_hw))
-        return (*files.notes, f"preprocessing crops to {crop}, the config's image_size is {size}")
-    return files.notes
+def _describe(found: Recognised, hub: Mapping[str, Shape], beside: Beside) -> Described:
+    """What the family's code, the tensors themselves and the config beside them say; the config wins."""
+    bare = found.layout.bare(Bare(hub, found.file.shapes, found.file.read))
+    if found.config is None or not (found.ours or found.layout.owns(found.config)):
+        return replace(bare, hint="; ".join(filter(None, (bare.hint, _foreign(found)))))
+    said = _read(found, beside)
+    if found.ours:
+        return said
+    return replace(
+        said,
+        hint=said.hint or bare.hint,
+        fields={**bare.fields, **said.fields},
+        sources={**bare.sources, **dict.fromkeys(said.fields, found.layout.config_file), **said.sources},
+        preprocess=said.preprocess or bare.preprocess,
+    )
 
 
-def layout_shapes(layout: Layout, config: ViTConfig) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every tensor that this layout has for this config.
-
-    Raises:
-        CheckpointError: the layout can't hold this model.
-    """
-    return right_shapes(flip(_steps(layout, config)), hub_shapes(config))
+def _foreign(found: Recognised) -> str:
+    return "" if found.config is None else f"{found.layout.config_file} beside it is of no layout that is read"
 
 
-def from_hub(layout: Layout, config: ViTConfig, tensors: Iterable[Named]) -> Iterator[Named]:
-    """Streams native (name, array) into a layout.
-
-    Raises:
-        CheckpointError: the layout can't hold this model, or the tensors are not those of the config.
-    """
-    layout.check(config)
-    return convert(flip(_steps(layout, config)), tensors, hub_shapes(config))
-
-
-def _between(source: Layout, target: Layout, config: ViTConfig, tensors: Iterable[Named]) -> Iterator[Named]:
-    arrays = ((name, np.asarray(array)) for name, array in tensors)
-    if source.name == target.name:
-        return ((name, contiguous(array)) for name, array in arrays)
-    return from_hub(target, config, convert(_steps(source, config), arrays, layout_shapes(source, config)))
+def _read(found: Recognised, beside: Beside) -> Described:
+    assert found.config is not None
+    folder, layout = found.file.path.parent, found.layout
+    try:
+        return read_ours(found.config, beside) if found.ours else layout.read(found.config, beside)
+    except CheckpointError as error:
+        raise CheckpointError(f"{folder}: {error}") from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        name = "config.json" if found.ours else layout.config_file
+        raise CheckpointError(f"{folder / name}: not as {layout.name} writes it ({error})") from None
 
 
-def _steps(layout: Layout, config: ViTConfig) -> tuple[Step, ...]:
-    return active(plan(layout.rules, layout.spellings(config)), hub_shapes(config))
+def _asked(
+    config: ViTConfig, image_size: int | tuple[int, int] | None, num_classes: int | None, dtype: npt.DTypeLike | None
+) -> tuple[ViTConfig, tuple[Step, ...]]:
+    """The steps that the caller asked for, and the config after them."""
+    steps: list[Step] = []
+    try:
+        if num_classes is not None:
+            steps.append(replace_head(config, num_classes))
+            config = steps[-1].config
+        if image_size is not None:
+            steps.append(resize_positions(config, image_size))
+            config = steps[-1].config
+    except ValueError as error:
+        what = f"num_classes {num_classes}" if not steps and num_classes is not None else f"image_size {image_size}"
+        raise CheckpointError(f"{what}: {error}") from None
+    if dtype is not None:
+        steps.append(cast(config, np.dtype(dtype)))
+    return config, tuple(steps)
 
 
-def _checked(layout: Layout, config: ViTConfig, spellings: Mapping[str, Spelling], file: Tensors) -> tuple[Step, ...]:
+def _follow(
+    preprocess: Preprocess | None, config: ViTConfig, sources: Mapping[str, str], preset: str | None
+) -> tuple[Preprocess | None, tuple[str, ...]]:
+    """Preprocessing at the image size that the user chose."""
+    if (
+        not preprocess
+        or preprocess.crop == config.image_hw
+        or sources["image_size"] not in ("given", f"preset {preset}")
+    ):
+        return preprocess, ()
+    preprocess = preprocess.resized(config.image_hw)
+    said = f"preprocessing follows the image size: resize to {preprocess.resize}, crop to {preprocess.crop}"
+    return preprocess, (said,)
+
+
+def _checked(
+    found: Recognised, config: ViTConfig, spares: Mapping[str, Spare], hub: Mapping[str, Shape]
+) -> tuple[TableStep, ...]:
     """The steps from the file to the hub, once every name and shape is known to be right."""
-    hub = hub_shapes(config)
-    steps = active(plan(layout.rules, spellings), hub)
-    check(right_shapes(flip(steps), hub), file.shapes, f"{file.path}, read as {layout.name}")
+    layout, file = found.layout, found.file
+    spellings = layout.spellings(config)
+    if found.spelled is not None:
+        spellings = {"block": spellings["block"], **found.spelled}
+    steps = steps_of(layout, config, spellings, spares)
+    right = hub_shapes(config) | {name: hub[name] for name in spares}
+    check(right_shapes(flip(steps), right), file.shapes, f"{file.path}, read as {layout.name}")
     return steps
+
+
+def _check_spares(
+    found: Recognised, config: ViTConfig, table: tuple[TableStep, ...], spares: Mapping[str, Spare]
+) -> None:
+    """Reads the spare tensors whose values say something about the function: all are small."""
+    checked = {name for name, spare in spares.items() if spare.check is not None}
+    steps = tuple(step for step in table if checked & set(step.right.names))
+    names = [name for step in steps for name in step.left.names]
+    shapes = {name: found.file.shapes[name] for name in names}
+    for name, array in convert(steps, found.file.stream(names), shapes):
+        if name in checked:
+            check_spare(name, spares[name], config, array, str(found.file.path))
+
+
+def _dtypes(
+    table: tuple[TableStep, ...], file: Tensors, spares: Mapping[str, Spare], steps: tuple[Step, ...]
+) -> dict[str, np.dtype]:
+    """Native name -> dtype after every step."""
+    dtypes = {name: dtype for name, dtype in right_dtypes(table, file.dtypes).items() if name not in spares}
+    for step in steps:
+        dtypes = step.dtypes(dtypes)
+    return dtypes
+
+
+def _left_out(spares: Mapping[str, Spare]) -> list[str]:
+    return [f"left out {what}" for what in dict.fromkeys(spare.what for spare in spares.values())]
 
 
 def _check_depth(config: ViTConfig, file: Tensors) -> None:
     """Refuses what no file of this size can hold, before its names are listed: there could be billions."""
-    if config.depth > len(file.specs):
+    stacked = max((spec.shape[0] for spec in file.specs.values() if spec.shape), default=0)
+    if config.depth > max(len(file.specs), stacked):
         raise CheckpointError(f"{file.path}: depth {config.depth} can't be: it has only {len(file.specs)} tensors")
 
 
-def _resized(config: ViTConfig, image_size: int | tuple[int, int]) -> tuple[ViTConfig, tuple[str, ...]]:
-    try:
-        change = resize_positions(config, (), image_size)
-    except ValueError as error:
-        raise CheckpointError(f"image_size {image_size}: {error}") from None
-    return change.config, () if change.config == config else (change.said,)
-
-
-def _recognise(file: Tensors, raw: Json | None) -> tuple[Layout, Mapping[str, Spelling] | None]:
-    """The layout, by the config beside the file or else by its names, and what fills its rules' holes."""
-    owner = next((layout for layout in LAYOUTS.values() if raw is not None and layout.owns(raw)), None)
-    if owner and (spelled := owner.recognise(file.specs)) is not None:
-        return owner, spelled
-    for layout in LAYOUTS.values():
-        if (spelled := layout.recognise(file.specs)) is not None:
-            if owner:
-                raise CheckpointError(f"{file.path}: {CONFIG} is of layout {owner.name}, the names are {layout.name}'s")
-            return layout, spelled
-    if owner:
-        return owner, None
-    first = ", ".join(list(file.specs)[:5]) or "none at all"
-    raise CheckpointError(f"{file.path}: no known layout ({', '.join(sorted(LAYOUTS))}) has these names: {first}")
-
-
-def _read_config(layout: Layout, raw: Json | None, beside: Any, folder: Path) -> Described:
-    if raw is None:
-        return Described()
-    if not layout.owns(raw):
-        return Described(hint=f"{CONFIG} beside it is of no layout that is read")
-    try:
-        return layout.read(raw, beside)
-    except CheckpointError as error:
-        raise CheckpointError(f"{folder}: {error}") from None
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{folder / CONFIG}: not as {layout.name} writes it ({error})") from None
-
-
-def _beside(folder: Path) -> Any:
+def _beside(folder: Path) -> Beside:
     return lambda name: read_json(folder / name) if (folder / name).is_file() else None
-
-
-def _fitting_labels(
-    labels: tuple[str, ...] | None, config: ViTConfig, what: str, strict: bool = False
-) -> tuple[str, ...] | None:
-    if not labels or (not config.num_classes and not strict):
-        return None
-    if len(labels) != config.num_classes:
-        raise CheckpointError(f"{what}: {len(labels)} labels for a head of {config.num_classes} classes")
-    return labels
-
-
-def _once(tensors: Sequence[Named]) -> dict[str, tuple[int, ...]]:
-    shapes = {name: array.shape for name, array in tensors}
-    if len(shapes) != len(tensors):
-        names = [name for name, _ in tensors]
-        raise CheckpointError(f"given twice: {', '.join(sorted({n for n in names if names.count(n) > 1}))}")
-    return shapes

@@ -18,6 +18,7 @@ FIELDS = tuple(field.name for field in dataclass_fields(ViTConfig))
 # Every other field is read from names and shapes, or follows from these.
 NEEDED = ("image_size", "patch_size", "dim", "depth", "num_heads", "mlp_dim")
 NEEDED += ("pos_embed", "pos_resize", "rope", "norm_eps", "act", "pool")
+NEEDED_BY_ROPE = {"none": (), "dinov3": ("rope_theta", "rope_round_periods"), "eva02": ("rope_theta", "rope_ref_grid")}
 
 
 def resolve(
@@ -52,7 +53,7 @@ def resolve(
     sources = {name: source for source, layer in layers.items() for name in layer}
     sources |= {name: source for name, source in described.sources.items() if sources.get(name) == CONFIG}
     values |= _prefix(path, values, sources, shapes)
-    missing = [name for name in NEEDED if name not in values]
+    missing = [name for name in _needed(values) if name not in values]
     if values.get("pos_embed", "learned") != "learned" and "pos_resize" in missing:
         missing.remove("pos_resize")  # nothing to resize
     if missing:
@@ -68,6 +69,10 @@ def resolve(
             "global_pool='token'). If it averages the patches, say so: --set pool=mean --set final_norm=pooled"
         )
     return config, {name: sources.get(name, "default") for name in FIELDS}
+
+
+def _needed(values: Mapping[str, Any]) -> tuple[str, ...]:
+    return NEEDED + NEEDED_BY_ROPE.get(values.get("rope", "none"), ())
 
 
 def parse_override(text: str) -> tuple[str, Any]:

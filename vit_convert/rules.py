@@ -17,7 +17,8 @@ from vit_convert.contiguous import bits, contiguous
 from vit_convert.errors import CheckpointError, some
 
 # What fills a hole: one text (a prefix: no axis, no repetition), or one entry per repetition, each spelled
-# alike on both sides or as a pair (left, right).
+# alike on both sides or as a pair (left, right). No entries at all: this file has none of the rules with that hole,
+# as where one file packs what another of the same layout has apart.
 Spelling = str | Sequence[str | int | tuple[str | int, str | int]]
 
 
@@ -25,8 +26,9 @@ Spelling = str | Sequence[str | int | tuple[str | int, str | int]]
 class Rule:
     """One weight as it is named and laid out on two sides: a foreign layout (left) and the hub (right).
 
-    A {hole} in both names repeats the rule. A {hole} in one name only is an axis of the other side's array:
-    the arrays of that name are stacked on leading axes, in the order of the holes, which `axes` names first.
+    A {hole} in both names repeats the rule, as often as it has entries: never, where it has none. A {hole} in one
+    name only is an axis of the other side's array: the arrays of that name are stacked on leading axes, in the
+    order of the holes, which `axes` names first.
 
         Rule("layer.{block}.{part}.weight", "blocks.{block}.attn.qkv.weight", "part o c -> (part o) c")
     """
@@ -137,9 +139,11 @@ def infer(
     rules: Iterable[Rule], spellings: Mapping[str, Spelling], left: Mapping[str, Shape]
 ) -> tuple[dict[str, Shape], tuple[str, ...]]:
     """The right names and shapes that a file's names and shapes imply, without a config, and the left names
-    that fit no rule: {block} is filled with 0, 1, 2, ... as long as such names are there."""
+    that fit no rule: {block}, unless `spellings` fills it, is 0, 1, 2, ... as long as such names are there."""
     rules, shapes, placed = tuple(rules), {}, set()
-    for step in plan(rules, {**spellings, "block": range(_count_blocks(rules, spellings, left))}):
+    if "block" not in spellings:
+        spellings = {**spellings, "block": range(_count_blocks(rules, spellings, left))}
+    for step in plan(rules, spellings):
         if all(name in left for name in step.left.names):
             try:
                 shapes |= right_shapes([step], left)
@@ -227,6 +231,8 @@ def _fill(rule: Rule, spellings: Mapping[str, Spelling], sizes: Mapping[str, int
     both = [hole for hole in left if hole in right and hole not in texts]
     free = [[hole for hole in side if hole not in both and hole not in texts] for side in (left, right)]
     _check_axes(rule, free)
+    if any(not spellings[hole] for hole in left + right if hole not in texts):
+        return
     axes = {hole: len(spellings[hole]) for hole in free[0] + free[1]}
     for picked in product(*(_pairs(spellings[hole]) for hole in both)):
         sides = []

@@ -3,6 +3,7 @@
 from vit_convert.files.find import INDEX, WEIGHTS, find_weights, open_tensors
 from vit_convert.files.safetensors import DTYPES, write_safetensors
 from vit_convert.files.tensors import Spec, Tensors, read_json
+from vit_convert.files.write import write_tensors
 
 __all__ = [
     "DTYPES",
@@ -14,4 +15,5 @@ __all__ = [
     "open_tensors",
     "read_json",
     "write_safetensors",
+    "write_tensors",
 ]

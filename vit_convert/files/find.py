@@ -13,7 +13,7 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 READ = f".safetensors, {INDEX} (sharded), a directory that holds {WEIGHTS} or {INDEX}, .pt, .pth"
 
 
-def open_tensors(path: str | os.PathLike[str]) -> Tensors:
+def open_tensors(path: str | os.PathLike[str], weights: str | None = None) -> Tensors:
     """A file or directory of tensors, lazily: memory-mapped, nothing is read but the header.
 
     Raises:

@@ -28,6 +28,7 @@ class Tensors:
     specs: Mapping[str, Spec]
     read: Callable[[str], np.ndarray]  # the array may be a view of the file: copy it before it is changed
     metadata: Mapping[str, str] = field(default_factory=dict)
+    said: tuple[str, ...] = ()  # what was chosen, stripped or left out on the way
 
     @property
     def shapes(self) -> dict[str, Shape]:

@@ -1,19 +1,67 @@
 """One file per layout; n layouts need n tables, each to the hub."""
 
+from vit_convert.config import ViTConfig
 from vit_convert.errors import CheckpointError
 from vit_convert.layouts.base import Layout
 from vit_convert.layouts.native import FLAX, NATIVE
 from vit_convert.layouts.timm import TIMM
 from vit_convert.layouts.transformers import TRANSFORMERS
+from vit_convert.steps import Step
 
-# In the order in which a file's names are tried: native before timm would claim every timm file.
-LAYOUTS = {layout.name: layout for layout in (FLAX, TRANSFORMERS, TIMM, NATIVE)}
+# In the order in which a file's names are tried: what has the rarer names first, and native last, which would claim
+# every timm file.
+LAYOUTS = {layout.name: layout for layout in (FLAX, *TRANSFORMERS, TIMM, NATIVE)}
+# A library's name stands for the first of its layouts that holds the model.
+LIBRARIES = {
+    library: tuple(layout for layout in LAYOUTS.values() if layout.name.startswith(f"{library}:"))
+    for library in dict.fromkeys(name.partition(":")[0] for name in LAYOUTS if ":" in name)
+}
 
-__all__ = ["LAYOUTS", "Layout", "get_layout"]
+__all__ = ["LAYOUTS", "LIBRARIES", "Layout", "choose", "get_layout", "layouts_named"]
 
 
 def get_layout(name: str) -> Layout:
     """Raises CheckpointError for a name that is no layout."""
+    return layouts_named(name)[0]
+
+
+def layouts_named(name: str) -> tuple[Layout, ...]:
+    """A layout, or all of a library's. Raises CheckpointError for a name that is neither."""
+    if name in LIBRARIES:
+        return LIBRARIES[name]
     if name not in LAYOUTS:
-        raise CheckpointError(f"unknown layout {name!r}; the layouts are {', '.join(sorted(LAYOUTS))}")
-    return LAYOUTS[name]
+        known = ", ".join(sorted({*LAYOUTS, *LIBRARIES}))
+        raise CheckpointError(f"unknown layout {name!r}; the layouts are {known}")
+    return (LAYOUTS[name],)
+
+
+def choose(name: str, config: ViTConfig) -> tuple[Layout, tuple[Step, ...]]:
+    """The layout of this name, or of this library, that holds the model, and the steps that it takes first.
+
+    One that holds it as it is goes before one that needs steps.
+
+    Raises:
+        CheckpointError: none can; the message is that of the one which lacks least.
+    """
+    options = layouts_named(name)
+    for layout in options:
+        if not layout.problems(config):
+            return layout, ()
+    settled = [(layout, *_settle(layout, config)) for layout in options]
+    for layout, changed, steps in settled:
+        if not layout.problems(changed):
+            return layout, steps
+    nearest, changed, _ = min(settled, key=lambda found: len(found[0].problems(found[1])))
+    nearest.check(changed)
+    raise AssertionError("unreachable: check raises for a layout with problems")
+
+
+def _settle(layout: Layout, config: ViTConfig) -> tuple[ViTConfig, tuple[Step, ...]]:
+    """The layout's own steps, as far as each leaves fewer problems."""
+    steps: list[Step] = []
+    for make in layout.adapts:
+        step = make(config) if layout.problems(config) else None
+        if step and len(layout.problems(step.config)) < len(layout.problems(config)):
+            steps.append(step)
+            config = step.config
+    return config, tuple(steps)

@@ -1,20 +1,24 @@
 """What a layout is: its table, how it is recognised, and how its config is read and written."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from vit_convert.config import ViTConfig
 from vit_convert.errors import CheckpointError
 from vit_convert.preprocess import Preprocess
-from vit_convert.rules import Rule, Spelling
+from vit_convert.rules import Rule, Shape, Spelling
+from vit_convert.steps import Step
 
 Json = dict[str, Any]
+Beside = Callable[[str], Json | None]  # a JSON file beside the weights, by its name
 
 
 @dataclass(frozen=True)
 class Described:
-    """What the config files beside the weights say: ViTConfig fields, and what isn't maths."""
+    """What is known of a file apart from its names and shapes: ViTConfig fields, and what isn't maths."""
 
     fields: Mapping[str, Any] = field(default_factory=dict)
     preprocess: Preprocess | None = None
@@ -34,38 +38,96 @@ class Files:
 
 
 @dataclass(frozen=True)
+class Bare:
+    """A file's tensors, for a layout that learns config fields from them."""
+
+    hub: Mapping[str, Shape]  # names and shapes of the table's right side, as far as it understands the file
+    shapes: Mapping[str, Shape]  # the file's own
+    read: Callable[[str], np.ndarray]  # by the file's own name
+
+
+@dataclass(frozen=True)
+class Aside:
+    """What may stand beside a family's tensors and is left out, said aloud: a text tower, a decoder.
+
+    `name` is a whole name, or the beginning of names if it ends with "." or "/".
+    """
+
+    name: str
+    what: str
+
+    def covers(self, name: str) -> bool:
+        return name == self.name or (self.name.endswith((".", "/")) and name.startswith(self.name))
+
+
+@dataclass(frozen=True)
+class Spare:
+    """A tensor of the family's class that the function doesn't need: left out when read, made anew when written.
+
+    `name` is a right-hand name of the layout's table, which the hub doesn't have.
+    """
+
+    name: str  # {block} for every block
+    what: str  # "mask_token (masked pre-training)"
+    make: Callable[[ViTConfig], np.ndarray] | None = None  # None: read where it is there, never written
+    # What the values that a file holds must be for the function to be that of the config; raises ValueError.
+    check: Callable[[ViTConfig, np.ndarray], None] | None = None
+
+    def names(self, depth: int) -> tuple[str, ...]:
+        return tuple(self.name.format(block=i) for i in range(depth)) if "{block}" in self.name else (self.name,)
+
+
+@dataclass(frozen=True)
 class Layout:
     """A foreign layout: `rules` has its names on the left and the hub's on the right."""
 
     name: str
     summary: str
     rules: tuple[Rule, ...]
-    # A file's names -> what fills the rules' holes ({block} excepted), or None if it isn't this layout.
-    recognise: Callable[[Collection[str]], Mapping[str, Spelling] | None]
+    # A file's names and shapes -> what fills the rules' holes ({block} need not be), or None if it isn't this layout.
+    recognise: Callable[[Mapping[str, Shape]], Mapping[str, Spelling] | None]
     # The same, for a file that is to be written.
     spell: Callable[[ViTConfig], Mapping[str, Spelling]]
-    # Whether a config.json is this layout's.
+    # Whether the config beside the weights is this layout's.
     owns: Callable[[Json], bool]
-    # config.json, and every other JSON file beside the weights by name -> what they say.
-    read: Callable[[Json, Callable[[str], Json | None]], Described]
+    # That config, and every other JSON file beside the weights by name -> what they say.
+    read: Callable[[Json, Beside], Described]
     write: Callable[[ViTConfig, Preprocess | None, tuple[str, ...] | None], Files]
     # Field -> the only values that this layout has; and what else it can't hold, in words.
     limits: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     conflicts: Callable[[ViTConfig], list[str]] = lambda config: []
+    # What the family's code says of any file of it, and what this one's own tensors tell.
+    bare: Callable[[Bare], Described] = lambda file: Described()
+    # Prefixes under which the names may stand, and what may stand beside.
+    roots: tuple[str, ...] = ("",)
+    asides: tuple[Aside, ...] = ()
+    spares: tuple[Spare, ...] = ()
+    # Steps that bring a model which the layout can't hold as it is into one that it can, of the same function.
+    adapts: tuple[Callable[[ViTConfig], Step | None], ...] = ()
+    config_file: str = "config.json"
+    weights_file: str = "model.safetensors"
+
+    def problems(self, config: ViTConfig) -> list[str]:
+        """Every field, value and limit for which this layout can't hold the model as it is."""
+        limits = [p for name, allowed in self.limits.items() for p in outside(config, name, allowed)]
+        return limits + self.conflicts(config)
 
     def check(self, config: ViTConfig) -> None:
-        """Raises CheckpointError if this layout can't hold the model, naming every field, value and limit."""
-        problems = [p for name, allowed in self.limits.items() for p in outside(config, name, allowed)]
-        problems += self.conflicts(config)
-        if problems:
+        """Raises CheckpointError if this layout can't hold the model as it is."""
+        if problems := self.problems(config):
             raise CheckpointError(f"layout {self.name} can't hold this model:\n  " + "\n  ".join(problems))
 
     def spellings(self, config: ViTConfig) -> dict[str, Spelling]:
         """What fills the holes of the rules in a file that is to be written."""
-        return {**self.spell(config), "block": range(config.depth)}
+        return {"block": range(config.depth), **self.spell(config)}
 
 
 def outside(config: ViTConfig, name: str, allowed: tuple[Any, ...], why: str = "") -> list[str]:
     """A message if a field's value is not one of those allowed, else nothing."""
     value = getattr(config, name)
     return [] if value in allowed else [f"{name} {value!r}: only {' or '.join(map(repr, allowed))}{why}"]
+
+
+def coded(who: str, fields: Mapping[str, Any]) -> Described:
+    """Fields that a family's code fixes, whatever its files say."""
+    return Described(fields, sources=dict.fromkeys(fields, f"{who}'s code"))

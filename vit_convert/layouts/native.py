@@ -1,7 +1,7 @@
 """native: hub names, torch layout. flax: Flax paths, Flax layout. One config.json for both."""
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from vit_convert.config import ViTConfig
@@ -9,7 +9,7 @@ from vit_convert.errors import CheckpointError, some
 from vit_convert.layouts.base import Described, Files, Json, Layout
 from vit_convert.layouts.names import CONV, HUB, LINEARS, NORMS
 from vit_convert.preprocess import Preprocess
-from vit_convert.rules import Rule, Spelling
+from vit_convert.rules import Rule, Shape, Spelling
 
 FORMAT, VERSION = "vit-parity", 1
 
@@ -23,7 +23,7 @@ FLAX_RULES = (
 
 
 def read(config: Json, beside: Callable[[str], Json | None]) -> Described:
-    """config.json of a native or Flax checkpoint.
+    """Our own config.json, whatever the layout beside it.
 
     Raises:
         CheckpointError: another format or version, or values that are none.
@@ -33,8 +33,6 @@ def read(config: Json, beside: Callable[[str], Json | None]) -> Described:
             f"config.json: expected format {FORMAT!r} version {VERSION}, got {config.get('format')!r} version "
             f"{config.get('version')!r}: was it written by a newer vit-parity?"
         )
-    if config.get("layout", "native") not in ("native", "flax"):
-        raise CheckpointError(f"config.json: expected layout native or flax, got {config['layout']!r}")
     try:
         given = _object(config, "config")
         fields = ViTConfig.from_dict(given).to_dict()
@@ -71,14 +69,14 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:60]}..."
 
 
-def writer(layout: Mapping[str, Any]) -> Callable[..., Files]:
-    """How native and flax write: they differ in one entry."""
+def ours(layout: str) -> Callable[..., Files]:
+    """The writer of our config.json for native, flax, and every layout that has no config file of its own."""
 
     def write(config: ViTConfig, preprocess: Preprocess | None, labels: tuple[str, ...] | None) -> Files:
         entries = {
             "format": FORMAT,
             "version": VERSION,
-            **layout,
+            **({} if layout == "native" else {"layout": layout}),
             "config": config.to_dict(),
             "preprocess": preprocess.to_dict() if preprocess else None,
             "labels": list(labels) if labels else None,
@@ -88,7 +86,7 @@ def writer(layout: Mapping[str, Any]) -> Callable[..., Files]:
     return write
 
 
-def _if_named(*signature: str) -> Callable[[Collection[str]], Mapping[str, Spelling] | None]:
+def _if_named(*signature: str) -> Callable[[Mapping[str, Shape]], Mapping[str, Spelling] | None]:
     return lambda names: {} if all(name in names for name in signature) else None
 
 
@@ -98,9 +96,9 @@ NATIVE = Layout(
     rules=NATIVE_RULES,
     recognise=_if_named(f"{CONV}.weight", "blocks.0.norm1.weight"),
     spell=lambda config: {},
-    owns=lambda config: "format" in config and config.get("layout") != "flax",
+    owns=lambda config: "format" in config and config.get("layout", "native") == "native",
     read=read,
-    write=writer({}),
+    write=ours("native"),
 )
 
 FLAX = Layout(
@@ -111,5 +109,5 @@ FLAX = Layout(
     spell=lambda config: {},
     owns=lambda config: "format" in config and config.get("layout") == "flax",
     read=read,
-    write=writer({"layout": "flax"}),
+    write=ours("flax"),
 )

@@ -156,7 +156,7 @@ def recognise(names: Collection[str]) -> Mapping[str, Spelling] | None:
 
 
 TIMM = Layout(
-    name="timm",
+    name="timm:vit",
     summary='VisionTransformer: timm.create_model("local-dir:DIR", pretrained=True)',
     rules=RULES,
     recognise=recognise,

@@ -190,8 +190,8 @@ def _labels(id2label: Any) -> tuple[str, ...] | None:
     return None if labels == tuple(f"LABEL_{i}" for i in range(len(labels))) else labels
 
 
-TRANSFORMERS = Layout(
-    name="transformers",
+VIT = Layout(
+    name="transformers:vit",
     summary="ViTForImageClassification.from_pretrained(DIR), or ViTModel without a head",
     rules=RULES,
     recognise=recognise,
@@ -202,3 +202,5 @@ TRANSFORMERS = Layout(
     limits={name: (value,) for name, value in CLASS.items()} | {"qkv_bias": ("all", "none")},
     conflicts=conflicts,
 )
+
+TRANSFORMERS = (VIT,)

@@ -1,0 +1,20 @@
+"""Which writer a file's name asks for."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from vit_convert.files.safetensors import write_safetensors
+from vit_convert.files.tensors import Spec
+
+Stream = Iterable[tuple[str, np.ndarray]]
+
+
+def write_tensors(path: Path, specs: Mapping[str, Spec], tensors: Stream, metadata: Mapping[str, str]) -> None:
+    """Writes a stream of tensors in the format of the path's suffix.
+
+    Raises:
+        CheckpointError: the tensors are not those of `specs`, or of a dtype that the format doesn't know.
+    """
+    write_safetensors(path, specs, tensors, metadata)

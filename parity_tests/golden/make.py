@@ -1,0 +1,48 @@
+"""python -m parity_tests.golden.make FAMILY --repository CHECKOUT: makes the golden files of a family again.
+
+CHECKOUT is a clone of the family's public repository, at the commit that the .json files name; none of its
+code is kept here, and none is changed: it is imported, its models are filled with seeded random weights, saved
+as the family saves, and run in float64. What had to be changed at run time for that stands in the .json files.
+
+    python -m parity_tests.golden.make dinov2 --repository dinov2
+
+The Python that runs this needs what the family's code imports, as well as NumPy.
+"""
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+
+from parity_tests.golden.case import git_repository, write
+
+COMMAND = "python -m parity_tests.golden.make"
+
+# Family -> the module here that knows it, and its public repository.
+FAMILIES = {
+    "dinov2": ("meta_dino", "facebookresearch/dinov2"),
+    "dinov3": ("meta_dino", "facebookresearch/dinov3"),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Writes the family's files beside this module and prints their paths."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("family", choices=sorted(FAMILIES))
+    parser.add_argument("--repository", type=Path, help="checkout of the family's repository")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
+    options = parser.parse_args(arguments)
+    module, repository = FAMILIES[options.family]
+    if options.repository:
+        sys.path.insert(0, str(options.repository.resolve()))
+    facts = {"repository": repository} | git_repository(options.repository)
+    for case in getattr(importlib.import_module(f"parity_tests.golden.{module}"), options.family)():
+        path = write(
+            case, options.out, facts, f"python -m parity_tests.golden.make {options.family} --repository CHECKOUT"
+        )
+        print(f"{path}  {path.stat().st_size} bytes")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -25,7 +25,9 @@ def from_timm(pretrained_cfg):
 
 
 def from_transformers(processor):
-    return LAYOUTS["transformers:vit"].read({"model_type": "vit"}, {"preprocessor_config.json": processor}.get).preprocess
+    return (
+        LAYOUTS["transformers:vit"].read({"model_type": "vit"}, {"preprocessor_config.json": processor}.get).preprocess
+    )
 
 
 def picture(height=45, width=31):

@@ -23,7 +23,7 @@ from vit_convert.resolve import resolve
 from vit_convert.rules import Shape, check, convert, flip, infer, right_dtypes, right_shapes
 from vit_convert.rules import Step as TableStep
 from vit_convert.save import save_checkpoint
-from vit_convert.steps import Step, cast, replace_head, resize_positions
+from vit_convert.steps import Step, cast, is_floating, replace_head, resize_positions
 from vit_convert.table import check_spare, layout_shapes, spare_names, steps_of, to_layout
 
 __all__ = ["Checkpoint", "layout_shapes", "open_checkpoint", "save_checkpoint"]
@@ -122,8 +122,8 @@ def open_checkpoint(
     _check_depth(config, file)
     table = _checked(found, config, spares, hub)
     _check_spares(found, config, table, spares)
-    stored = config
-    config, steps = _asked(config, image_size, num_classes, dtype)
+    stored, found_dtypes = config, _hub_dtypes(table, file, spares)
+    config, steps = _asked(stored, found_dtypes, image_size, num_classes, None if dtype is None else _floating(dtype))
     sources |= {
         name: "given" for name in ("image_size", "num_classes") if getattr(config, name) != getattr(stored, name)
     }
@@ -137,7 +137,7 @@ def open_checkpoint(
         sources=sources,
         preprocess=preprocess,
         labels=fitting(described.labels, config, str(path)) if kept else None,
-        dtypes=_dtypes(table, file, spares, steps),
+        dtypes=_after(steps, found_dtypes),
         said=(*file.said, *_left_out(spares), *(step.said for step in steps if step.said), *followed),
         _file=file,
         _table=table,
@@ -180,10 +180,15 @@ def _read(found: Recognised, beside: Beside) -> Described:
 
 
 def _asked(
-    config: ViTConfig, image_size: int | tuple[int, int] | None, num_classes: int | None, dtype: npt.DTypeLike | None
+    stored: ViTConfig,
+    dtypes: Mapping[str, np.dtype],
+    image_size: int | tuple[int, int] | None,
+    num_classes: int | None,
+    dtype: np.dtype | None,
 ) -> tuple[ViTConfig, tuple[Step, ...]]:
     """The steps that the caller asked for, and the config after them."""
     steps: list[Step] = []
+    config = stored
     try:
         if num_classes is not None:
             steps.append(replace_head(config, num_classes))
@@ -192,11 +197,12 @@ def _asked(
             steps.append(resize_positions(config, image_size))
             config = steps[-1].config
     except ValueError as error:
-        what = f"num_classes {num_classes}" if not steps and num_classes is not None else f"image_size {image_size}"
-        raise CheckpointError(f"{what}: {error}") from None
-    if dtype is not None:
-        steps.append(cast(config, np.dtype(dtype)))
-    return config, tuple(steps)
+        raise CheckpointError(str(error)) from None
+    if dtype is None or all(d == dtype for d in dtypes.values() if is_floating(d)):
+        return config, tuple(steps)
+    # What the other steps compute is rounded once: to the wider of both.
+    widens = all(d.itemsize < dtype.itemsize for d in dtypes.values() if is_floating(d))
+    return config, (cast(stored, dtype), *steps) if widens else (*steps, cast(config, dtype))
 
 
 def _follow(
@@ -241,14 +247,21 @@ def _check_spares(
             check_spare(name, spares[name], config, array, str(found.file.path))
 
 
-def _dtypes(
-    table: tuple[TableStep, ...], file: Tensors, spares: Mapping[str, Spare], steps: tuple[Step, ...]
-) -> dict[str, np.dtype]:
-    """Native name -> dtype after every step."""
-    dtypes = {name: dtype for name, dtype in right_dtypes(table, file.dtypes).items() if name not in spares}
+def _hub_dtypes(table: tuple[TableStep, ...], file: Tensors, spares: Mapping[str, Spare]) -> dict[str, np.dtype]:
+    return {name: dtype for name, dtype in right_dtypes(table, file.dtypes).items() if name not in spares}
+
+
+def _after(steps: tuple[Step, ...], dtypes: dict[str, np.dtype]) -> dict[str, np.dtype]:
     for step in steps:
         dtypes = step.dtypes(dtypes)
     return dtypes
+
+
+def _floating(dtype: npt.DTypeLike) -> np.dtype:
+    name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
+    if name not in FLOATING:
+        raise CheckpointError(f"dtype {name!r}: expected one of {', '.join(FLOATING)}")
+    return np.dtype(name)
 
 
 def _left_out(spares: Mapping[str, Spare]) -> list[str]:

@@ -34,6 +34,8 @@ class Pretrained(nnx.Module):
         preset: str | None = None,
         overrides: Mapping[str, Any] | None = None,
         image_size: int | tuple[int, int] | None = None,
+        num_classes: int | None = None,
+        weights: str | None = None,
         dtype: Any = None,
         param_dtype: Any = None,
         **run: Any,
@@ -45,6 +47,8 @@ class Pretrained(nnx.Module):
             preset: a name of vit_convert.presets, where names and shapes don't tell the config.
             overrides: ViTConfig fields that win over what the checkpoint says.
             image_size: resize the position table for this image size, by the config's own rule; logged.
+            num_classes: 0 drops the head, another number than the checkpoint's puts a new one of zeros; logged.
+            weights: which of several in one file, such as "model" or "model_ema".
             dtype: of the computation; the parameters' own if None.
             param_dtype: of the parameters; the checkpoint's own if None (where it has several, their common one).
             **run: arguments of the model.
@@ -54,7 +58,15 @@ class Pretrained(nnx.Module):
                 open, or holds other tensors than its config says.
             ValueError: float64 is wanted, by argument or by the checkpoint, without JAX's x64.
         """
-        checkpoint = open_checkpoint(path, preset=preset, overrides=overrides, image_size=image_size)
+        checkpoint = open_checkpoint(
+            path,
+            preset=preset,
+            overrides=overrides,
+            image_size=image_size,
+            num_classes=num_classes,
+            weights=weights,
+            dtype=None if param_dtype is None else jnp.dtype(param_dtype).name,
+        )
         checkpoint.check_floating()
         log_all(checkpoint.said)
         if param_dtype is None:

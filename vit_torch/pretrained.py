@@ -33,6 +33,8 @@ class Pretrained(nn.Module):
         preset: str | None = None,
         overrides: Mapping[str, Any] | None = None,
         image_size: int | tuple[int, int] | None = None,
+        num_classes: int | None = None,
+        weights: str | None = None,
         dtype: torch.dtype | None = None,
         **run: Any,
     ) -> Self:
@@ -43,6 +45,8 @@ class Pretrained(nn.Module):
             preset: a name of vit_convert.presets, where names and shapes don't tell the config.
             overrides: ViTConfig fields that win over what the checkpoint says.
             image_size: resize the position table for this image size, by the config's own rule; logged.
+            num_classes: 0 drops the head, another number than the checkpoint's puts a new one of zeros; logged.
+            weights: which of several in one file, such as "model" or "model_ema".
             dtype: of the parameters; the checkpoint's own if None (where it has several, their common one).
             **run: arguments of the model.
 
@@ -50,7 +54,15 @@ class Pretrained(nn.Module):
             CheckpointError: the file can't be read, is of no known layout, leaves config fields
                 open, or holds other tensors than its config says.
         """
-        checkpoint = open_checkpoint(path, preset=preset, overrides=overrides, image_size=image_size)
+        checkpoint = open_checkpoint(
+            path,
+            preset=preset,
+            overrides=overrides,
+            image_size=image_size,
+            num_classes=num_classes,
+            weights=weights,
+            dtype=None if dtype is None else str(dtype).removeprefix("torch."),
+        )
         checkpoint.check_floating()
         log_all(checkpoint.said)
         with torch.device("meta"):  # shapes only: no initial values are drawn

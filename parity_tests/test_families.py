@@ -1,0 +1,84 @@
+"""Every family: its own files, with random weights in its own class, move both ways and stay the same function."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import vit_flax
+import vit_torch
+from parity_tests.compare import gap
+from parity_tests.families import FAMILIES, Family, Saved
+from parity_tests.pairs import run_flax, run_torch
+from vit_convert.checkpoint import open_checkpoint
+from vit_convert.config import ViTConfig
+from vit_convert.files import open_tensors
+
+FRAMEWORKS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+    "torch": (vit_torch.ViT, run_torch, {"dtype": torch.float64}),
+    "flax": (vit_flax.ViT, run_flax, {"param_dtype": np.float64}),
+}
+frameworks = pytest.mark.parametrize("framework", FRAMEWORKS)
+
+
+@pytest.fixture(scope="module", params=FAMILIES, ids=lambda family: f"{family.layout} {family.name}")
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Family, Saved]:
+    """A family and its checkpoint, made once for all the promises."""
+    family: Family = request.param
+    return family, family.save(tmp_path_factory.mktemp("family"))
+
+
+def test_it_is_recognised_and_its_config_is_read(case):
+    family, saved = case
+    found = open_checkpoint(saved.path, overrides=family.given)
+    assert found.layout == family.layout
+    expected = ViTConfig(**{**family.config, **family.given})
+    assert found.config.to_dict() == expected.to_dict()
+
+
+@frameworks
+def test_its_answers_are_ours(case, framework):
+    family, saved = case
+    cls, run, double = FRAMEWORKS[framework]
+    ours = cls.from_pretrained(saved.path, overrides=family.given, **double)
+    images = family.images(ours.config.image_hw, ours.config.in_channels)
+    assert gap(run(ours, images)["output"], saved.answer(images)) < family.tolerance
+
+
+@frameworks
+def test_at_another_size_its_answers_are_ours(case, framework):
+    """Loaded for that size, and made for any: both resize by the family's own rule."""
+    family, saved = case
+    if saved.resized is None:
+        pytest.skip("the family's class takes one size only")
+    cls, run, double = FRAMEWORKS[framework]
+    resized = cls.from_pretrained(saved.path, overrides=family.given, image_size=family.second_size, **double)
+    dynamic = cls.from_pretrained(saved.path, overrides=family.given, dynamic_size=True, **double)
+    images = family.images(family.second_size, resized.config.in_channels)
+    expected = saved.resized(images)
+    assert gap(run(resized, images)["output"], expected) < family.tolerance
+    assert gap(run(dynamic, images)["output"], expected) < family.tolerance
+
+
+@frameworks
+def test_what_is_written_back_is_the_family_s_own_again(case, framework, tmp_path):
+    family, saved = case
+    cls, _, _ = FRAMEWORKS[framework]
+    loaded = cls.from_pretrained(saved.path, overrides=family.given)
+    loaded.save_pretrained(tmp_path / "back", layout=family.to or family.layout)
+    before, after = tensors_of(saved.path), tensors_of(tmp_path / "back")
+    own = {name: array for name, array in before.items() if not name.startswith(family.beside or "\0")}
+    back = {name: array for name, array in after.items() if not name.startswith(family.beside or "\0")}
+    assert {name: array.shape for name, array in back.items()} == {name: array.shape for name, array in own.items()}
+    different = [name for name, array in own.items() if array.tobytes() != back[name].tobytes()]
+    assert not different
+    if family.load is not None:
+        images = family.images(loaded.config.image_hw, loaded.config.in_channels)
+        assert gap(family.load(tmp_path / "back")(images), saved.answer(images)) < family.tolerance
+
+
+def tensors_of(path: Path) -> dict[str, np.ndarray]:
+    file = open_tensors(path)
+    return {name: file.read(name) for name in file.specs}

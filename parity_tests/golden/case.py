@@ -42,7 +42,7 @@ def random_values(name: str, shape: tuple[int, ...], rng: np.random.Generator) -
     return (0.3 * rng.standard_normal(shape) + is_scale).astype(np.float32)
 
 
-def images(seed: int, size: tuple[int, int], count: int = 2) -> npt.NDArray[np.uint8]:
+def images(seed: int, size: tuple[int, int], count: int = 1) -> npt.NDArray[np.uint8]:
     """(count, height, width, 3) random pixels."""
     return np.random.default_rng(seed).integers(0, 256, (count, *size, 3), dtype=np.uint8)
 

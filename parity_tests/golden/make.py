@@ -21,7 +21,10 @@ COMMAND = "python -m parity_tests.golden.make"
 # Family -> the module here that knows it, and its public repository.
 FAMILIES = {
     "dinov2": ("meta_dino", "facebookresearch/dinov2"),
+    "big_vision": ("google_big_vision", "google-research/big_vision"),
     "dinov3": ("meta_dino", "facebookresearch/dinov3"),
+    "scenic": ("google_scenic", "google-research/scenic"),
+    "vision_transformer": ("google_vision_transformer", "google-research/vision_transformer"),
 }
 
 

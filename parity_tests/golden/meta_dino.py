@@ -18,7 +18,7 @@ def dinov2() -> list[Case]:
         _dinov2("plain", {}),
         _dinov2("registers", dict(num_register_tokens=3, **antialias)),
         _dinov2("swiglu", dict(ffn_layer="swiglufused")),
-        _dinov2("chunked_training", dict(depth=4, block_chunks=2)),
+        _dinov2("chunked_training", dict(embed_dim=18, num_heads=3, depth=4, block_chunks=2)),
     ]
 
 
@@ -32,7 +32,7 @@ def _dinov2(name: str, options: dict[str, Any]) -> Case:
     contents: Any = tm.state_of(model)
     container = "torch.save of a flat state dict, as the hub files"
     if arguments["block_chunks"]:
-        head = tm.filled(layers.DINOHead(30, 13, nlayers=3, hidden_dim=17, bottleneck_dim=9), 2)
+        head = tm.filled(layers.DINOHead(arguments["embed_dim"], 13, nlayers=3, hidden_dim=17, bottleneck_dim=9), 2)
         both = tm.prefixed("backbone.", tm.state_of(model)) | tm.prefixed("dino_head.", tm.state_of(head))
         contents = {"teacher": both}
         container = "torch.save of {'teacher': {'backbone.*', 'dino_head.*'}}, as its training writes"

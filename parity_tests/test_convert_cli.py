@@ -20,6 +20,7 @@ from vit_convert import __main__ as cli
 from vit_convert.checkpoint import open_checkpoint, save_checkpoint
 from vit_convert.config import ViTConfig
 from vit_convert.errors import CheckpointError
+from vit_convert.layouts import LAYOUTS, LIBRARIES
 from vit_convert.preprocess import Preprocess
 from vit_convert.resolve import parse_override
 
@@ -85,7 +86,8 @@ def test_inspect_says_every_field_and_where_it_came_from(native, capsys):
     assert run("inspect", native) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "image_size          6x9               config.json" in lines
-    assert len(lines) == 3 + len(facts["config"]) + 2
+    assert lines[-1] == "not finite          none"
+    assert len(lines) == 3 + len(facts["config"]) + 3
 
 
 def test_a_bare_file_is_asked_about_and_the_answers_suffice(native, tmp_path, capsys):
@@ -100,9 +102,80 @@ def test_a_bare_file_is_asked_about_and_the_answers_suffice(native, tmp_path, ca
 
 def test_formats_lists_the_layouts(capsys):
     assert run("formats") == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == sorted(
-        ["flax", "native", "timm", "transformers"]
+    names = [line for line in capsys.readouterr().out.splitlines() if not line.startswith(" ")]
+    assert names == [*sorted(LAYOUTS), *LIBRARIES]
+
+
+def test_a_dry_run_checks_everything_and_writes_nothing(native, tmp_path, capsys):
+    before = files(tmp_path)
+    assert run(native, tmp_path / "out", "--to", "timm", "--dry-run") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("(timm:vit), dry run: nothing is written")
+    size = sum(array.nbytes for array in TENSORS.values())
+    assert lines[1:] == [f"  model.safetensors: {len(TENSORS)} tensors, {size:,} bytes", "  config.json"]
+    assert files(tmp_path) == before
+    (tmp_path / "out").mkdir()
+    assert "out exists" in fails(capsys, native, tmp_path / "out", "--to", "timm", "--dry-run")
+    assert "can't hold this model" in fails(
+        capsys, native, tmp_path / "o", "--to", "timm", "--set", "norm_eps=1e-12", "--dry-run"
     )
+
+
+def test_a_cast_an_image_size_and_a_new_head_are_said_and_done(native, tmp_path, capsys):
+    options = ("--dtype", "bfloat16", "--image-size", "10x9", "--num-classes", "7")
+    assert run(native, tmp_path / "out", "--to", "native", *options) == 0
+    said = capsys.readouterr().err
+    assert "note: positions resized from (3, 3) to (5, 3) by bicubic\n" in said
+    assert "note: left out head.weight, head.bias; a new head of 7 classes, of zeros" in said
+    assert "note: floating tensors cast to bfloat16\n" in said
+    found = open_checkpoint(tmp_path / "out")
+    assert found.config == CONFIG.replace(image_size=(10, 9), num_classes=7)
+    assert (found.labels, found.preprocess.crop) == (None, (10, 9))
+    tensors = dict(found.tensors())
+    assert {array.dtype for array in tensors.values()} == {np.dtype(ml_dtypes.bfloat16)}
+    assert np.array_equal(tensors["norm.weight"], TENSORS["norm.weight"].astype(ml_dtypes.bfloat16))
+    assert not tensors["head.weight"].any()
+
+
+def test_a_widened_table_is_resized_after_the_cast(native):
+    """What a step computes is rounded once, to the wider dtype."""
+    from vit_convert.positions import resize_table
+
+    found = dict(open_checkpoint(native, image_size=(10, 9), dtype="float64").tensors())["pos_embed"]
+    table = TENSORS["pos_embed"][0, 1:].astype(np.float64).reshape(3, 3, 24)
+    assert np.array_equal(found[0, 1:].reshape(5, 3, 24), resize_table(table, (5, 3), "bicubic"))
+
+
+def test_a_head_is_dropped_by_name(native, tmp_path):
+    assert run(native, tmp_path / "out", "--to", "native", "--drop-head") == 0
+    found = open_checkpoint(tmp_path / "out")
+    assert (found.config, found.labels) == (CONFIG.replace(num_classes=0), None)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--dtype", "int8"), "dtype 'int8': expected one of float16, bfloat16, float32, float64"),
+        (("--dtype", "half"), "dtype 'half': expected one of"),
+        (("--image-size", "10"), "image size 10x10 is not divisible by patch size 2x3"),
+        (("--image-size", "big"), "--set image_size: 'big' is not a value of it"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_refused(native, tmp_path, capsys, options, message):
+    assert message in fails(capsys, native, tmp_path / "out", "--to", "native", *options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_inspect_counts_what_is_not_finite(tmp_path, capsys):
+    spoilt = {name: array.copy() for name, array in TENSORS.items()}
+    spoilt["norm.bias"][:2] = np.nan
+    spoilt["head.weight"][0, 0] = np.inf
+    save_checkpoint(tmp_path / "spoilt", CONFIG, spoilt.items())
+    assert run("inspect", tmp_path / "spoilt", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["not_finite"] == {"norm.bias": 2, "head.weight": 1}
+    assert run("inspect", tmp_path / "spoilt") == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "not finite          3 values, NaN or infinite: norm.bias (2), head.weight (1)"
 
 
 def test_the_command_words_are_reserved(capsys, monkeypatch, native):
@@ -301,7 +374,7 @@ def truncated(native, tmp_path):
 
 
 def wrong_layout(native, tmp_path):
-    known = "the layouts are flax, native, timm, transformers"
+    known = f"the layouts are {', '.join(sorted({*LAYOUTS, *LIBRARIES}))}"
     return (native, tmp_path / "out", "--to", "keras"), f"unknown layout 'keras'; {known}"
 
 
@@ -331,7 +404,7 @@ def same(native, tmp_path):
 
 def not_held(native, tmp_path):
     args = (native, tmp_path / "out", "--to", "timm", "--set", "norm_eps=1e-12")
-    return args, "layout timm can't hold this model:\n  norm 'layer', norm_eps 1e-12"
+    return args, "layout timm:vit can't hold this model:\n  norm 'layer', norm_eps 1e-12"
 
 
 def other_files(native, tmp_path):
@@ -393,12 +466,12 @@ def broken_json(native, tmp_path):
 
 def other_model(native, tmp_path):
     (native / "config.json").write_text(json.dumps({"model_type": "bert"}))
-    return ("inspect", native), "config.json is of layout transformers, the names are timm's"
+    return ("inspect", native), "config.json is of layout transformers:vit, the names are timm:vit's"
 
 
 def no_vit(native, tmp_path):
     safetensors.numpy.save_file({"conv1.weight": np.zeros(3)}, tmp_path / "resnet.safetensors")
-    return ("inspect", tmp_path / "resnet.safetensors"), "no known layout (flax, native, timm, transformers) has"
+    return ("inspect", tmp_path / "resnet.safetensors"), f"no known layout ({', '.join(LAYOUTS)}) has"
 
 
 MISTAKES = (

@@ -97,14 +97,31 @@ def save_checkpoint(
     if lacking:
         raise CheckpointError(f"dtypes given: none for {some(lacking, ', ')}")
     plan = plan_save(config, right_dtypes(steps_of(source, config), named), layout, preprocess, labels)
-    dst = Path(dst).resolve()
-    check_place(dst, overwrite)
-    with directory(dst) as folder:
-        stream = _between(source, plan, config, tensors)
+    check_place(Path(dst).resolve(), overwrite)
+    _write(Path(dst).resolve(), plan, _between(source, plan, config, tensors))
+    return plan.notes
+
+
+def save_planned(
+    dst: str | os.PathLike[str], plan: Plan, tensors: Iterable[Named], overwrite: bool = False, progress: bool = False
+) -> None:
+    """Writes what was planned, from hub tensors (name, array) before the plan's steps.
+
+    Raises:
+        CheckpointError: `dst` exists or has no parent directory, or tensors that are not those of the config.
+    """
+    place = Path(dst).resolve()
+    check_place(place, overwrite)
+    for step in plan.steps:
+        tensors = step.apply(tensors)
+    _write(place, plan, to_layout(plan.layout, plan.config, tensors))
+
+
+def _write(place: Path, plan: Plan, stream: Iterator[Named]) -> None:
+    with directory(place) as folder:
         write_tensors(folder / plan.layout.weights_file, plan.specs, stream, plan.files.metadata)
         for name, content in plan.files.files.items():
             (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    return plan.notes
 
 
 def _between(source: Layout, plan: Plan, config: ViTConfig, tensors: Iterable[Named]) -> Iterator[Named]:

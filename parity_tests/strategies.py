@@ -89,6 +89,9 @@ def preprocesses(draw: st.DrawFn, channels: int = 3, crop: tuple[int, int] | Non
         mode=draw(st.sampled_from(["shortest", "squash"])),
         interpolation=draw(st.sampled_from(["bilinear", "bicubic"])),
         antialias=draw(st.booleans()),
+        rounding=draw(st.sampled_from(["nearest", "down", "none"])),
+        crop_offset=draw(st.sampled_from(["round", "floor"])),
+        alpha=draw(st.sampled_from(["drop", "white"])),
         mean=draw(numbers),
         std=draw(numbers),
     )

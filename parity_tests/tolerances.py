@@ -25,3 +25,16 @@ EXACT = 1e-12
 # wider; losses, which average over a batch, one.
 PARAMETERS = 1e-9
 LOSS = 1e-10
+
+# A pixel in [0, 1] that is rescaled and normalised in float32 in another order: a few roundings.
+PIXEL = 4 * 2.0**-24
+
+# In float32 a sample's position is known to one rounding of the side, and the value there to as much, for
+# neighbours are at most 1 apart: per pixel of height plus width.
+POSITION = 2.0**-24
+
+# Pillow and torchvision both resample bytes in integers, an axis at a time, rounding and cutting to a byte
+# after each, but in another order and with weights of other widths. In levels of 255, as measured on
+# photographs: cutting what bicubic overshoots is what costs more than one.
+TORCHVISION_LEVELS = {"bilinear": 1, "bicubic": 4}
+TORCHVISION_MEAN = 0.16

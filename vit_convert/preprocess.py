@@ -1,24 +1,47 @@
-"""From an image file's pixels to a model's input, as the checkpoint was trained."""
+"""From an image file's pixels to a model's input, as the checkpoint was trained.
+
+No family turns a photograph by its EXIF orientation, and neither does this: `PIL.ImageOps.exif_transpose`
+before it, if people hold the camera.
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from PIL import Image
 
-from vit_convert.positions import resize_matrix
+from vit_convert.resample import Interpolation, Rounding, resample
 
-PIL_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 Size = tuple[int, int]
+Mode = Literal["shortest", "squash"]
+CropOffset = Literal["round", "floor"]
+Alpha = Literal["drop", "white"]
+CHOICES = {
+    "mode": get_args(Mode),
+    "interpolation": get_args(Interpolation),
+    "rounding": get_args(Rounding),
+    "crop_offset": get_args(CropOffset),
+    "alpha": get_args(Alpha),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocess:
     """Resize, centre crop, scale to [0, 1], normalise. Sizes are (height, width) in pixels.
 
-    `shortest` keeps the aspect ratio and just covers `resize`; `squash` makes the image exactly that size.
-    Images become grey, RGB or RGBA: as many channels as `mean` and `std` have.
+    Images become grey, RGB or RGBA: as many channels as `mean` and `std` have. Where a field makes no
+    difference (the offset of a crop that takes all, transparency in other than RGB) it takes its default,
+    so that two preprocessings are equal if they do the same.
+
+    Attributes:
+        mode: `shortest` keeps the aspect ratio and just covers `resize`; `squash` makes the image that size.
+        rounding: of resized pixels to whole levels: to the `nearest` (Pillow, torchvision), `down` (big_vision
+            casts), or `none` (vit_jax, transformers' DINOv3: they go on in float32).
+        crop_offset: an odd margin's half is `round`ed to even (torchvision, timm, open_clip) or `floor`ed
+            (transformers): one pixel's difference for every other size.
+        alpha: in a picture that becomes RGB, transparency is `drop`ped (Pillow's convert), or the picture is laid
+            on `white` (transformers' do_convert_rgb).
 
     Raises:
         ValueError: a field has the wrong type or value.
@@ -26,9 +49,12 @@ class Preprocess:
 
     resize: Size
     crop: Size
-    mode: Literal["shortest", "squash"] = "shortest"
-    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+    mode: Mode = "shortest"
+    interpolation: Interpolation = "bicubic"
     antialias: bool = True
+    rounding: Rounding = "nearest"
+    crop_offset: CropOffset = "round"
+    alpha: Alpha = "drop"
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
 
@@ -41,22 +67,43 @@ class Preprocess:
                 raise ValueError(f"{name} must be (height, width) in positive integers, got {size!r}")
         if any(c > r for c, r in zip(self.crop, self.resize, strict=True)):
             raise ValueError(f"crop {self.crop} is larger than resize {self.resize}")
-        for name, known in (("mode", ("shortest", "squash")), ("interpolation", tuple(PIL_FILTERS))):
+        for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
-        if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3, 4) or not all(self.std):
+        numbers = all(isinstance(x, int | float) for x in (*self.mean, *self.std))
+        if not numbers or len(self.mean) != len(self.std) or len(self.mean) not in (1, 3, 4) or not all(self.std):
             raise ValueError(f"mean and std need 1, 3 or 4 numbers each, std none of 0: {self.mean} and {self.std}")
+
+        if len(self.mean) != 3:
+            object.__setattr__(self, "alpha", "drop")
+        if self.mode == "squash" and self._offset(self.resize, "round") == self._offset(self.resize, "floor"):
+            object.__setattr__(self, "crop_offset", "round")
 
     def __call__(self, image: Image.Image) -> np.ndarray:
         """A PIL image -> (H, W, C) float32 of size `crop`."""
-        pixels = _resize(image.convert({1: "L", 3: "RGB", 4: "RGBA"}[len(self.mean)]), self)
-        pixels = pixels.reshape(*pixels.shape[:2], len(self.mean))
-        # torchvision's CenterCrop rounds to even, as round() does
-        top, left = (round((n - c) / 2) for n, c in zip(pixels.shape[:2], self.crop, strict=True))
+        image = self._convert(image)
+        size = self.resize if self.mode == "squash" else _covering((image.height, image.width), self.resize)
+        pixels = resample(image, size, self.interpolation, self.antialias, self.rounding)
+        pixels = pixels.reshape(*size, len(self.mean))
+        top, left = self._offset(size, self.crop_offset)
         return self.normalise(pixels[top : top + self.crop[0], left : left + self.crop[1]])
 
+    def _convert(self, image: Image.Image) -> Image.Image:
+        """To grey, RGB or RGBA."""
+        transparent = "A" in image.getbands() or image.info.get("transparency") is not None
+        if self.alpha == "white" and transparent:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return image.convert({1: "L", 3: "RGB", 4: "RGBA"}[len(self.mean)])
+
+    def _offset(self, size: Size, rule: str) -> tuple[int, int]:
+        """The first row and column of the crop. round() rounds a half to even."""
+        halves = ((n - c) / 2 for n, c in zip(size, self.crop, strict=True))
+        top, left = (round(half) if rule == "round" else int(half) for half in halves)
+        return top, left
+
     def normalise(self, pixels: np.ndarray) -> np.ndarray:
-        """uint8 (..., C) -> float32: scaled to [0, 1], then minus the mean, over the standard deviation."""
+        """(..., C) in [0, 255] -> float32: scaled to [0, 1], then minus the mean, over the standard deviation."""
         scaled = pixels.astype(np.float32) / 255
         return (scaled - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
 
@@ -82,24 +129,15 @@ class Preprocess:
         return cls(**values)
 
 
-def _resize(image: Image.Image, to: Preprocess) -> np.ndarray:
-    """(H, W) or (H, W, C) uint8."""
-    width, height = image.size
-    size = to.resize
-    if to.mode == "shortest":
-        size = _covering((height, width), to.resize)
-    if (height, width) == size:
-        return np.asarray(image)
-    if to.antialias:  # Pillow always widens its kernel
-        return np.asarray(image.resize((size[1], size[0]), PIL_FILTERS[to.interpolation]))
-    rows, columns = (resize_matrix(a, b, to.interpolation) for a, b in zip((height, width), size, strict=True))
-    resized = np.einsum("ai,bj,ij...->ab...", rows, columns, np.asarray(image, np.float64), optimize=True)
-    return resized.round().clip(0, 255).astype(np.uint8)
-
-
 def _covering(size: Size, target: Size) -> Size:
-    """`size` scaled so that it just covers `target`: torchvision's Resize, which truncates the longer side."""
+    """`size` scaled so that it just covers `target`.
+
+    For a square target the longer side is truncated, as torchvision's Resize and transformers do it; for
+    another one it is rounded, as timm's and open_clip's ResizeKeepRatio.
+    """
     height, width = size
-    if height * target[1] <= width * target[0]:
-        return target[0], max(target[1], target[0] * width // height)
-    return max(target[0], target[1] * height // width), target[1]
+    if target[0] == target[1]:
+        edge = target[0]
+        return (edge, edge * width // height) if height <= width else (edge * height // width, edge)
+    ratio = min(height / target[0], width / target[1])
+    return max(target[0], round(height / ratio)), max(target[1], round(width / ratio))

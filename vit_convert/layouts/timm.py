@@ -17,6 +17,7 @@ from vit_convert.layouts.names import HUB
 from vit_convert.layouts.timm_args import POOLS, read_args, write_args
 from vit_convert.preprocess import Preprocess
 from vit_convert.presets import PRESETS
+from vit_convert.processors import differences
 from vit_convert.processors import timm as processor
 from vit_convert.rules import Rule, Spelling
 
@@ -72,8 +73,8 @@ def conflicts(config: ViTConfig) -> list[str]:
 def write(config: ViTConfig, preprocess: Preprocess | None, labels: tuple[str, ...] | None) -> Files:
     """The config.json with which `timm.create_model("local-dir:DIR", pretrained=True)` makes this model."""
     pool = {ours: theirs for theirs, ours in POOLS.items()} | {"class_dist": "token"}
-    pretrained = processor.write(preprocess, config.image_hw) if preprocess else {}
-    notes = [] if pretrained is not None else ["timm's pretrained_cfg can't say this preprocessing: it is left out"]
+    said = processor.write(preprocess, config.image_hw) if preprocess else None
+    notes = differences("timm's pretrained_cfg", preprocess, processor.read(said or {})) if preprocess else []
     size = [config.in_channels, *config.image_hw]
     args = write_args(config) | {"global_pool": pool[config.pool]}
     entries = {
@@ -88,7 +89,7 @@ def write(config: ViTConfig, preprocess: Preprocess | None, labels: tuple[str, .
             "num_classes": config.num_classes,
             "first_conv": "patch_embed.proj",
             "classifier": ["head", "head_dist"] if config.pool == "class_dist" else "head",
-            **(pretrained or {}),
+            **(said or {}),
         },
     }
     if labels:

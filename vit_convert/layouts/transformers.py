@@ -13,6 +13,7 @@ from vit_convert.config import ViTConfig
 from vit_convert.errors import CheckpointError
 from vit_convert.layouts.base import Described, Files, Json, Layout
 from vit_convert.preprocess import Preprocess
+from vit_convert.processors import differences
 from vit_convert.processors import transformers as processor
 from vit_convert.rules import Rule, Spelling
 
@@ -114,7 +115,9 @@ def read(config: Json, beside: Callable[[str], Json | None]) -> Described:
     fields |= {"act": ACTS[said["hidden_act"]], "qkv_bias": "all" if said["qkv_bias"] else "none"}
     sources = dict.fromkeys(code, "transformers' code")
     sources |= {ours: "transformers' default" for ours, theirs in KEYS.items() if theirs not in config}
-    return Described(fields, processor.read(beside(processor.FILE)), _labels(config.get("id2label")), sources=sources)
+    return Described(
+        fields, processor.read(processor.find(beside), "vit"), _labels(config.get("id2label")), sources=sources
+    )
 
 
 def write(config: ViTConfig, preprocess: Preprocess | None, labels: tuple[str, ...] | None) -> Files:
@@ -154,8 +157,8 @@ def _notes(config: ViTConfig, preprocess: Preprocess | None, said: Json | None) 
         )
     if not config.num_classes and not config.pre_logits:
         notes.append("there is no pooler: load it with ViTModel.from_pretrained(DIR, add_pooling_layer=False)")
-    if preprocess and not said:
-        notes.append("transformers' image processors can't say this preprocessing: it is left out")
+    if preprocess:
+        notes += differences("transformers' image processors", preprocess, processor.read(said))
     return notes
 
 

@@ -20,9 +20,12 @@ COMMAND = "python -m parity_tests.golden.make"
 
 # Family -> the module here that knows it, and its public repository.
 FAMILIES = {
+    "deit": ("meta_mae", "facebookresearch/deit"),
+    "dino": ("meta_dino", "facebookresearch/dino"),
     "dinov2": ("meta_dino", "facebookresearch/dinov2"),
     "big_vision": ("google_big_vision", "google-research/big_vision"),
     "dinov3": ("meta_dino", "facebookresearch/dinov3"),
+    "mae": ("meta_mae", "facebookresearch/mae"),
     "scenic": ("google_scenic", "google-research/scenic"),
     "vision_transformer": ("google_vision_transformer", "google-research/vision_transformer"),
 }

@@ -1,5 +1,6 @@
 """Golden cases of facebookresearch/dino, dinov2 and dinov3."""
 
+import argparse
 import importlib
 from collections.abc import Mapping
 from functools import partial
@@ -11,6 +12,79 @@ from parity_tests.golden import torch_models as tm
 from parity_tests.golden.case import Arrays, Case, key
 
 
+def dino() -> list[Case]:
+    """The published backbone, and the whole training file."""
+    size = dict(img_size=[20], patch_size=4, embed_dim=18, depth=2, num_heads=6, mlp_ratio=1.5, qkv_bias=True)
+    small = size | dict(embed_dim=12, num_heads=3)
+    teacher, student = (tm.filled(_with_dino_head(small, 13), seed) for seed in (9, 10))
+    backbone = tm.filled(_dino_model(size), 8)
+    return [
+        _dino("pretrain", size, tm.state_of(backbone), "a flat state dict, as the published backbones", backbone, None),
+        _dino(
+            "training",
+            small,
+            _dino_training_file(teacher, student),
+            "{'student', 'teacher', 'optimizer', 'epoch', 'args', 'dino_loss'}, as main_dino.py writes checkpoint.pth",
+            teacher.backbone,
+            student.backbone,
+        ),
+    ]
+
+
+def _dino(name: str, arguments: Mapping[str, Any], contents: Any, container: str, model: Any, student: Any) -> Case:
+    """`student`: a second model whose output the case holds beside that of `model`, the teacher."""
+    return Case(
+        family="dino",
+        name=name,
+        suffix=".pth",
+        save=tm.saver(contents),
+        container=f"torch.save of {container}",
+        constructor={"class": "vision_transformer.VisionTransformer", "norm_layer": "LayerNorm(eps=1e-6)", **arguments},
+        config=tm.config(
+            arguments["embed_dim"], arguments["num_heads"], _mlp_dim(tm.state_of(model)), pos_resize="bicubic_offset"
+        ),
+        arrays=tm.arrays_by_size(model, (tm.NATIVE, tm.OTHER), partial(_dino_outputs, student=student)),
+        sizes=(tm.NATIVE, tm.OTHER),
+        outputs=tm.TOKENS | tm.TABLE | {"output_student": "as output, of the student: output is the teacher's"},
+        notes=(
+            "the student has DistributedDataParallel's module. prefix; the teacher has none: main_dino.py wraps it "
+            "only when there are batch norms",
+        )
+        * (student is not None),
+    )
+
+
+def _dino_model(arguments: Mapping[str, Any]) -> Any:
+    nn, vits = importlib.import_module("torch.nn"), importlib.import_module("vision_transformer")
+    return vits.VisionTransformer(norm_layer=partial(nn.LayerNorm, eps=1e-6), **arguments)
+
+
+def _with_dino_head(arguments: Mapping[str, Any], out_dim: int) -> Any:
+    utils, vits = importlib.import_module("utils"), importlib.import_module("vision_transformer")
+    head = vits.DINOHead(arguments["embed_dim"], out_dim, hidden_dim=17, bottleneck_dim=9)
+    return utils.MultiCropWrapper(_dino_model(arguments), head)
+
+
+def _dino_training_file(teacher: Any, student: Any) -> dict[str, Any]:
+    torch, utils = importlib.import_module("torch"), importlib.import_module("utils")
+    return {
+        "student": tm.prefixed("module.", tm.state_of(student)),
+        "teacher": tm.state_of(teacher),
+        "optimizer": tm.stepped(torch.optim.AdamW(utils.get_params_groups(student))),
+        "epoch": 7,
+        "args": argparse.Namespace(arch="vit_small", patch_size=4, out_dim=13, lr=0.0005, use_fp16=False),
+        "dino_loss": {"center": torch.full((1, 13), 0.25)},
+    }
+
+
+def _dino_outputs(model: Any, x: Any, student: Any) -> dict[str, Any]:
+    tokens = model.get_intermediate_layers(x, n=1)[0][:, 1:]
+    shape = x.new_zeros(1, tokens.shape[1] + 1, model.embed_dim)  # only its shape is read
+    table = model.interpolate_pos_encoding(shape, *x.shape[2:])
+    found = {"output": model(x), "patch_tokens": tokens, "pos_embed": table}
+    return found if student is None else found | {"output_student": student.double()(x)}
+
+
 def dinov2() -> list[Case]:
     """Plain, with registers, SwiGLU, and the training file of a model in chunks."""
     antialias = dict(interpolate_offset=0.0, interpolate_antialias=True)
@@ -18,14 +92,14 @@ def dinov2() -> list[Case]:
         _dinov2("plain", {}),
         _dinov2("registers", dict(num_register_tokens=3, **antialias)),
         _dinov2("swiglu", dict(ffn_layer="swiglufused")),
-        _dinov2("chunked_training", dict(embed_dim=18, num_heads=3, depth=4, block_chunks=2)),
+        _dinov2("chunked_training", dict(depth=4, block_chunks=2)),
     ]
 
 
 def _dinov2(name: str, options: dict[str, Any]) -> Case:
     vits = importlib.import_module("dinov2.models.vision_transformer")
     layers = importlib.import_module("dinov2.layers")
-    size = dict(img_size=20, patch_size=4, embed_dim=30, depth=2, num_heads=6, mlp_ratio=1.5)
+    size = dict(img_size=20, patch_size=4, embed_dim=18, depth=2, num_heads=6, mlp_ratio=1.5)
     arguments = size | dict(init_values=1.0, block_chunks=0, interpolate_offset=0.1) | options
     block = partial(vits.Block, attn_class=layers.MemEffAttention)
     model = tm.filled(vits.DinoVisionTransformer(block_fn=block, **arguments), 1)

@@ -8,11 +8,12 @@ from unittest.mock import MagicMock
 
 
 class StandIn(ModuleType):
-    """Has every attribute; any use of one is a MagicMock's."""
+    """Has every attribute: the given ones, and else a MagicMock."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, **attributes: Any) -> None:
         super().__init__(name)
         self.__path__ = []
+        vars(self).update(attributes)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -31,7 +32,7 @@ def stand_in(*names: str) -> None:
 def _ensure(name: str) -> None:
     try:
         importlib.import_module(name)
-    except ImportError:
+    except (ImportError, RuntimeError):  # torchvision raises RuntimeError beside a torch that it wasn't built for
         module = sys.modules[name] = StandIn(name)
         parent, _, leaf = name.rpartition(".")
         if parent:

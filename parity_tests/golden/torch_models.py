@@ -35,7 +35,7 @@ def filled(module: Any, seed: int) -> Any:
 
 
 def arrays_by_size(model: Any, sizes: tuple[Size, ...], outputs: Outputs) -> Arrays:
-    """Images, and what `outputs` gives for them, by size. Leaves the model in float64."""
+    """Images, and what `outputs` gives for them. `model`: a module, left in float64, or whatever `outputs` takes."""
     arrays: Arrays = {}
     for seed, size in enumerate(sizes):
         pixels = images(seed, size)
@@ -48,7 +48,7 @@ def run(model: Any, pixels: Any, outputs: Outputs) -> Arrays:
     torch = importlib.import_module("torch")
     x = torch.from_numpy(np.ascontiguousarray(model_input(pixels).transpose(0, 3, 1, 2)))
     with torch.no_grad():
-        found = outputs(model.double(), x)
+        found = outputs(model.double() if hasattr(model, "double") else model, x)
     assert all(value.dtype == torch.float64 for name, value in found.items()), {n: v.dtype for n, v in found.items()}
     return {name: value.detach().numpy() for name, value in found.items()}
 
@@ -76,3 +76,14 @@ def saver(contents: Any) -> Callable[[Path], None]:
 def state_of(module: Any) -> dict[str, Any]:
     """A copy of the state dict: the module may become float64 afterwards."""
     return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def stepped(optimizer: Any) -> dict[str, Any]:
+    """The state dict of an optimizer after one step with gradients of its parameters' own values."""
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0  # the step makes the state; the parameters stay
+        group["weight_decay"] = 0.0
+        for parameter in group["params"]:
+            parameter.grad = parameter.detach() / 3
+    optimizer.step()
+    return optimizer.state_dict()

@@ -1,4 +1,4 @@
-"""The one-way changes say what they did, whatever order tensors come in, and keep the function where they promise it."""
+"""The one-way changes say what they did, in any order of tensors, and keep the function where they promise it."""
 
 import random
 from collections.abc import Callable

@@ -85,11 +85,11 @@ def _under(root: str, layout: Layout, file: Tensors) -> tuple[Tensors | None, di
     inside, aside = {}, {}
     for name in file.specs:
         what = next((aside.what for aside in layout.asides if aside.covers(name)), None)
-        if what is not None:
-            aside.setdefault(what, []).append(name)
-        elif name.startswith(root):
+        if name.startswith(root) and (root or what is None):
             inside[name.removeprefix(root)] = name
-        elif root:
+        elif what is not None:
+            aside.setdefault(what, []).append(name)
+        else:
             return None, {}
     if not inside:
         return None, {}

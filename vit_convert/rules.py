@@ -230,9 +230,9 @@ def _fill(rule: Rule, spellings: Mapping[str, Spelling], sizes: Mapping[str, int
     texts = {hole: text for hole, text in spellings.items() if isinstance(text, str)}
     both = [hole for hole in left if hole in right and hole not in texts]
     free = [[hole for hole in side if hole not in both and hole not in texts] for side in (left, right)]
-    _check_axes(rule, free)
     if any(not spellings[hole] for hole in left + right if hole not in texts):
         return
+    _check_axes(rule, free)
     axes = {hole: len(spellings[hole]) for hole in free[0] + free[1]}
     for picked in product(*(_pairs(spellings[hole]) for hole in both)):
         sides = []

@@ -23,6 +23,9 @@ class Saved:
     # Images of another size -> the output of the same weights, positions resized by the family's own code;
     # None where the family has no positions to resize or its class takes one size only.
     resized: Answer | None = None
+    # The only images that there are answers for, of either size, where answers are golden.
+    images: np.ndarray | None = None
+    resized_images: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Family:
     tolerance: float = FORWARD
     # Names of the family's file that are left out when read, or made anew when written (Aside, Spare).
     beside: tuple[str, ...] = ()
+    renamed: bool = False  # what is written back has other names or containers than the file: the hub's arrays tell
     to: str = ""  # what --to is given, if not `layout`
     batch: int = 2
 

@@ -88,11 +88,12 @@ class Layout:
     recognise: Callable[[Mapping[str, Shape]], Mapping[str, Spelling] | None]
     # The same, for a file that is to be written.
     spell: Callable[[ViTConfig], Mapping[str, Spelling]]
-    # Whether the config beside the weights is this layout's.
-    owns: Callable[[Json], bool]
-    # That config, and every other JSON file beside the weights by name -> what they say.
-    read: Callable[[Json, Beside], Described]
+    # The JSON files beside the weights: the family's own, or ours.
     write: Callable[[ViTConfig, Preprocess | None, tuple[str, ...] | None], Files]
+    # Whether the config beside the weights is this layout's; the default is that of one without a config of its own.
+    owns: Callable[[Json], bool] = lambda config: False
+    # That config, and every other JSON file beside the weights by name -> what they say.
+    read: Callable[[Json, Beside], Described] = lambda config, beside: Described()
     # Field -> the only values that this layout has; and what else it can't hold, in words.
     limits: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     conflicts: Callable[[ViTConfig], list[str]] = lambda config: []

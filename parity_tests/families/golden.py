@@ -1,0 +1,48 @@
+"""Families whose own code can't be installed: their files and float64 answers are golden (parity_tests/golden)."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from parity_tests.families.base import Answer, Family, Saved
+from parity_tests.golden.case import key, model_input
+
+ROOT = Path(__file__).parent.parent / "golden"
+
+
+def golden(family: str, case: str, layout: str, name: str, **more: Any) -> Family:
+    """The family of a golden case; `more` are fields of Family."""
+    facts = json.loads((ROOT / family / f"{case}.json").read_text(encoding="utf-8"))
+    commit = facts["provenance"]["repository"], facts["provenance"]["commit"][:7]
+    sizes = [tuple(size) for size in facts["sizes"]]
+    return Family(
+        name=name,
+        real=f"{facts['constructor']['class'].rpartition('.')[2]} of {commit[0]} at {commit[1]} (golden)",
+        layout=layout,
+        save=saver(ROOT / family / facts["file"], ROOT / family / f"{case}.expected.npz", sizes),
+        load=None,
+        config=facts["config"],
+        **{"size": sizes[0], "second_size": sizes[-1], **more},
+    )
+
+
+def saver(weights: Path, expected: Path, sizes: list[tuple[int, int]]) -> Callable[[Path], Saved]:
+    """Copies the golden file, and gives the answers that were written beside it."""
+
+    def save(folder: Path) -> Saved:
+        shutil.copy(weights, folder)
+        arrays = np.load(expected)
+        images = [model_input(arrays[key("images", size)]) for size in sizes]
+        answers = [_answer(arrays[key("output", size)]) for size in sizes]
+        second = (answers[1], images[1]) if len(sizes) > 1 else (None, None)
+        return Saved(folder / weights.name, answers[0], second[0], images[0], second[1])
+
+    return save
+
+
+def _answer(expected: np.ndarray) -> Answer:
+    return lambda images: expected

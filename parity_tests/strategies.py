@@ -34,6 +34,12 @@ def configs(draw: st.DrawFn, **fixed: st.SearchStrategy[Any]) -> ViTConfig:
     num_heads, head_dim = pick("num_heads", 4, 5), draw(st.sampled_from([8, 12]))
     bools = ("pre_norm", "qk_norm", "attn_norm", "mlp_norm", "layer_scale")
     biases = ("patch_bias", "proj_bias", "mlp_bias", "head_bias")
+    rope = literal("rope")
+    rotary: dict[str, Any] = {} if rope == "none" else {"rope_theta": pick("rope_theta", 100.0, 10_000.0)}
+    if rope == "eva02":
+        rotary["rope_ref_grid"] = pick("rope_ref_grid", 16, 37)
+    if rope == "dinov3":
+        rotary["rope_round_periods"] = literal("rope_round_periods")
     config = ViTConfig(
         image_size=(grid[0] * patch[0], grid[1] * patch[1]),
         patch_size=patch,
@@ -49,6 +55,8 @@ def configs(draw: st.DrawFn, **fixed: st.SearchStrategy[Any]) -> ViTConfig:
         pos_embed=literal("pos_embed"),
         pos_prefix=literal("pos_prefix"),
         pos_resize=literal("pos_resize"),
+        rope=rope,
+        **rotary,
         norm=literal("norm"),
         norm_eps=pick("norm_eps", 1e-6, 1e-5, 1e-12),
         final_norm=literal("final_norm", *["pooled"] * (pool == "class_mean")),

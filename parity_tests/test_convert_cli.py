@@ -248,7 +248,7 @@ def test_a_bare_file_that_lacks_a_tensor_is_told_so(tmp_path, capsys):
         ({"num_classes": "3"}, "num_classes must be an integer"),
         ({"act": ["gelu"]}, "act must be one of gelu"),
         ({"norm_eps": "1e-6"}, "norm_eps must be between 0 and 1"),
-        ({"rope_theta": "hot"}, "rope_theta given"),
+        ({"rope_theta": "hot"}, "rope_theta must be a positive number, .*got 'hot'"),
     ],
     ids=str,
 )

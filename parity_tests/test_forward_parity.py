@@ -37,6 +37,8 @@ CONFIGS = {
     "attention pooling, swiglu": SMALL.replace(pool="map", mlp="swiglu", final_norm="pooled", mlp_bias=False),
     "sine-cosine": SMALL.replace(class_token=False, pos_embed="sincos2d", pool="mean"),
     "no positions, no final norm": SMALL.replace(pos_embed="none", final_norm="none"),
+    "dinov3": SMALL.replace(num_registers=3, pos_embed="none", layer_scale=True, rope="dinov3", rope_theta=100),
+    "eva02, qk norm": SMALL.replace(rope="eva02", rope_theta=1e4, rope_ref_grid=16, qk_norm=True, mlp_norm=True),
     "features only": SMALL.replace(num_classes=0, pre_logits=9),
     "distilled features": SMALL.replace(num_classes=0, dist_token=True, pool="class_dist"),
 }

@@ -33,7 +33,7 @@ HELD: dict[str, st.SearchStrategy[ViTConfig]] = {
     "native": configs(),
     "flax": configs(),
     "transformers:vit": configs(
-        **{name: just(value) for name, value in CLASS.items() if name != "rope"},
+        **{name: just(value) for name, value in CLASS.items()},
         qkv_bias=st.sampled_from(["all", "none"]),
     ).map(lambda config: config.replace(pre_logits=0) if config.num_classes else config),
 }
@@ -63,6 +63,7 @@ def timm_configs(draw: st.DrawFn) -> ViTConfig:
         "pre_logits": 0,
         "pos_embed": "learned" if distilled else draw(st.sampled_from(["learned", "none"])),
         "qkv_bias": draw(st.sampled_from(["all", "none"])),
+        "rope": "none",
     }
     needs_class = {"class_token": just(True)} if pool in ("class", "class_dist") else {}
     return draw(configs(**{name: just(value) for name, value in fixed.items()}, **needs_class))
@@ -471,6 +472,7 @@ def test_names_and_shapes_tell_every_field_that_they_can(config):
     path = save(config, random_tensors(config)) / "model.safetensors"
     bare = path.rename(path.parent.parent / "bare.safetensors")
     asked = ("image_size", "num_heads", "pos_resize", "rope", "norm_eps", "act", "pool")
+    asked += ("rope_theta", "rope_ref_grid", "rope_round_periods") * (config.rope != "none")
     found = open_checkpoint(bare, overrides={name: getattr(config, name) for name in asked})
     assert found.config == config
     assert {found.sources[name] for name in ("dim", "depth", "mlp", "qkv_bias", "pos_prefix")} == {"names and shapes"}

@@ -7,6 +7,7 @@ import pytest
 import timm
 import torch
 import transformers
+from timm.layers.mlp import SwiGLUPacked
 
 import vit_flax
 import vit_torch
@@ -18,6 +19,7 @@ from vit_convert.files import open_tensors
 
 SIZES = dict(img_size=(24, 40), patch_size=(8, 10), embed_dim=36, depth=3, num_heads=3, mlp_ratio=2.5)
 FIELDS = dict(image_size=(24, 40), patch_size=(8, 10), dim=36, depth=3, num_heads=3, mlp_dim=90)
+INNER = {"scale_attn_norm": True, "scale_mlp_norm": True}
 # timm's arguments, and the fields that say the same
 TIMM = {
     "plain": ({}, {}),
@@ -35,7 +37,12 @@ TIMM = {
     "registers with positions": ({"reg_tokens": 4}, {"num_registers": 4, "pos_prefix": "all"}),
     "qk norm, no qkv bias": ({"qk_norm": True, "qkv_bias": False}, {"qk_norm": True, "qkv_bias": "none"}),
     "norm before the blocks": ({"pre_norm": True}, {"pre_norm": True, "patch_bias": False}),
-    "inner norms": ({"scale_attn_norm": True, "scale_mlp_norm": True}, {"attn_norm": True, "mlp_norm": True}),
+    "inner norms": (INNER, {"attn_norm": True, "mlp_norm": True}),
+    "rms norm": ({"norm_layer": "rmsnorm", "qk_norm": True}, {"norm": "rms", "qk_norm": True}),
+    "rms norm, inner norms, swiglu": (
+        {**INNER, "norm_layer": "rmsnorm", "mlp_layer": SwiGLUPacked, "act_layer": "silu"},
+        {"norm": "rms", "mlp": "swiglu", "mlp_dim": 45, "act": "silu", "attn_norm": True, "mlp_norm": True},
+    ),
     "features": ({"num_classes": 0}, {"num_classes": 0}),
     "no positions": ({"pos_embed": "none"}, {"pos_embed": "none"}),
 }

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from parity_tests.compare import gap
 from parity_tests.tolerances import RESIZE
-from vit_convert.positions import resize_matrices, resize_matrix, resize_table, sincos2d
+from vit_convert.config import ViTConfig
+from vit_convert.positions import resize_matrices, resize_matrix, resize_table, rope_periods, rope_table, sincos2d
 
 INTERPOLATE = {
     "bicubic": {"mode": "bicubic"},
@@ -99,3 +100,64 @@ def test_bfloat16_tables_are_resized_in_float64_and_rounded_once():
     exact = resize_table(table.astype(np.float64), (4, 9), "bicubic")
     assert resized.dtype == ml_dtypes.bfloat16
     assert np.array_equal(resized, exact.astype(ml_dtypes.bfloat16))
+
+
+ROTARY = ViTConfig(
+    image_size=(6, 10),
+    patch_size=2,
+    dim=32,
+    depth=1,
+    num_heads=2,
+    mlp_dim=8,
+    num_registers=3,
+    rope="dinov3",
+    rope_theta=9,
+)
+ROTARY_EVA = ROTARY.replace(rope="eva02", rope_ref_grid=16)
+
+
+def test_dinov3_s_rotary_table_is_the_paper_s():
+    """facebookresearch/dinov3 dinov3/layers/rope_position_encoding.py, written out for one entry at a time."""
+    sin, cos = rope_table(ROTARY, (3, 5))
+    assert sin.shape == cos.shape == (4 + 15, 16)
+    for row in range(3):
+        for column in range(5):
+            coordinates = [2 * (row + 0.5) / 3 - 1, 2 * (column + 0.5) / 5 - 1]
+            angles = [2 * np.pi * x / 9 ** (2 * i / 8) for x in coordinates for i in range(4)] * 2
+            assert sin[4 + row * 5 + column] == pytest.approx(np.sin(angles), abs=1e-15)
+            assert cos[4 + row * 5 + column] == pytest.approx(np.cos(angles), abs=1e-15)
+
+
+def test_eva02_s_rotary_table_is_the_paper_s():
+    """baaivision/EVA EVA-02/asuka/rope.py, VisionRotaryEmbeddingFast, written out for one entry at a time."""
+    sin, cos = rope_table(ROTARY_EVA, (3, 5))
+    for row in range(3):
+        for column in range(5):
+            coordinates = [row / 3 * 16, column / 5 * 16]
+            angles = [x / 9 ** (i / 4) for x in coordinates for i in range(4) for _ in range(2)]
+            assert sin[4 + row * 5 + column] == pytest.approx(np.sin(angles), abs=1e-15)
+            assert cos[4 + row * 5 + column] == pytest.approx(np.cos(angles), abs=1e-15)
+
+
+@pytest.mark.parametrize("config", [ROTARY, ROTARY_EVA], ids=["dinov3", "eva02"])
+def test_prefix_tokens_are_not_rotated(config):
+    sin, cos = rope_table(config, (3, 5))
+    assert not sin[:4].any()
+    assert (cos[:4] == 1).all()
+
+
+@pytest.mark.parametrize("head_dim", [8, 32, 64, 128])
+def test_rounded_periods_are_those_of_dinov3_s_files(head_dim):
+    """Whether a file's `periods` were computed in bfloat16 or rounded to it from float32: at theta 100 they agree."""
+    config = ROTARY.replace(dim=2 * head_dim, rope_theta=100, rope_round_periods="bfloat16")
+    for dtype in (torch.bfloat16, torch.float32):
+        exponents = 2 * torch.arange(head_dim // 4, dtype=dtype) / (head_dim // 2)
+        assert np.array_equal(rope_periods(config), (100**exponents).bfloat16().double().numpy())
+
+
+def test_periods_that_bfloat16_holds_are_one_config_with_and_without_rounding():
+    coarse = ROTARY.replace(dim=16, rope_theta=100)  # periods 1 and 10
+    assert coarse.replace(rope_round_periods="bfloat16") == coarse
+    fine = ROTARY.replace(rope_theta=100)  # 1, 3.16, 10, 31.6
+    assert fine.replace(rope_round_periods="bfloat16") != fine
+    assert not np.array_equal(rope_periods(fine.replace(rope_round_periods="bfloat16")), rope_periods(fine))

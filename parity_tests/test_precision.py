@@ -19,6 +19,8 @@ CONFIGS = {
     "plain": DEEP,
     "swiglu, layer scale, registers": DEEP.replace(mlp="swiglu", act="silu", layer_scale=True, num_registers=4),
     "rms norm, inner norms, mean": DEEP.replace(norm="rms", attn_norm=True, mlp_norm=True, qk_norm=True, pool="mean"),
+    "dinov3": DEEP.replace(rope="dinov3", rope_theta=100, pos_embed="none", num_registers=4),
+    "eva02": DEEP.replace(rope="eva02", rope_theta=1e4, rope_ref_grid=16, mlp="swiglu", act="silu"),
     "attention pooling, tanh gelu": DEEP.replace(class_token=False, pool="map", act="gelu_tanh"),
 }
 

@@ -7,7 +7,7 @@ what an image needs before it gets here is `vit_convert.preprocess.Preprocess`.
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
-from math import prod
+from math import frexp, inf, prod
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 # How a position table is brought to another grid; vit_convert.positions.resize_matrix says what each one does.
@@ -28,7 +28,8 @@ class ViTConfig:
 
     Equal functions have equal configs: where two spellings mean the same function, validation
     picks one (`final_norm="pooled"` with class pooling becomes "tokens"; `pos_prefix="all"`
-    without registers becomes "class"; `pos_resize` without a table becomes the default).
+    without registers becomes "class"; `pos_resize` without a table becomes the default; periods that
+    bfloat16 holds are not rounded).
 
     Raises:
         ValueError: a field has the wrong type or value, or two fields contradict each other.
@@ -54,9 +55,9 @@ class ViTConfig:
     pos_prefix: Literal["none", "class", "all"] = "class"  # prefix tokens that have rows in the table
     pos_resize: PosResize = "bicubic_antialias"
     rope: Literal["none", "dinov3", "eva02"] = "none"
-    rope_theta: float | None = None
-    rope_ref_grid: int | None = None
-    rope_round_periods: Literal["none", "bfloat16"] = "none"
+    rope_theta: float | None = None  # the longest period over the shortest, nearly: timm's rope_temperature
+    rope_ref_grid: int | None = None  # eva02: patches on a side of the grid that the angles were trained on
+    rope_round_periods: Literal["none", "bfloat16"] = "none"  # dinov3: Meta's files hold them in bfloat16
 
     # norms
 
@@ -208,6 +209,10 @@ def checked(name: str, value: Any) -> Any:
             raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
     elif name == "norm_eps" and (type(value) not in (int, float) or not 0 < value < 1):
         raise ValueError(f"norm_eps must be between 0 and 1, got {value!r}")
+    elif name == "rope_theta" and value is not None and (type(value) not in (int, float) or not 0 < value < inf):
+        raise ValueError(f"rope_theta must be a positive number, or none without rope, got {value!r}")
+    elif name == "rope_ref_grid" and value is not None and (type(value) is not int or value < 1):
+        raise ValueError(f"rope_ref_grid must be an integer of at least 1, or none but for eva02, got {value!r}")
     return value
 
 
@@ -243,17 +248,43 @@ def _check_head(config: ViTConfig) -> None:
 
 
 def _check_rope(config: ViTConfig) -> None:
-    if config.rope != "none":
-        raise ValueError(f"rope={config.rope!r} is not built yet: these models have learned or sincos2d positions only")
+    rope, head_dim = config.rope, config.head_dim
+    if rope != "none" and (head_dim % 4 or head_dim < 8):
+        raise ValueError(
+            f"rope={rope!r} needs heads of a width divisible by 4 and at least 8, got {head_dim} "
+            f"(dim {config.dim} / num_heads {config.num_heads})"
+        )
+    needs = {"none": (), "dinov3": ("rope_theta",), "eva02": ("rope_theta", "rope_ref_grid")}[rope]
+    takes = {"rope_theta", "rope_round_periods"} if rope == "dinov3" else set(needs)
     given = [n for n in ("rope_theta", "rope_ref_grid") if getattr(config, n) is not None]
+    missing = [n for n in needs if n not in given]
+    if missing:
+        raise ValueError(f"rope={rope!r} needs {' and '.join(missing)}")
     given += ["rope_round_periods"] * (config.rope_round_periods != "none")
-    if given:
-        raise ValueError(f"{', '.join(given)} given, but rope is 'none'")
+    extra = [n for n in given if n not in takes]
+    if extra:
+        raise ValueError(f"{', '.join(extra)} given, but rope is {rope!r}")
+
+
+def exact_periods(config: ViTConfig) -> list[float]:
+    """The rotary periods theta^(4 i / head_dim), head_dim / 4 of them, before any rounding."""
+    assert config.rope_theta is not None  # validation made sure, wherever there is rope
+    count = config.head_dim // 4
+    return [config.rope_theta ** (i / count) for i in range(count)]
+
+
+def _in_bfloat16(x: float) -> bool:
+    """Whether bfloat16 holds a number of ordinary size: its mantissa has 8 bits."""
+    return (frexp(x)[0] * 2**8).is_integer()
 
 
 def _canonical(config: ViTConfig) -> dict[str, Any]:
     """The fields that another spelling of the same function would leave different."""
     changes: dict[str, Any] = {"norm_eps": float(config.norm_eps)}
+    if config.rope_theta is not None:
+        changes["rope_theta"] = float(config.rope_theta)
+    if config.rope_round_periods != "none" and all(map(_in_bfloat16, exact_periods(config))):
+        changes["rope_round_periods"] = "none"
     if config.pos_prefix == "all" and not config.num_registers:
         changes["pos_prefix"] = "class"
     named = changes.get("pos_prefix", config.pos_prefix)

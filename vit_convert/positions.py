@@ -7,10 +7,11 @@ is a matrix per axis. The matrices here equal `torch.nn.functional.interpolate` 
 from functools import lru_cache
 from typing import Any, get_args
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from vit_convert.config import PosResize
+from vit_convert.config import PosResize, ViTConfig, exact_periods
 
 Matrix = npt.NDArray[np.float64]
 Grid = tuple[int, int]
@@ -85,6 +86,43 @@ def sincos2d(grid: Grid, dim: int) -> Matrix:
     table = np.concatenate([np.sin(x), np.cos(x), np.sin(y), np.cos(y)], axis=1)
     table.flags.writeable = False
     return table
+
+
+@lru_cache(maxsize=32)
+def rope_table(config: ViTConfig, grid: Grid) -> tuple[Matrix, Matrix]:
+    """Sine and cosine of the rotary angles: each (num_prefix + rows * columns, head_dim) float64, read-only.
+
+    Prefix tokens have angle 0: they are not rotated. A patch has an angle for its row and one for its
+    column at each of head_dim / 4 periods, rows first, and each of these twice, for the two
+    channels of a pair. Those of DINOv3 are half a head apart, those of EVA-02 neighbours.
+
+    References:
+        Siméoni et al. 2025 (DINOv3), facebookresearch/dinov3 dinov3/layers/rope_position_encoding.py
+        Fang et al. 2023 (EVA-02), baaivision/EVA EVA-02/asuka/rope.py, VisionRotaryEmbeddingFast
+    """
+    rows, columns = (_rope_coordinates(config, n) for n in grid)
+    angles = np.stack(np.meshgrid(rows, columns, indexing="ij"), -1)[..., None] / rope_periods(config)
+    angles = angles.reshape(grid[0] * grid[1], config.head_dim // 2)
+    angles = np.repeat(angles, 2, axis=1) if config.rope == "eva02" else np.tile(angles, 2)
+    angles = np.concatenate([np.zeros((config.num_prefix, config.head_dim)), angles])
+    table = np.sin(angles), np.cos(angles)
+    for part in table:
+        part.flags.writeable = False
+    return table
+
+
+def rope_periods(config: ViTConfig) -> Matrix:
+    """theta^(4 i / head_dim): (head_dim / 4,) float64, rounded as the config says. DINOv3's files hold them."""
+    periods = np.array(exact_periods(config))
+    return periods.astype(ml_dtypes.bfloat16).astype(np.float64) if config.rope_round_periods == "bfloat16" else periods
+
+
+def _rope_coordinates(config: ViTConfig, n: int) -> Matrix:
+    """Where n patches of one axis lie: (n,). DINOv3 in turns from -1 to 1, EVA-02 in patches of the reference grid."""
+    if config.rope == "eva02":
+        assert config.rope_ref_grid is not None
+        return np.arange(n) / n * config.rope_ref_grid
+    return 2 * np.pi * (2 * (np.arange(n) + 0.5) / n - 1)
 
 
 def _centres(n_in: int, n_out: int, variant: str) -> tuple[Matrix, float]:

@@ -11,6 +11,7 @@ from vit_convert.config import ViTConfig
 from vit_flax.dropout import dropout
 from vit_flax.linear import Linear
 from vit_flax.norm import make_norm
+from vit_flax.rope import Rope, rotate
 
 
 def fused_attention(q: Array, k: Array, v: Array) -> Array:
@@ -51,6 +52,7 @@ class Attention(nnx.Module):
         self.dropout = dropout
         self.attn_dropout = attn_dropout
         self.attention = attention
+        self.rope = config.rope
         self.qkv = Linear(config.dim, 3 * config.dim, use_bias=config.qkv_bias == "all", **of)
         self.q_bias = nnx.Param(jnp.zeros(config.dim, param_dtype)) if config.qkv_bias == "qv" else None
         self.v_bias = nnx.Param(jnp.zeros(config.dim, param_dtype)) if config.qkv_bias == "qv" else None
@@ -60,11 +62,16 @@ class Attention(nnx.Module):
         self.proj = Linear(config.dim, config.dim, use_bias=config.proj_bias, **of)
 
     def __call__(
-        self, x: Array, *, return_weights: bool = False, rngs: nnx.Rngs | None = None
+        self, x: Array, rope: Rope | None = None, *, return_weights: bool = False, rngs: nnx.Rngs | None = None
     ) -> tuple[Array, Array | None]:
-        """The output and, if asked for, the softmax weights (B, H, T, T): those are then computed explicitly."""
+        """The output and, if asked for, the softmax weights (B, H, T, T): those are then computed explicitly.
+
+        `rope` is make_rope's; queries and keys are rotated by it.
+        """
         B, T, D = x.shape
         q, k, v = self.project(x)
+        if rope is not None:
+            q, k = rotate(self.rope, q, rope), rotate(self.rope, k, rope)
         weights = None
         dropping = rngs is not None and self.attn_dropout > 0
         if self.attention == "fused" and not dropping and not return_weights:

@@ -12,6 +12,7 @@ from vit_flax.drop_path import drop_path
 from vit_flax.layer_scale import LayerScale
 from vit_flax.mlp import Mlp
 from vit_flax.norm import make_norm
+from vit_flax.rope import Rope
 
 
 class Block(nnx.Module):
@@ -40,13 +41,14 @@ class Block(nnx.Module):
         self,
         x: Array,
         masks: Array | None = None,
+        rope: Rope | None = None,
         *,
         return_weights: bool = False,
         rngs: nnx.Rngs | None = None,
     ) -> tuple[Array, Array | None]:
         """The tokens after this block and, if asked for, its softmax weights (B, H, T, T)."""
         attn_mask, mlp_mask = (None, None) if masks is None else masks
-        y, weights = self.attn(self.norm1(x), return_weights=return_weights, rngs=rngs)
+        y, weights = self.attn(self.norm1(x), rope, return_weights=return_weights, rngs=rngs)
         x = x + drop_path(self.ls1(y), attn_mask)
         x = x + drop_path(self.ls2(self.mlp(self.norm2(x), rngs)), mlp_mask)
         return x, weights

@@ -21,6 +21,7 @@ from vit_flax.patch_embed import PatchEmbed
 from vit_flax.pool import AttentionPool, pool_tokens
 from vit_flax.pos_embed import add_positions
 from vit_flax.pretrained import Pretrained, check_x64
+from vit_flax.rope import make_rope
 
 
 class ViT(Pretrained):
@@ -108,18 +109,19 @@ class ViT(Pretrained):
         if drop_path is not None:
             check_masks(tuple(drop_path.shape), self.config.depth, images.shape[0])
         rngs = None if key is None else nnx.Rngs(key)  # mirror: lives for this call alone
-        x = keep("embeddings", self.embed(images, rngs))
+        x, grid = self.embed(images, rngs)
+        x, rope = keep("embeddings", x), make_rope(self.config, grid, like=x)
         for i, block in enumerate(self.blocks):
             name, masks = f"blocks.{i}", None if drop_path is None else drop_path[i]
-            x, weights = block(x, masks, return_weights=keep.wants(f"{name}.attn.weights"), rngs=rngs)
+            x, weights = block(x, masks, rope, return_weights=keep.wants(f"{name}.attn.weights"), rngs=rngs)
             keep(f"{name}.attn.weights", weights)
             x = keep(name, x)
         x = keep("norm", self.norm(x))
         x = keep("pooled", self.fc_norm(pool_tokens(self.config, x, self.attn_pool)))
         return keep.result(keep("logits", self.classify(x)))
 
-    def embed(self, images: Array, rngs: nnx.Rngs | None = None) -> Array:
-        """Images to the tokens [class, distillation, registers, patches] that enter the first block."""
+    def embed(self, images: Array, rngs: nnx.Rngs | None = None) -> tuple[Array, tuple[int, int]]:
+        """Images to the tokens [class, distillation, registers, patches] that enter the first block, and their grid."""
         patches, grid = self.patch_embed(images)
         # mirror: parameters keep param_dtype, torch's have the compute dtype already
         tokens = [t.astype(patches.dtype) for t in (self.cls_token, self.dist_token, self.reg_token) if t is not None]
@@ -127,7 +129,7 @@ class ViT(Pretrained):
         prefix = jnp.concatenate([*tokens, jnp.zeros((1, 0, self.config.dim), patches.dtype)], axis=1)
         prefix = jnp.broadcast_to(prefix, (patches.shape[0], *prefix.shape[1:]))
         x = add_positions(self.config, table, prefix, patches, grid)
-        return self.norm_pre(dropout(x, self.dropout, rngs))
+        return self.norm_pre(dropout(x, self.dropout, rngs)), grid
 
     def classify(self, x: Array) -> Array:
         """Pooled features to logits; without a head, to the features that the model returns."""

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from vit_convert.config import ViTConfig
 from vit_torch.dropout import dropout
 from vit_torch.norm import make_norm
+from vit_torch.rope import Rope, rotate
 
 
 def fused_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -35,6 +36,7 @@ class Attention(nn.Module):
         self.dropout = dropout
         self.attn_dropout = attn_dropout
         self.attention = attention
+        self.rope = config.rope
         self.qkv = nn.Linear(config.dim, 3 * config.dim, bias=config.qkv_bias == "all")
         self.q_bias = nn.Parameter(torch.zeros(config.dim)) if config.qkv_bias == "qv" else None
         self.v_bias = nn.Parameter(torch.zeros(config.dim)) if config.qkv_bias == "qv" else None
@@ -44,11 +46,21 @@ class Attention(nn.Module):
         self.proj = nn.Linear(config.dim, config.dim, bias=config.proj_bias)
 
     def forward(
-        self, x: Tensor, *, return_weights: bool = False, generator: torch.Generator | None = None
+        self,
+        x: Tensor,
+        rope: Rope | None = None,
+        *,
+        return_weights: bool = False,
+        generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """The output and, if asked for, the softmax weights (B, H, T, T): those are then computed explicitly."""
+        """The output and, if asked for, the softmax weights (B, H, T, T): those are then computed explicitly.
+
+        `rope` is make_rope's; queries and keys are rotated by it.
+        """
         B, T, D = x.shape
         q, k, v = self.project(x)
+        if rope is not None:
+            q, k = rotate(self.rope, q, rope), rotate(self.rope, k, rope)
         weights = None
         dropping = generator is not None and self.attn_dropout > 0
         if self.attention == "fused" and not dropping and not return_weights:

@@ -9,6 +9,7 @@ from vit_torch.drop_path import drop_path
 from vit_torch.layer_scale import LayerScale
 from vit_torch.mlp import Mlp
 from vit_torch.norm import make_norm
+from vit_torch.rope import Rope
 
 
 class Block(nn.Module):
@@ -27,13 +28,14 @@ class Block(nn.Module):
         self,
         x: Tensor,
         masks: Tensor | None = None,
+        rope: Rope | None = None,
         *,
         return_weights: bool = False,
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """The tokens after this block and, if asked for, its softmax weights (B, H, T, T)."""
         attn_mask, mlp_mask = (None, None) if masks is None else masks
-        y, weights = self.attn(self.norm1(x), return_weights=return_weights, generator=generator)
+        y, weights = self.attn(self.norm1(x), rope, return_weights=return_weights, generator=generator)
         x = x + drop_path(self.ls1(y), attn_mask)
         x = x + drop_path(self.ls2(self.mlp(self.norm2(x), generator)), mlp_mask)
         return x, weights

@@ -18,6 +18,7 @@ from vit_torch.patch_embed import PatchEmbed
 from vit_torch.pool import AttentionPool, pool_tokens
 from vit_torch.pos_embed import add_positions
 from vit_torch.pretrained import Pretrained
+from vit_torch.rope import make_rope
 
 
 class ViT(Pretrained):
@@ -97,23 +98,24 @@ class ViT(Pretrained):
         keep = Keep(self.config, intermediates)
         if drop_path is not None:
             check_masks(tuple(drop_path.shape), self.config.depth, images.shape[0])
-        x = keep("embeddings", self.embed(images, generator))
+        x, grid = self.embed(images, generator)
+        x, rope = keep("embeddings", x), make_rope(self.config, grid, like=x)
         for i, block in enumerate(self.blocks):
             name, masks = f"blocks.{i}", None if drop_path is None else drop_path[i]
-            x, weights = block(x, masks, return_weights=keep.wants(f"{name}.attn.weights"), generator=generator)
+            x, weights = block(x, masks, rope, return_weights=keep.wants(f"{name}.attn.weights"), generator=generator)
             keep(f"{name}.attn.weights", weights)
             x = keep(name, x)
         x = keep("norm", self.norm(x))
         x = keep("pooled", self.fc_norm(pool_tokens(self.config, x, self.attn_pool)))
         return keep.result(keep("logits", self.classify(x)))
 
-    def embed(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Images to the tokens [class, distillation, registers, patches] that enter the first block."""
+    def embed(self, images: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, tuple[int, int]]:
+        """Images to the tokens [class, distillation, registers, patches] that enter the first block, and their grid."""
         patches, grid = self.patch_embed(images)
         tokens = [t for t in (self.cls_token, self.dist_token, self.reg_token) if t is not None]
         prefix = torch.cat([*tokens, patches.new_zeros(1, 0, self.config.dim)], dim=1).expand(patches.shape[0], -1, -1)
         x = add_positions(self.config, self.pos_embed, prefix, patches, grid)
-        return self.norm_pre(dropout(x, self.dropout, generator))
+        return self.norm_pre(dropout(x, self.dropout, generator)), grid
 
     def classify(self, x: Tensor) -> Tensor:
         """Pooled features to logits; without a head, to the features that the model returns."""

@@ -12,12 +12,13 @@ from vit_convert.errors import CheckpointError
 from vit_convert.layouts import LAYOUTS
 from vit_convert.presets import PRESETS, get_preset
 
-SIZES = {"tiny", "small", "base", "large", "huge", "giant", "gigantic", "so400m"}
+SIZES = {"tiny", "small", "base", "large", "huge", "giant", "gigantic", "so400m", "7b"}
 ACTS = {"GELU": "gelu", "GELUTanh": "gelu_tanh", "QuickGELU": "quick_gelu", "SiLU": "silu"}
 POOLS = {"token": "class", "avg": "mean", "map": "map"}
+ROTARY = [name for name, preset in PRESETS.items() if preset.config.rope != "none"]
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", [name for name in PRESETS if name not in ROTARY])
 def test_a_preset_is_timm_s_model_of_that_name(name):
     import timm
 
@@ -36,6 +37,42 @@ def test_a_preset_is_timm_s_model_of_that_name(name):
     assert config.act == ACTS[type(block.mlp.act).__name__]
     pool = POOLS[model.global_pool]
     assert config.pool == ("class_dist" if hasattr(model, "head_dist") else pool)
+
+
+@pytest.mark.parametrize("name", ROTARY)
+def test_a_rotary_preset_is_timm_s_eva_of_that_name(name):
+    import timm
+    from timm.layers import pos_embed_sincos
+
+    preset = PRESETS[name]
+    config = preset.config
+    with torch.device("meta"):
+        model: Any = timm.create_model(name)
+    block, rope = model.blocks[0], model.rope
+    assert preset.parameters == sum(parameter.numel() for parameter in model.parameters())
+    assert (config.num_classes, config.depth, config.dim) == (model.num_classes, len(model.blocks), model.embed_dim)
+    assert (config.image_hw, config.patch_hw) == (model.patch_embed.img_size, model.patch_embed.patch_size)
+    assert (config.num_heads, config.mlp_dim) == (block.attn.num_heads, block.mlp.fc2.in_features)
+    assert (config.norm_eps, config.act) == (block.norm1.eps, ACTS[type(block.mlp.act).__name__])
+    assert (config.layer_scale, config.mlp_norm) == (block.gamma_1 is not None, hasattr(block.mlp.norm, "weight"))
+    fused, unfused = block.attn.q_bias, block.attn.q_proj
+    assert config.qkv_bias == ("qv" if fused is not None or (unfused and unfused.bias is not None) else "none")
+    assert (config.num_prefix, config.pos_embed != "none") == (model.num_prefix_tokens, model.pos_embed is not None)
+    assert config.pool == POOLS[model.global_pool]
+    assert config.final_norm == ("pooled" if hasattr(model.fc_norm, "weight") else "tokens")
+    kinds = {"dinov3": pos_embed_sincos.RotaryEmbeddingDinoV3, "eva02": pos_embed_sincos.RotaryEmbeddingCat}
+    assert type(rope) is kinds[config.rope]
+    assert rope.rotate_half == block.attn.rotate_half == (config.rope == "dinov3")
+    assert (config.rope_theta, rope.grid_indexing, rope.grid_offset) == (rope.temperature, "ij", 0)
+    assert getattr(rope, "ref_feat_shape", None) == (config.rope_ref_grid and (config.rope_ref_grid,) * 2)
+
+
+def test_every_rotary_model_of_dinov3_and_eva02_is_there():
+    import timm
+
+    theirs = {name for name in timm.list_models("*_dinov3*") if name.startswith("vit_")}
+    theirs |= {name for name in timm.list_models("eva02_*") if "_clip_" not in name}
+    assert set(ROTARY) == theirs
 
 
 def test_every_size_is_there_and_says_where_it_is_from():

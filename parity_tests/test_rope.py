@@ -1,7 +1,9 @@
-"""Rotary positions are those of timm's Eva and transformers' DINOv3: in float64 to rounding, and at any image size."""
+"""Rotary positions are those of timm, transformers and Meta, in float64 to rounding and at any image size."""
 
+import json
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -33,6 +35,7 @@ SIZES: dict[str, Any] = dict(
 FIELDS: dict[str, Any] = dict(
     image_size=(24, 50), patch_size=(8, 10), dim=48, depth=2, num_heads=3, mlp_dim=120, num_classes=11, rope_theta=100
 )
+GOLDEN = Path(__file__).parent / "golden" / "dinov3"
 OTHER = (56, 40)  # another size, with another longer side: 7 x 4 patches for 3 x 5
 
 EVA02: dict[str, Any] = dict(use_rot_pos_emb=True, ref_feat_shape=(16, 16), rope_temperature=100, swiglu_mlp=True)
@@ -89,14 +92,19 @@ HF_NAMES = {
     "ls1.gamma": ("layer_scale1.lambda1",),
     "ls2.gamma": ("layer_scale2.lambda1",),
 }
+META_NAMES = {
+    "reg_token": ("storage_tokens",),
+    "mlp.fc1": ("mlp.w1", "mlp.w2"),
+    "mlp.fc2": ("mlp.w3",),
+}
+ASIDE = ("mask_token", "rope_embed.periods", "qkv.bias_mask")
 
 
 def pair_with(
-    theirs: torch.nn.Module, config: ViTConfig, names: Mapping[str, tuple[str, ...]]
+    theirs: Mapping[str, torch.Tensor], config: ViTConfig, names: Mapping[str, tuple[str, ...]]
 ) -> tuple[vit_torch.ViT, vit_flax.ViT]:
-    """Our two models, which take any size, with the weights of theirs: all of them, but a mask token."""
-    state = {name.replace("model.layer.", "blocks."): tensor for name, tensor in theirs.state_dict().items()}
-    state.pop("embeddings.mask_token", None)
+    """Our two models, which take any size, with the weights of theirs: all of them, but for those left ASIDE."""
+    state = {name.replace("model.layer.", "blocks."): x for name, x in theirs.items() if not name.endswith(ASIDE)}
 
     def find(name: str) -> torch.Tensor:
         if name in state:
@@ -114,10 +122,11 @@ def pair_with(
 def check_both(
     ours: tuple[vit_torch.ViT, vit_flax.ViT], images: np.ndarray, expected: np.ndarray, bound: float
 ) -> None:
-    """The fused attention and, where the weights are asked for, the explicit one."""
-    for names in ((), ("blocks.0.attn.weights", "blocks.1.attn.weights")):
-        assert gap(run_torch(ours[0], images, names)["output"], expected) < bound
-        assert gap(run_flax(ours[1], images, names)["output"], expected) < bound
+    """Torch's fused attention, and both frameworks' explicit one: that is Flax's anyway."""
+    names = ("blocks.0.attn.weights", "blocks.1.attn.weights")
+    assert gap(run_torch(ours[0], images)["output"], expected) < bound
+    assert gap(run_torch(ours[0], images, names)["output"], expected) < bound
+    assert gap(run_flax(ours[1], images, names)["output"], expected) < bound
 
 
 CPU = torch.device("cpu")
@@ -159,7 +168,7 @@ def make_timm(**options: Any) -> Eva:
 def check_timm(options: dict[str, Any], fields: dict[str, Any], bound: float) -> None:
     theirs, config = make_timm(**options), config_for(fields)
     images = images_for(config)
-    check_both(pair_with(theirs, config, EVA_NAMES), images, theirs(nchw(images)).detach().numpy(), bound)
+    check_both(pair_with(theirs.state_dict(), config, EVA_NAMES), images, theirs(nchw(images)).detach().numpy(), bound)
 
 
 def check_timm_at_another_size(options: dict[str, Any], fields: dict[str, Any], bound: float) -> None:
@@ -167,7 +176,7 @@ def check_timm_at_another_size(options: dict[str, Any], fields: dict[str, Any], 
     theirs = make_timm(**options | {"use_abs_pos_emb": False}, dynamic_img_size=True)
     config = config_for(fields, pos_embed="none")
     images = images_for(config, size=OTHER)
-    check_both(pair_with(theirs, config, EVA_NAMES), images, theirs(nchw(images)).detach().numpy(), bound)
+    check_both(pair_with(theirs.state_dict(), config, EVA_NAMES), images, theirs(nchw(images)).detach().numpy(), bound)
 
 
 @pytest.mark.parametrize("name", ["dinov3", "eva02"])
@@ -195,7 +204,9 @@ def test_rounded_periods_are_timms_with_metas_periods(float64_tables):
     images = images_for(config)
     rope: Any = theirs.rope
     rope.periods = rope.periods.bfloat16().double()  # what a bfloat16 tensor of a file leaves
-    check_both(pair_with(theirs, config, EVA_NAMES), images, theirs(nchw(images)).detach().numpy(), FORWARD)
+    check_both(
+        pair_with(theirs.state_dict(), config, EVA_NAMES), images, theirs(nchw(images)).detach().numpy(), FORWARD
+    )
 
 
 def check_transformers(gated: bool, size: tuple[int, int], bound: float) -> None:
@@ -209,7 +220,7 @@ def check_transformers(gated: bool, size: tuple[int, int], bound: float) -> None
     config = config_for(fields)
     images = images_for(config, size=size)
     expected = theirs(nchw(images)).pooler_output.detach().numpy()
-    check_both(pair_with(theirs, config, HF_NAMES), images, expected, bound)
+    check_both(pair_with(theirs.state_dict(), config, HF_NAMES), images, expected, bound)
 
 
 @pytest.mark.parametrize("size", [(24, 50), OTHER], ids=str)
@@ -221,6 +232,20 @@ def test_transformers_weights_give_transformers_answers_but_for_its_float32_tabl
 @pytest.mark.parametrize("size", [(24, 50), OTHER], ids=str)
 def test_transformers_weights_give_transformers_answers_where_its_tables_are_float64(float64_tables, gated, size):
     check_transformers(gated, size, FORWARD)
+
+
+@pytest.mark.parametrize("case", ["mlp", "swiglu", "float32_periods"])
+def test_metas_weights_give_metas_answers_with_the_periods_of_their_file(case):
+    """Golden files, of facebookresearch/dinov3's own class in float64: `mlp` and `swiglu` have bfloat16 periods."""
+    record, state = json.loads((GOLDEN / f"{case}.json").read_text()), torch.load(GOLDEN / f"{case}.pth")
+    config = ViTConfig(**record["config"])
+    for name in [name for name in state if name.endswith("qkv.bias")]:
+        parts = zip(("q_bias", "k_bias", "v_bias"), state.pop(name).chunk(3), strict=True)
+        state |= {name.replace("qkv.bias", part): x for part, x in parts if part != "k_bias"}  # its mask is zero
+    ours = pair_with(state, config, META_NAMES)
+    with np.load(GOLDEN / f"{case}.expected.npz") as expected:
+        for size in ("20x20", "12x28"):
+            check_both(ours, expected[f"images_{size}"] / 127.5 - 1, expected[f"output_{size}"], FORWARD)
 
 
 # --- what changes the function
@@ -303,6 +328,7 @@ def test_gradients_agree_at_another_size(config):
 @pytest.mark.parametrize("config", ROPE_CONFIGS.values(), ids=ROPE_CONFIGS.keys())
 def test_attention_dropout_is_on_the_rotated_weights(config):
     """The path that drops weights, at a rate that drops none to speak of, is the one that doesn't."""
+    config = config.replace(depth=1)
     plain, _ = make_pair(config)
     dropping = vit_torch.ViT(config, attn_dropout=1e-300).double()
     dropping.load_state_dict(plain.state_dict())

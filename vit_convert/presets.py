@@ -20,6 +20,9 @@ SIZES = {
     "giant": (1408, 40, 16, 6144),
     "gigantic": (1664, 48, 16, 8192),
     "so400m": (1152, 27, 16, 4304),
+    "small_plus": (384, 12, 6, 1536),
+    "huge_plus": (1280, 32, 20, 5120),
+    "7b": (4096, 40, 32, 8192),
 }
 
 
@@ -48,6 +51,22 @@ class Preset:
 _CLIP = {"norm_eps": 1e-5, "pre_norm": True, "patch_bias": False}
 _SIGLIP = {"class_token": False, "pool": "map"}
 _DINOV2 = {"layer_scale": True}
+_SWIGLU = {"mlp": "swiglu", "act": "silu"}
+_DINOV3 = {"rope": "dinov3", "rope_theta": 100, "pos_embed": "none", "num_registers": 4, "layer_scale": True}
+_DINOV3 |= {"norm_eps": 1e-5, "pool": "mean", "qkv_bias": "none"}
+_DINOV3_SOURCE = (
+    "Siméoni et al. 2025 (DINOv3), as timm runs it: mean of the patches, exact periods. "
+    "Meta's code has pool=class and rope_round_periods=bfloat16"
+)
+_EVA02 = {"rope": "eva02", "rope_theta": 10_000, "rope_ref_grid": 16, "qkv_bias": "qv", **_SWIGLU}
+_EVA02 |= {"pool": "mean", "final_norm": "pooled"}
+# Size -> mlp_dim (8/3 of dim, rounded down), whether the mlp has a norm, and the image size of the fine-tuned models
+_EVA02_SIZES = {
+    "tiny": (512, False, 336),
+    "small": (1024, False, 336),
+    "base": (2048, True, 448),
+    "large": (2730, True, 448),
+}
 _DEIT3 = {"num_classes": 1000, "layer_scale": True, "pos_prefix": "none"}
 
 FAMILIES = (
@@ -132,6 +151,40 @@ FAMILIES = (
         "Oquab et al. 2023 (DINOv2), as timm runs it: no offset when resizing positions",
         _DINOV2 | {"dim": 1536, "num_heads": 24, "mlp_dim": 4096, "mlp": "swiglu", "act": "silu"},
         (("giant", 14, 518),),
+    ),
+    Family(
+        "vit_{size}_patch{patch}_dinov3",
+        _DINOV3_SOURCE,
+        _DINOV3,
+        tuple((size, 16, 256) for size in ("small", "base", "large")),
+    ),
+    Family(
+        "vit_{size}_patch{patch}_dinov3",
+        _DINOV3_SOURCE,
+        _DINOV3 | _SWIGLU,
+        tuple((size, 16, 256) for size in ("small_plus", "huge_plus", "7b")),
+    ),
+    Family(
+        "vit_{size}_patch{patch}_dinov3_qkvb",
+        _DINOV3_SOURCE,
+        _DINOV3 | {"qkv_bias": "qv"},
+        tuple((size, 16, 256) for size in ("tiny", "small", "base", "large")),
+    ),
+    Family(
+        "vit_{size}_patch{patch}_dinov3_qkvb",
+        _DINOV3_SOURCE,
+        _DINOV3 | _SWIGLU | {"qkv_bias": "qv"},
+        tuple((size, 16, 256) for size in ("small_plus", "huge_plus")),
+    ),
+    *(
+        Family(
+            "eva02_{size}_patch{patch}_{image}",
+            "Fang et al. 2023 (EVA-02)",
+            _EVA02 | {"mlp_dim": mlp_dim, "mlp_norm": mlp_norm, "num_classes": classes},
+            ((size, 14, image),),
+        )
+        for size, (mlp_dim, mlp_norm, fine_tuned) in _EVA02_SIZES.items()
+        for image, classes in ((224, 0), (fine_tuned, 1000))
     ),
 )
 

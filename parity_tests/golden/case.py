@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 Arrays = dict[str, npt.NDArray[Any]]
+PACKAGES = ("torch", "timm", "transformers", "safetensors", "jax", "flax", "optax", "numpy", "scipy")
 INPUT = "images_{h}x{w} are uint8, (batch, height, width, channel); the model saw images / 127.5 - 1 in float64"
 
 
@@ -23,7 +24,7 @@ class Case:
 
     family: str
     name: str
-    suffix: str  # of the checkpoint, with the dot: what the family publishes
+    suffix: str  # of the checkpoint, with the dot: what the family publishes; "/" for a folder
     save: Callable[[Path], None]
     container: str  # what lies around the weights, in words
     constructor: Mapping[str, Any]  # the class and its arguments
@@ -86,15 +87,17 @@ def _facts(case: Case, path: Path, repository: Mapping[str, str], command: str) 
         "provenance": {
             **repository,
             "command": command,
-            "versions": versions("torch", "timm", "transformers", "jax", "flax", "numpy", "scipy"),
+            "versions": versions(*PACKAGES),
             "changed_at_run_time": list(case.patches),
         },
         "notes": list(case.notes),
     }
 
 
-def sha256(path: Path) -> str:
-    """Of a file's bytes, in hexadecimal."""
+def sha256(path: Path) -> str | dict[str, str]:
+    """Of a file's bytes, in hexadecimal; of a folder, that of each file by its name."""
+    if path.is_dir():
+        return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(path.iterdir())}
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

@@ -31,8 +31,13 @@ def prepare(*absent: str) -> Any:
 
 def filled(init: Callable[..., Any], *inputs: Any, seed: int, **options: Any) -> Flat:
     """Random float32 parameters of the shapes that a module's `init` makes."""
-    jax, rng = importlib.import_module("jax"), np.random.default_rng(seed)
-    tree = jax.eval_shape(lambda: init(jax.random.key(0), *inputs, **options))["params"]
+    jax = importlib.import_module("jax")
+    return filled_like(jax.eval_shape(lambda: init(jax.random.key(0), *inputs, **options))["params"], seed)
+
+
+def filled_like(tree: Any, seed: int) -> Flat:
+    """Random float32 parameters of the shapes in `tree`."""
+    rng = np.random.default_rng(seed)
     shapes = {name: tuple(leaf.shape) for name, leaf in flatten(tree).items()}
     return {name: random_values(name, shape, rng) for name, shape in shapes.items()}
 

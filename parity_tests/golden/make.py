@@ -6,7 +6,9 @@ as the family saves, and run in float64. What had to be changed at run time for 
 
     python -m parity_tests.golden.make dinov2 --repository dinov2
 
-The Python that runs this needs what the family's code imports, as well as NumPy.
+The Python that runs this needs what the family's code imports, as well as NumPy: timm 0.3.2 for mae and deit,
+ml_collections for Google's. The two families of transformers need no checkout but transformers 4.57.6 installed,
+with torch, or with jax and flax.
 """
 
 import argparse
@@ -17,6 +19,7 @@ from pathlib import Path
 from parity_tests.golden.case import git_repository, write
 
 COMMAND = "python -m parity_tests.golden.make"
+TRANSFORMERS = "4.57.6"
 
 # Family -> the module here that knows it, and its public repository.
 FAMILIES = {
@@ -27,6 +30,8 @@ FAMILIES = {
     "dinov3": ("meta_dino", "facebookresearch/dinov3"),
     "mae": ("meta_mae", "facebookresearch/mae"),
     "scenic": ("google_scenic", "google-research/scenic"),
+    "transformers_4": ("transformers_4", "huggingface/transformers"),
+    "transformers_4_flax": ("transformers_4", "huggingface/transformers"),
     "vision_transformer": ("google_vision_transformer", "google-research/vision_transformer"),
 }
 
@@ -39,14 +44,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     options = parser.parse_args(arguments)
     module, repository = FAMILIES[options.family]
+    command, source = f"{COMMAND} {options.family}", {"commit": f"v{TRANSFORMERS}"}
     if options.repository:
         sys.path.insert(0, str(options.repository.resolve()))
-    facts = {"repository": repository} | git_repository(options.repository)
+        command, source = f"{command} --repository CHECKOUT", git_repository(options.repository)
     for case in getattr(importlib.import_module(f"parity_tests.golden.{module}"), options.family)():
-        path = write(
-            case, options.out, facts, f"python -m parity_tests.golden.make {options.family} --repository CHECKOUT"
-        )
-        print(f"{path}  {path.stat().st_size} bytes")
+        print(write(case, options.out, {"repository": repository} | source, command))
     return 0
 
 

@@ -26,7 +26,7 @@ def _prepare() -> None:
     """What code from 2021 expects of torch and NumPy."""
     stand_in("torchvision.transforms.functional")
     sys.modules["torch._six"] = StandIn("torch._six", container_abcs=collections.abc)
-    vars(np)["float"] = float
+    setattr(np, "float", float)  # noqa: B010  # NumPy's own types no longer have it
 
 
 def _norm() -> Any:

@@ -55,14 +55,15 @@ def run(model: Any, pixels: Any, outputs: Outputs) -> Arrays:
 
 @contextlib.contextmanager
 def no_float32() -> Iterator[None]:
-    """Tensor.float leaves float64 alone."""
-    tensor = importlib.import_module("torch").Tensor
-    original = tensor.float
-    tensor.float = lambda self: self
+    """Tensor.float() and Tensor.to(float32) leave float64 alone."""
+    torch = importlib.import_module("torch")
+    as_float, to = torch.Tensor.float, torch.Tensor.to
+    torch.Tensor.float = lambda self: self
+    torch.Tensor.to = lambda self, *args, **options: self if args == (torch.float32,) else to(self, *args, **options)
     try:
         yield
     finally:
-        tensor.float = original
+        torch.Tensor.float, torch.Tensor.to = as_float, to
 
 
 def prefixed(prefix: str, state: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The engine: a rule is a bijection of names and arrays, read in both directions, strictly, as a stream."""
 
 import tracemalloc
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -183,6 +184,29 @@ def test_only_a_step_s_own_arrays_wait():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 16 * array.nbytes
+
+
+def test_stacked_blocks_come_out_one_by_one():
+    """Forty blocks of 1 MiB in one stacked array, split and transposed: one block at a time, not all of them."""
+    rule = Rule("stacked.{part}", "blocks.{block}", "part block i heads d -> block (part heads d) i")
+    (step,) = plan([rule], {"block": range(40), "part": PARTS}, {"heads": 4})
+    stacked = {f"stacked.{part}": RNG.standard_normal((40, 512, 4, 128), np.float32) for part in PARTS}
+    shapes = {name: array.shape for name, array in stacked.items()}
+    tracemalloc.start()
+    for name, array in convert([step], stacked.items(), shapes):
+        block = int(name.partition(".")[2])
+        assert np.array_equal(array[512:1024], stacked["stacked.key"][block].reshape(512, 512).T)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 16 * 2**20
+
+
+def test_a_hole_without_entries_leaves_its_rules_out():
+    rules = [Rule("{packed}.fc1", "fc1"), Rule("mlp.{gate}", "fc1", "gate o i -> (gate o) i")]
+    apart: dict[str, Any] = {"packed": (), "gate": ("w1", "w3")}
+    packed: dict[str, Any] = {"packed": "mlp", "gate": ()}
+    assert [step.left.names for step in plan(rules, apart)] == [("mlp.w1", "mlp.w3")]
+    assert [step.left.names for step in plan(rules, packed)] == [("mlp.fc1",)]
 
 
 DTYPES = [np.float64, np.float32, np.float16, ml_dtypes.bfloat16, np.int64, np.int32, np.int8, np.uint8, np.bool_]

@@ -204,13 +204,43 @@ def convert(
 
 
 def _move(step: Step, arrays: list[np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
-    array = _stacked(arrays, step.left.stack)
-    if step.axes:
-        array = rearranged(array, step.axes, step.sizes)
     if not step.right.stack:
-        return iter([(step.right.names[0], contiguous(array))])
-    parts = contiguous(array).reshape(-1, *array.shape[len(step.right.stack) :])
-    return zip(step.right.names, parts, strict=True)
+        yield step.right.names[0], contiguous(_rearranged(step, step.axes, _stacked(arrays, step.left.stack)))
+    elif (places := _places(step)) is not None:
+        # One array after the other: all blocks of a large model together don't fit the memory of a few tensors.
+        axes = _without(step.axes, step.axes.split("->")[1].split()[: len(places)])
+        for name, index in zip(step.right.names, np.ndindex(*step.right.stack), strict=True):
+            parts = [_at(array, places, index) for array in arrays]
+            yield name, contiguous(_rearranged(step, axes, _stacked(parts, step.left.stack)))
+    else:
+        array = contiguous(_rearranged(step, step.axes, _stacked(arrays, step.left.stack)))
+        yield from zip(step.right.names, array.reshape(-1, *array.shape[len(step.right.stack) :]), strict=True)
+
+
+def _rearranged(step: Step, axes: str, array: np.ndarray) -> np.ndarray:
+    return rearranged(array, axes, step.sizes) if axes else array
+
+
+def _places(step: Step) -> list[int] | None:
+    """Where the axes that the right side stacks lie in each array of the left, or None if they are merged there."""
+    before, after = step.axes.split("->")
+    names = before.split()[len(step.left.stack) :]
+    stacked = after.split()[: len(step.right.stack)]
+    whole = "(" not in before and all(name in names for name in stacked)
+    return [names.index(name) for name in stacked] if whole else None
+
+
+def _without(axes: str, names: list[str]) -> str:
+    """The pattern without some of its axes."""
+    return " -> ".join(" ".join(a for a in side.split() if a not in names) for side in axes.split("->"))
+
+
+def _at(array: np.ndarray, places: Sequence[int], index: Sequence[int]) -> np.ndarray:
+    """A view of the array at these indices of these axes."""
+    at: list[int | slice] = [slice(None)] * array.ndim
+    for place, i in zip(places, index, strict=True):
+        at[place] = i
+    return array[tuple(at)]
 
 
 def _stacked(arrays: list[np.ndarray], stack: Shape) -> np.ndarray:

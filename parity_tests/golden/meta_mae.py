@@ -83,6 +83,7 @@ def _mae_pretrain(name: str, arguments: dict[str, Any]) -> Case:
 def _mae_encoded(arguments: Mapping[str, Any], encoder: Mapping[str, Any], x: Any) -> dict[str, Any]:
     model = _mae_model(arguments, x.shape[2]).double().eval()
     _load_resized(model, encoder)
+    importlib.import_module("torch").manual_seed(0)  # the encoder shuffles the patches even where it masks none
     latent, _, restore = model.forward_encoder(x, 0.0)
     places = restore.unsqueeze(-1).expand(-1, -1, latent.shape[2])
     return {"output": latent[:, 0], "patch_tokens": latent[:, 1:].gather(1, places), "pos_embed": model.pos_embed}

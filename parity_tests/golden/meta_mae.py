@@ -34,7 +34,7 @@ def _norm() -> Any:
 
 
 def mae() -> list[Case]:
-    """Pre-training with its decoder as training writes it, the published encoder, and a fine-tuned classifier."""
+    """Pre-training with its decoder as training writes it, the encoder alone, and a fine-tuned classifier."""
     _prepare()
     decoder = dict(decoder_embed_dim=16, decoder_depth=1, decoder_num_heads=4)
     return [
@@ -56,7 +56,7 @@ def _mae_pretrain(name: str, arguments: dict[str, Any]) -> Case:
     tm.filled(model, 11).load_state_dict(tables, strict=False)  # MAE's tables are fixed sines, not parameters
     whole = tm.state_of(model)
     encoder = {key: value for key, value in whole.items() if "decoder" not in key and key != "mask_token"}
-    contents, container = {"model": encoder}, "torch.save of {'model'}, the encoder alone, as the published files"
+    contents, container = {"model": encoder}, "torch.save of {'model'}, the encoder alone: no mask_token"
     if name == "pretrain_with_decoder":
         rest = dict(optimizer=tm.stepped(torch.optim.AdamW(model.parameters())), epoch=7, scaler={})
         contents = {"model": whole} | rest | dict(args=argparse.Namespace(model="mae_vit", mask_ratio=0.75))

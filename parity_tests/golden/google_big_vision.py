@@ -139,7 +139,7 @@ def _two_towers(name: str, scan: bool) -> Case:
         name=name,
         suffix=".npz",
         save=fm.npz_saver({f"params/{name}": value for name, value in parameters.items()}),
-        container="np.savez of '/'-joined names: params/img, params/txt, params/t and params/b, as its load reads SigLIP's",
+        container="np.savez of '/'-joined names: params/img, params/txt, params/t and params/b",
         constructor={"class": "big_vision.models.proj.image_text.two_towers.Model", **arguments},
         config=_config(dict(pool_type="map", num_classes=None)),
         arrays=fm.arrays_by_size(parameters, (fm.NATIVE, fm.LARGER), partial(_tower_outputs, computing)),

@@ -25,14 +25,15 @@ endif
 TRAIN_READY := .venv/.train-$(ACCELERATOR)
 DEV_READY := .venv/.dev-$(ACCELERATOR)
 
-.PHONY: help setup train test test-all check bench accelerator
+.PHONY: help setup train test test-all test-published check bench accelerator
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make setup     make .venv and install everything"
 	@echo "make train     train a ViT on handwritten digits in Flax, load it in PyTorch, compare the answers"
 	@echo "make test      the tests that take seconds"
-	@echo "make test-all  every test"
+	@echo "make test-all  every test that needs no network"
+	@echo "make test-published  download published weights and compare their own classes with ours"
 	@echo "make check     lint, formatting and types"
 	@echo "make bench     one train step, timed beside its peers"
 	@echo
@@ -52,10 +53,14 @@ train: $(TRAIN_READY) accelerator
 	$(BIN)/python -m parity_tests.same_answers runs/digits
 
 test: $(DEV_READY) accelerator
-	$(BIN)/python -m pytest -q -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -q -m "not slow and not published" $(PYTEST_ARGS)
 
 test-all: $(DEV_READY) accelerator
-	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -q -m "not published" $(PYTEST_ARGS)
+
+test-published: $(DEV_READY) accelerator
+	HF_HUB_OFFLINE=0 $(BIN)/python -m pytest -q -m published --verbose -rs parity_tests/test_published.py
+	$(BIN)/python -m parity_tests.families_table
 
 check: $(DEV_READY)
 	$(BIN)/ruff check .

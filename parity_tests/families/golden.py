@@ -34,7 +34,8 @@ def saver(weights: Path, expected: Path, sizes: list[tuple[int, int]]) -> Callab
     """Copies the golden file, and gives the answers that were written beside it."""
 
     def save(folder: Path) -> Saved:
-        shutil.copy(weights, folder)
+        copy = shutil.copytree if weights.is_dir() else shutil.copy
+        copy(weights, folder / weights.name)
         arrays = np.load(expected)
         images = [model_input(arrays[key("images", size)]) for size in sizes]
         answers = [_answer(arrays[key("output", size)]) for size in sizes]

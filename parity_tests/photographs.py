@@ -1,14 +1,21 @@
 """Photographs to preprocess, without a network: scikit-learn's two, and what people make of photographs."""
 
-from importlib.resources import files
+from contextlib import AbstractContextManager
+from importlib.resources import as_file, files
+from pathlib import Path
 
 from PIL import Image
 
 
+def path_of(name: str) -> AbstractContextManager[Path]:
+    """The JPEG file of `china` or `flower`."""
+    return as_file(files("sklearn.datasets.images").joinpath(f"{name}.jpg"))
+
+
 def photograph(name: str) -> Image.Image:
     """`china` or `flower`: RGB, 427x640."""
-    with files("sklearn.datasets.images").joinpath(f"{name}.jpg").open("rb") as file:
-        return Image.open(file).convert("RGB")
+    with path_of(name) as path:
+        return Image.open(path).convert("RGB")
 
 
 def photographs() -> dict[str, Image.Image]:

@@ -144,6 +144,13 @@ def test_pictures_of_other_kinds_become_rgb_as_transformers_makes_them(name, kin
     np.testing.assert_array_equal(ours(OTHERS[kind]), pixels(processor, OTHERS[kind]))
 
 
+@pytest.mark.parametrize("kind", OTHERS)
+def test_pictures_of_other_kinds_become_rgb_as_a_data_loader_makes_them(kind):
+    """timm, torchvision, Meta: their datasets open a file and convert("RGB"), which drops transparency."""
+    ours = Preprocess(resize=(50, 50), crop=(40, 40))
+    np.testing.assert_array_equal(ours(OTHERS[kind]), ours(OTHERS[kind].convert("RGB")))
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -1,6 +1,7 @@
-"""Named configs, with the names and the maths that timm gives them: `vit_base_patch16_224`.
+"""Named configs, with the names and the maths that timm or the original repositories give them: `vit_base_patch16_224`.
 
 A name fixes the function, not the weights: whose weights they are, and how they were trained, is up to the file.
+A name that timm and a repository share, such as DeiT's, is timm's function.
 """
 
 from dataclasses import dataclass
@@ -28,12 +29,13 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Family:
-    """What all sizes of a family share. `{size}`, `{patch}` and `{image}` fill the name."""
+    """What all sizes of a family share. `{size}`, its `{letter}`, `{patch}` and `{image}` fill the name."""
 
     name: str
     source: str
     fields: dict[str, Any]
     variants: tuple[tuple[str, int, int], ...]  # size, patch, image
+    origin: str = "timm"  # whose name and function it is
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Preset:
 
     config: ViTConfig
     source: str
+    origin: str = "timm"
 
     @property
     def parameters(self) -> int:
@@ -67,6 +70,9 @@ _EVA02_SIZES = {
     "base": (2048, True, 448),
     "large": (2730, True, 448),
 }
+_DINOV2_HUB = "Oquab et al. 2023 (DINOv2), Darcet et al. 2023 (registers), facebookresearch/dinov2 hub/backbones.py"
+_GIANT2 = {"dim": 1536, "num_heads": 24, "mlp_dim": 4096, **_SWIGLU}
+_MAE = (("base", 16, 224), ("large", 16, 224), ("huge", 14, 224))
 _DEIT3 = {"num_classes": 1000, "layer_scale": True, "pos_prefix": "none"}
 
 FAMILIES = (
@@ -118,7 +124,7 @@ FAMILIES = (
     ),
     Family(
         "deit_{size}_patch{patch}_{image}",
-        "Touvron et al. 2021 (DeiT)",
+        "Touvron et al. 2021 (DeiT), as timm runs it: its own fine-tuning resizes positions without antialias",
         {"num_classes": 1000},
         (("tiny", 16, 224), ("small", 16, 224), ("base", 16, 224), ("base", 16, 384)),
     ),
@@ -149,7 +155,7 @@ FAMILIES = (
     Family(
         "vit_{size}_patch{patch}_dinov2",
         "Oquab et al. 2023 (DINOv2), as timm runs it: no offset when resizing positions",
-        _DINOV2 | {"dim": 1536, "num_heads": 24, "mlp_dim": 4096, "mlp": "swiglu", "act": "silu"},
+        _DINOV2 | _GIANT2,
         (("giant", 14, 518),),
     ),
     Family(
@@ -186,6 +192,55 @@ FAMILIES = (
         for size, (mlp_dim, mlp_norm, fine_tuned) in _EVA02_SIZES.items()
         for image, classes in ((224, 0), (fine_tuned, 1000))
     ),
+    Family(
+        "dino_vit{letter}{patch}",
+        "Caron et al. 2021 (DINO), facebookresearch/dino hubconf.py",
+        {"pos_resize": "bicubic_offset"},
+        tuple((size, patch, 224) for size in ("small", "base") for patch in (16, 8)),
+        "dino",
+    ),
+    Family(
+        "mae_vit_{size}_patch{patch}",
+        "He et al. 2022 (MAE): the encoder of pre-training, facebookresearch/mae models_mae.py",
+        {"pos_resize": "bicubic"},
+        _MAE,
+        "mae",
+    ),
+    Family(
+        "mae_vit_{size}_patch{patch}_finetuned",
+        "He et al. 2022 (MAE): fine-tuned with --global_pool, facebookresearch/mae models_vit.py",
+        {"pos_resize": "bicubic", "num_classes": 1000, "pool": "mean", "final_norm": "pooled"},
+        _MAE,
+        "mae",
+    ),
+    Family(
+        "dinov2_vit{letter}{patch}",
+        _DINOV2_HUB,
+        _DINOV2 | {"pos_resize": "bicubic_offset"},
+        tuple((size, 14, 518) for size in ("small", "base", "large")),
+        "dinov2",
+    ),
+    Family(
+        "dinov2_vit{letter}{patch}",
+        _DINOV2_HUB,
+        _DINOV2 | {"pos_resize": "bicubic_offset"} | _GIANT2,
+        (("giant", 14, 518),),
+        "dinov2",
+    ),
+    Family(
+        "dinov2_vit{letter}{patch}_reg",
+        _DINOV2_HUB,
+        _DINOV2 | {"num_registers": 4},
+        tuple((size, 14, 518) for size in ("small", "base", "large")),
+        "dinov2",
+    ),
+    Family(
+        "dinov2_vit{letter}{patch}_reg",
+        _DINOV2_HUB,
+        _DINOV2 | {"num_registers": 4} | _GIANT2,
+        (("giant", 14, 518),),
+        "dinov2",
+    ),
 )
 
 
@@ -195,10 +250,14 @@ def _config(family: Family, size: str, patch: int, image: int) -> ViTConfig:
     return ViTConfig(**{"image_size": image, "patch_size": patch, **sizes, **family.fields})
 
 
+def _name(family: Family, size: str, patch: int, image: int) -> str:
+    return family.name.format(size=size, letter=size[0], patch=patch, image=image)
+
+
 PRESETS = {
-    family.name.format(size=size, patch=patch, image=image): Preset(_config(family, size, patch, image), family.source)
+    _name(family, *variant): Preset(_config(family, *variant), family.source, family.origin)
     for family in FAMILIES
-    for size, patch, image in family.variants
+    for variant in family.variants
 }
 
 

@@ -34,6 +34,8 @@ def recognise(file: Tensors, beside: Beside) -> Recognised:
     refuse(file.path, file.shapes, beside)
     plain = beside("config.json")
     candidates = [found for layout in LAYOUTS.values() if (found := _try(layout, file))]
+    # Who knows what stands aside goes before one to whom it would be unexpected.
+    candidates.sort(key=lambda found: len(found.file.specs))
     if plain is not None and plain.get("format") == FORMAT:
         return _by_our_config(plain, candidates, file)
     for found in candidates:
@@ -70,7 +72,9 @@ def _by_our_config(config: Json, candidates: list[Recognised], file: Tensors) ->
 def _try(layout: Layout, file: Tensors) -> Recognised | None:
     for root in layout.roots:
         inside, outside = _under(root, layout, file)
-        if inside is None or (spelled := layout.recognise(inside.shapes)) is None:
+        if inside is None or (root in layout.wrappers and not outside):
+            continue
+        if (spelled := layout.recognise(inside.shapes)) is None:
             continue
         said = tuple(dict.fromkeys(f"left out {what}: {some(names, ', ', 3)}" for what, names in outside.items()))
         return Recognised(layout, replace(inside, said=(*inside.said, *said)), spelled, None)

@@ -38,9 +38,9 @@ def layout_shapes(layout: Layout, config: ViTConfig) -> dict[str, Shape]:
 
 
 def layout_dtypes(layout: Layout, config: ViTConfig, hub: Mapping[str, np.dtype]) -> dict[str, np.dtype]:
-    """The same for dtypes, from those of the hub's tensors: spare ones have the patch embedding's."""
-    spares = made(layout, config)
-    dtypes = {**hub, **dict.fromkeys(spares, hub["patch_embed.proj.weight"])}
+    """The same for dtypes, from those of the hub's tensors."""
+    spares, like = made(layout, config), alike(layout, config.depth)
+    dtypes = {**hub, **{name: hub.get(like[name], array.dtype) for name, array in spares.items()}}
     return right_dtypes(flip(steps_of(layout, config, spares=spares)), dtypes)
 
 
@@ -53,7 +53,7 @@ def to_layout(layout: Layout, config: ViTConfig, tensors: Iterable[Named]) -> It
     spares = made(layout, config)
     shapes = hub_shapes(config) | {name: array.shape for name, array in spares.items()}
     steps = flip(steps_of(layout, config, spares=spares))
-    return convert(steps, _with_spares(tensors, spares), shapes)
+    return convert(steps, _with_spares(tensors, spares, alike(layout, config.depth)), shapes)
 
 
 def from_layout(layout: Layout, config: ViTConfig, tensors: Iterable[Named]) -> Iterator[Named]:
@@ -67,8 +67,8 @@ def made(layout: Layout, config: ViTConfig) -> dict[str, np.ndarray]:
     """The spare tensors that the layout writes beside the model."""
     spares: dict[str, np.ndarray] = {}
     for spare in layout.spares:
-        if spare.make is not None:
-            array = spare.make(config)
+        array = spare.make(config) if spare.make is not None else None
+        if array is not None:
             spares |= dict.fromkeys(spare.names(config.depth), array)
     return spares
 
@@ -76,6 +76,12 @@ def made(layout: Layout, config: ViTConfig) -> dict[str, np.ndarray]:
 def spare_names(layout: Layout, depth: int) -> dict[str, Spare]:
     """Right-hand name -> spare, of all that a model of this depth can have."""
     return {name: spare for spare in layout.spares for name in spare.names(depth)}
+
+
+def alike(layout: Layout, depth: int) -> dict[str, str]:
+    """Right-hand name of a spare -> the hub tensor whose dtype it is given."""
+    names = [pair for spare in layout.spares for pair in zip(spare.names(depth), spare.likes(depth), strict=True)]
+    return dict(names)
 
 
 def check_spare(name: str, spare: Spare, config: ViTConfig, array: np.ndarray, what: str) -> None:
@@ -87,9 +93,11 @@ def check_spare(name: str, spare: Spare, config: ViTConfig, array: np.ndarray, w
         raise CheckpointError(f"{what}: {name}: {error}") from None
 
 
-def _with_spares(tensors: Iterable[Named], spares: Mapping[str, np.ndarray]) -> Iterator[Named]:
-    dtype = np.dtype(np.float32)
+def _with_spares(
+    tensors: Iterable[Named], spares: Mapping[str, np.ndarray], like: Mapping[str, str]
+) -> Iterator[Named]:
+    dtypes: dict[str, np.dtype] = {}
     for name, array in tensors:
-        dtype = array.dtype if name == "patch_embed.proj.weight" else dtype
+        dtypes[name] = array.dtype
         yield name, array
-    yield from ((name, array.astype(dtype)) for name, array in spares.items())
+    yield from ((name, array.astype(dtypes.get(like[name], array.dtype))) for name, array in spares.items())

@@ -3,14 +3,20 @@
 from vit_convert.config import ViTConfig
 from vit_convert.errors import CheckpointError
 from vit_convert.layouts.base import Layout
+from vit_convert.layouts.deit import DEIT
+from vit_convert.layouts.deit3 import DEIT3
+from vit_convert.layouts.dino import DINO
+from vit_convert.layouts.dinov2 import DINOV2
+from vit_convert.layouts.mae import MAE
 from vit_convert.layouts.native import FLAX, NATIVE
 from vit_convert.layouts.timm import TIMM
 from vit_convert.layouts.transformers import TRANSFORMERS
 from vit_convert.steps import Step
 
-# In the order in which a file's names are tried: what has the rarer names first, and native last, which would claim
-# every timm file.
-LAYOUTS = {layout.name: layout for layout in (FLAX, *TRANSFORMERS, TIMM, NATIVE)}
+# In the order in which a file's names are tried: what has the rarer names first. Whose names are timm's come behind
+# timm: what tells them apart is what stands aside, or config.json.
+RARER = (FLAX, *TRANSFORMERS, DINOV2, DEIT3)
+LAYOUTS = {layout.name: layout for layout in (*RARER, TIMM, NATIVE, MAE, DINO, DEIT)}
 # A library's name stands for the first of its layouts that holds the model.
 LIBRARIES = {
     library: tuple(layout for layout in LAYOUTS.values() if layout.name.startswith(f"{library}:"))

@@ -69,12 +69,18 @@ class Spare:
 
     name: str  # {block} for every block
     what: str  # "mask_token (masked pre-training)"
-    make: Callable[[ViTConfig], np.ndarray] | None = None  # None: read where it is there, never written
+    # None: read where it is there, never written; or not in the class of such a config.
+    make: Callable[[ViTConfig], np.ndarray | None] | None = None
+    like: str = "patch_embed.proj.weight"  # whose dtype it is given; empty: that with which it is made
     # What the values that a file holds must be for the function to be that of the config; raises ValueError.
     check: Callable[[ViTConfig, np.ndarray], None] | None = None
 
     def names(self, depth: int) -> tuple[str, ...]:
         return tuple(self.name.format(block=i) for i in range(depth)) if "{block}" in self.name else (self.name,)
+
+    def likes(self, depth: int) -> tuple[str, ...]:
+        """`like` of each of the names."""
+        return tuple(self.like.format(block=i) for i, _ in enumerate(self.names(depth)))
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,8 @@ class Layout:
     bare: Callable[[Bare], Described] = lambda file: Described()
     # Prefixes under which the names may stand, and what may stand beside.
     roots: tuple[str, ...] = ("",)
+    # Of these, those that any wrapper may use: they count only if something stands aside.
+    wrappers: tuple[str, ...] = ()
     asides: tuple[Aside, ...] = ()
     spares: tuple[Spare, ...] = ()
     # Steps that bring a model which the layout can't hold as it is into one that it can, of the same function.

@@ -106,6 +106,8 @@ def architecture(config: ViTConfig) -> str:
     """The preset that this config is, whatever its head and image size, or else one with the same code."""
     changes = {name: getattr(config, name) for name in ("num_classes", "image_size", "pos_resize")}
     for name, preset in PRESETS.items():
+        if preset.origin != "timm":
+            continue
         same_size = (preset.config.dim, preset.config.depth) == (config.dim, config.depth)
         if same_size and preset.config.patch_size == config.patch_size and preset.config.replace(**changes) == config:
             return name

@@ -16,6 +16,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from parity_tests.families import originals
 from parity_tests.strategies import DTYPES, configs, preprocesses, random_tensors
 from vit_convert.checkpoint import layout_shapes, open_checkpoint, save_checkpoint
 from vit_convert.config import ViTConfig
@@ -69,7 +70,7 @@ def timm_configs(draw: st.DrawFn) -> ViTConfig:
     return draw(configs(**{name: just(value) for name, value in fixed.items()}, **needs_class))
 
 
-HELD["timm:vit"] = timm_configs()
+HELD |= {"timm:vit": timm_configs(), **originals.HELD}
 layouts = pytest.mark.parametrize("layout", sorted(LAYOUTS))
 
 

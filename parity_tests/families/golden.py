@@ -1,5 +1,6 @@
 """Families whose own code can't be installed: their files and float64 answers are golden (parity_tests/golden)."""
 
+import argparse
 import json
 import shutil
 from collections.abc import Callable
@@ -7,35 +8,49 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from parity_tests.families.base import Answer, Family, Saved
 from parity_tests.golden.case import key, model_input
+from vit_convert.config import ViTConfig
 
 ROOT = Path(__file__).parent.parent / "golden"
 
 
-def golden(family: str, case: str, layout: str, name: str, **more: Any) -> Family:
-    """The family of a golden case; `more` are fields of Family."""
+def golden(
+    family: str, case: str, layout: str, name: str, asked: tuple[str, ...] = (), part: str = "", **more: Any
+) -> Family:
+    """The family of a golden case; `more` are fields of Family.
+
+    Args:
+        asked: config fields that the file doesn't tell: the user gives them, as they are in the record.
+        part: the name of the weights in a file that has other things beside them; they are saved on their own.
+    """
     facts = json.loads((ROOT / family / f"{case}.json").read_text(encoding="utf-8"))
     commit = facts["provenance"]["repository"], facts["provenance"]["commit"][:7]
     sizes = [tuple(size) for size in facts["sizes"]]
+    given = {name: getattr(ViTConfig(**facts["config"]), name) for name in asked}
     return Family(
         name=name,
         real=f"{facts['constructor']['class'].rpartition('.')[2]} of {commit[0]} at {commit[1]} (golden)",
         layout=layout,
-        save=saver(ROOT / family / facts["file"], ROOT / family / f"{case}.expected.npz", sizes),
+        save=saver(ROOT / family / facts["file"], ROOT / family / f"{case}.expected.npz", sizes, part),
         load=None,
         config=facts["config"],
-        **{"size": sizes[0], "second_size": sizes[-1], **more},
+        **{"size": sizes[0], "second_size": sizes[-1], "given": given, **more},
     )
 
 
-def saver(weights: Path, expected: Path, sizes: list[tuple[int, int]]) -> Callable[[Path], Saved]:
+def saver(weights: Path, expected: Path, sizes: list[tuple[int, int]], part: str) -> Callable[[Path], Saved]:
     """Copies the golden file, and gives the answers that were written beside it."""
 
     def save(folder: Path) -> Saved:
-        copy = shutil.copytree if weights.is_dir() else shutil.copy
-        copy(weights, folder / weights.name)
+        if part:
+            with torch.serialization.safe_globals([argparse.Namespace]):
+                torch.save(torch.load(weights, weights_only=True)[part], folder / weights.name)
+        else:
+            copy = shutil.copytree if weights.is_dir() else shutil.copy
+            copy(weights, folder / weights.name)
         arrays = np.load(expected)
         images = [model_input(arrays[key("images", size)]) for size in sizes]
         answers = [_answer(arrays[key("output", size)]) for size in sizes]

@@ -22,7 +22,6 @@ from vit_convert.layouts.meta import (
     only_with,
     writer,
 )
-from vit_convert.layouts.native import read
 from vit_convert.rules import Rule, Shape, Spelling
 
 HEADS = {name: name for name in ("norm", "head", "head_dist")}
@@ -46,8 +45,6 @@ DEIT = Layout(
     rules=(*TOKENS, Rule("dist_token", "dist_token"), *layers(EMBED | ATTENTION | MLP | HEADS)),
     recognise=recognise,
     spell=lambda config: {},
-    owns=lambda config: False,
-    read=read,
     write=writer("deit", "DeiT", lambda config: "bicubic"),
     limits={**PLAIN, "pos_prefix": ("class",), "layer_scale": (False,), "final_norm": ("tokens",)},
     conflicts=conflicts,

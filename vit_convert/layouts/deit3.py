@@ -24,7 +24,6 @@ from vit_convert.layouts.meta import (
     together,
     writer,
 )
-from vit_convert.layouts.native import read
 from vit_convert.rules import Rule, Shape, Spelling
 
 HEAD = {name: name for name in ("norm", "head")}
@@ -77,8 +76,6 @@ DEIT3 = Layout(
     rules=RULES,
     recognise=recognise,
     spell=lambda config: {},
-    owns=lambda config: False,
-    read=read,
     write=writer("deit3", "DeiT III", lambda config: "bicubic"),
     limits={
         **PLAIN,

@@ -25,7 +25,6 @@ from vit_convert.layouts.meta import (
     together,
     writer,
 )
-from vit_convert.layouts.native import read
 from vit_convert.rules import Shape, Spelling
 
 CODE = {
@@ -54,8 +53,6 @@ DINO = Layout(
     rules=(*TOKENS, *layers(EMBED | ATTENTION | MLP | {"norm": "norm"})),
     recognise=recognise,
     spell=lambda config: {},
-    owns=lambda config: False,
-    read=read,
     write=writer("dino", "DINO", lambda config: "bicubic_offset"),
     limits={
         **PLAIN,

@@ -27,7 +27,6 @@ from vit_convert.layouts.meta import (
     writer,
     zeros,
 )
-from vit_convert.layouts.native import read
 from vit_convert.rules import Rule, Shape, Spelling
 
 LEFT, RIGHT = "{model}blocks.{block}", "blocks.{block}"
@@ -128,8 +127,6 @@ DINOV2 = Layout(
     rules=RULES,
     recognise=recognise,
     spell=spell,
-    owns=lambda config: False,
-    read=read,
     write=writer("dinov2", "DINOv2", lambda config: _resize(bool(config.num_registers))),
     limits={
         **ENCODER,

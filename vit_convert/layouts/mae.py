@@ -27,7 +27,6 @@ from vit_convert.layouts.meta import (
     together,
     writer,
 )
-from vit_convert.layouts.native import read
 from vit_convert.rules import Rule, Shape, Spelling
 
 HEAD = {name: name for name in ("norm", "fc_norm", "head")}
@@ -65,8 +64,6 @@ MAE = Layout(
     rules=(*TOKENS, Rule("mask_token", "mask_token"), *layers(EMBED | ATTENTION | MLP | HEAD)),
     recognise=recognise,
     spell=lambda config: {},
-    owns=lambda config: False,
-    read=read,
     write=writer("mae", "MAE", lambda config: "bicubic"),
     limits={
         **PLAIN,

@@ -1,4 +1,4 @@
-"""A preset is what timm builds under the same name: parameters, names, shapes, eps, activation, heads, pooling."""
+"""A preset is what timm, or its repository, builds under the same name: parameters, eps, activation, heads, pooling."""
 
 from math import prod
 from typing import Any
@@ -15,10 +15,29 @@ from vit_convert.presets import PRESETS, get_preset
 SIZES = {"tiny", "small", "base", "large", "huge", "giant", "gigantic", "so400m", "7b"}
 ACTS = {"GELU": "gelu", "GELUTanh": "gelu_tanh", "QuickGELU": "quick_gelu", "SiLU": "silu"}
 POOLS = {"token": "class", "avg": "mean", "map": "map"}
-ROTARY = [name for name, preset in PRESETS.items() if preset.config.rope != "none"]
+TIMM = {name: preset for name, preset in PRESETS.items() if preset.origin == "timm"}
+ROTARY = [name for name, preset in TIMM.items() if preset.config.rope != "none"]
+# What the original repositories built -> timm's port of the same weights.
+PORTS = {
+    "dino_vits16": "vit_small_patch16_224.dino",
+    "dino_vits8": "vit_small_patch8_224.dino",
+    "dino_vitb16": "vit_base_patch16_224.dino",
+    "dino_vitb8": "vit_base_patch8_224.dino",
+    "mae_vit_base_patch16": "vit_base_patch16_224.mae",
+    "mae_vit_large_patch16": "vit_large_patch16_224.mae",
+    "mae_vit_huge_patch14": "vit_huge_patch14_224.mae",
+    "dinov2_vits14": "vit_small_patch14_dinov2",
+    "dinov2_vitb14": "vit_base_patch14_dinov2",
+    "dinov2_vitl14": "vit_large_patch14_dinov2",
+    "dinov2_vitg14": "vit_giant_patch14_dinov2",
+    "dinov2_vits14_reg": "vit_small_patch14_reg4_dinov2",
+    "dinov2_vitb14_reg": "vit_base_patch14_reg4_dinov2",
+    "dinov2_vitl14_reg": "vit_large_patch14_reg4_dinov2",
+    "dinov2_vitg14_reg": "vit_giant_patch14_reg4_dinov2",
+}
 
 
-@pytest.mark.parametrize("name", [name for name in PRESETS if name not in ROTARY])
+@pytest.mark.parametrize("name", [name for name in TIMM if name not in ROTARY])
 def test_a_preset_is_timm_s_model_of_that_name(name):
     import timm
 
@@ -73,6 +92,24 @@ def test_every_rotary_model_of_dinov3_and_eva02_is_there():
     theirs = {name for name in timm.list_models("*_dinov3*") if name.startswith("vit_")}
     theirs |= {name for name in timm.list_models("eva02_*") if "_clip_" not in name}
     assert set(ROTARY) == theirs
+
+
+@pytest.mark.parametrize("name", PORTS)
+def test_a_preset_of_a_repository_is_as_large_as_timm_s_port_of_it(name):
+    import timm
+
+    config = PRESETS[name].config
+    with torch.device("meta"):
+        port: Any = timm.create_model(PORTS[name], num_classes=0, img_size=config.image_hw)
+    class_row = config.dim * (config.num_registers > 0)  # timm adds it to the class token
+    assert PRESETS[name].parameters == sum(parameter.numel() for parameter in port.parameters()) + class_row
+    assert (config.num_heads, config.depth) == (port.blocks[0].attn.num_heads, len(port.blocks))
+    assert config.act == ACTS[type(port.blocks[0].mlp.act).__name__]
+
+
+def test_every_preset_of_a_repository_has_a_port_or_is_a_fine_tuned_one():
+    theirs = {name for name in PRESETS if name not in TIMM}
+    assert theirs == set(PORTS) | {f"{name}_finetuned" for name in PORTS if name.startswith("mae_")}
 
 
 def test_every_size_is_there_and_says_where_it_is_from():

@@ -35,7 +35,7 @@ def limited(layout: str, *more: dict[str, Any]) -> st.SearchStrategy[ViTConfig]:
     """Square configs within a layout's limits, with the values of one of `more` for what depends on other fields."""
     limits = LAYOUTS[layout].limits
     options = [
-        configs(**{name: st.sampled_from(allowed) for name, allowed in (limits | each).items()}) for each in more
+        configs(**{name: st.sampled_from(allowed) for name, allowed in {**limits, **each}.items()}) for each in more
     ]
     return st.one_of(options).map(square)
 

@@ -73,6 +73,10 @@ _EVA02_SIZES = {
 _DINOV2_HUB = "Oquab et al. 2023 (DINOv2), Darcet et al. 2023 (registers), facebookresearch/dinov2 hub/backbones.py"
 _GIANT2 = {"dim": 1536, "num_heads": 24, "mlp_dim": 4096, **_SWIGLU}
 _MAE = (("base", 16, 224), ("large", 16, 224), ("huge", 14, 224))
+_DINOV3_HUB = (
+    "Siméoni et al. 2025 (DINOv3), facebookresearch/dinov3 hub/backbones.py; the files' periods are in bfloat16"
+)
+_DINOV3_META = _DINOV3 | {"pool": "class", "qkv_bias": "qv", "rope_round_periods": "bfloat16"}
 _DEIT3 = {"num_classes": 1000, "layer_scale": True, "pos_prefix": "none"}
 
 FAMILIES = (
@@ -240,6 +244,27 @@ FAMILIES = (
         _DINOV2 | {"num_registers": 4} | _GIANT2,
         (("giant", 14, 518),),
         "dinov2",
+    ),
+    Family(
+        "dinov3_vit{letter}{patch}",
+        _DINOV3_HUB,
+        _DINOV3_META,
+        tuple((size, 16, 224) for size in ("small", "base", "large")),
+        "dinov3",
+    ),
+    Family(
+        "dinov3_vit{letter}{patch}plus",
+        _DINOV3_HUB,
+        _DINOV3_META | _SWIGLU,
+        tuple((size, 16, 224) for size in ("small_plus", "large", "huge_plus")),
+        "dinov3",
+    ),
+    Family(
+        "dinov3_vit{size}{patch}",
+        _DINOV3_HUB,
+        _DINOV3_META | _SWIGLU | {"qkv_bias": "none"},
+        (("7b", 16, 224),),
+        "dinov3",
     ),
 )
 

@@ -14,6 +14,7 @@ PLAIN = ("image_size", "num_heads", "norm_eps", "act", "pool", "pos_resize", "ro
 
 HEADS = ("num_heads",)  # of sizes that no repository builds
 MASK = ("mask_token",)
+DINOV3_SPARES = ("mask_token", "rope_embed.periods", "local_cls_norm.")
 
 FAMILIES = (
     golden("deit", "plain", "timm:vit", "DeiT", to="deit", asked=PLAIN, part="model"),
@@ -27,6 +28,15 @@ FAMILIES = (
     golden("dinov2", "plain", "dinov2", "DINOv2", asked=HEADS, beside=MASK),
     golden("dinov2", "registers", "dinov2", "with registers", asked=HEADS, beside=MASK),
     golden("dinov2", "swiglu", "dinov2", "SwiGLU", asked=HEADS, beside=MASK),
+    *(
+        golden("dinov3", case, "dinov3", name, asked=("image_size",), beside=DINOV3_SPARES, **more)
+        for case, name, more in (
+            ("mlp", "DINOv3", {"renamed": True}),
+            ("swiglu", "SwiGLU, periods in float32", {"renamed": True}),
+            ("swiglu_no_qkv_bias", "no qkv bias, local_cls_norm", {}),
+            ("float32_periods", "periods not rounded", {"renamed": True}),
+        )
+    ),
     golden("dinov2", "chunked_training", "dinov2", "in chunks", asked=HEADS, part="teacher", renamed=True),
 )
 
@@ -55,6 +65,11 @@ HELD = {
     "dino": limited("dino", {}),
     "mae": limited(
         "mae", {"pool": ("class",), "final_norm": ("tokens",)}, {"pool": ("mean",), "final_norm": ("pooled",)}
+    ),
+    "dinov3": limited(
+        "dinov3",
+        {"num_classes": (0,), "pool": ("class",), "mlp": ("mlp",), "act": ("gelu",)},
+        {"num_classes": (14, 15), "pool": ("class_mean",), "mlp": ("swiglu",), "act": ("silu",), "mlp_dim": (16, 24)},
     ),
     "dinov2": limited(
         "dinov2",

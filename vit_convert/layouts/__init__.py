@@ -7,6 +7,7 @@ from vit_convert.layouts.deit import DEIT
 from vit_convert.layouts.deit3 import DEIT3
 from vit_convert.layouts.dino import DINO
 from vit_convert.layouts.dinov2 import DINOV2
+from vit_convert.layouts.dinov3 import DINOV3
 from vit_convert.layouts.mae import MAE
 from vit_convert.layouts.native import FLAX, NATIVE
 from vit_convert.layouts.timm import TIMM
@@ -15,7 +16,7 @@ from vit_convert.steps import Step
 
 # In the order in which a file's names are tried: what has the rarer names first. Whose names are timm's come behind
 # timm: what tells them apart is what stands aside, or config.json.
-RARER = (FLAX, *TRANSFORMERS, DINOV2, DEIT3)
+RARER = (FLAX, *TRANSFORMERS, DINOV3, DINOV2, DEIT3)
 LAYOUTS = {layout.name: layout for layout in (*RARER, TIMM, NATIVE, MAE, DINO, DEIT)}
 # A library's name stands for the first of its layouts that holds the model.
 LIBRARIES = {

@@ -44,7 +44,9 @@ def recognise(shapes: Mapping[str, Shape]) -> Mapping[str, Spelling] | None:
 
 def bare(file: Bare) -> Described:
     """All but sizes that the repository doesn't build."""
-    return together(coded("DINO", CODE), square("DINO", file.hub, 1), built("DINO", sizes_of("dino"), file.hub))
+    return together(
+        "dino", file.hub, coded("DINO", CODE), square("DINO", file.hub, 1), built("DINO", sizes_of("dino"), file.hub)
+    )
 
 
 DINO = Layout(

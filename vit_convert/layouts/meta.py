@@ -12,6 +12,7 @@ from vit_convert.layouts.base import Described, Files, outside
 from vit_convert.layouts.native import ours
 from vit_convert.preprocess import Preprocess
 from vit_convert.presets import PRESETS
+from vit_convert.processors.known import known
 from vit_convert.rules import Rule, Shape
 from vit_convert.steps import (
     fold_prefix_positions,
@@ -66,11 +67,17 @@ EMBED = {"patch_embed.proj": "patch_embed.proj"}
 TOKENS = (Rule("cls_token", "cls_token"), Rule("pos_embed", "pos_embed"))
 
 
-def together(*parts: Described) -> Described:
-    """All that several sources say; later ones win."""
+def together(family: str, hub: Mapping[str, Shape], *parts: Described) -> Described:
+    """All that several sources say; and with it, where they know the image size, how the family's evaluation crops.
+
+    Args:
+        family: whose evaluation, by its name in vit_convert.processors.known; empty: unknown.
+    """
     fields = {name: value for part in parts for name, value in part.fields.items()}
     sources = {name: source for part in parts for name, source in part.sources.items()}
-    return Described(fields, hint="; ".join(part.hint for part in parts if part.hint), sources=sources)
+    size, colour = fields.get("image_size"), hub.get("patch_embed.proj.weight", ())[1:2] == (3,)
+    preprocess = known(family, (size, size)) if family and size and colour else None
+    return Described(fields, preprocess, hint="; ".join(part.hint for part in parts if part.hint), sources=sources)
 
 
 def square(who: str, hub: Mapping[str, Shape], prefix: int) -> Described:
@@ -97,12 +104,13 @@ def built(who: str, sizes: Sizes, hub: Mapping[str, Shape]) -> Described:
 
 
 def sizes_of(origin: str) -> Sizes:
-    """Those of the presets that are of a repository."""
-    return {
-        (preset.config.dim, preset.config.depth, preset.config.patch_hw[0]): (preset.config.num_heads, name)
-        for name, preset in PRESETS.items()
-        if preset.origin == origin
-    }
+    """Those of the presets that are of a repository; of several of one size, the first gives its name."""
+    sizes: dict[tuple[int, int, int], tuple[int, str]] = {}
+    for name, preset in PRESETS.items():
+        if preset.origin == origin:
+            config = preset.config
+            sizes.setdefault((config.dim, config.depth, config.patch_hw[0]), (config.num_heads, name))
+    return sizes
 
 
 def writer(layout: str, who: str, resizes: Callable[[ViTConfig], str]) -> Callable[..., Files]:

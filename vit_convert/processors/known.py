@@ -8,7 +8,7 @@ References:
     https://github.com/facebookresearch/dinov2 dinov2/data/transforms.py
     https://github.com/facebookresearch/dinov3 README.md (make_transform)
     https://github.com/facebookresearch/mae util/datasets.py
-    https://github.com/facebookresearch/deit datasets.py
+    https://github.com/facebookresearch/deit datasets.py, README_revenge.md (DeiT III: --eval-crop-ratio 1.0)
     https://github.com/openai/CLIP clip/clip.py
 
 Google's resizing is tf.image.resize without antialias, which this equals bit for bit. Its JPEG decoder is not
@@ -89,5 +89,6 @@ FAMILIES: Mapping[str, Callable[[Size], Preprocess]] = {
     "dinov3_sat493m": _whole(mode="squash", interpolation="bilinear", **SATELLITE),
     "mae": _mae,
     "deit": _margin,
+    "deit3": _whole(**IMAGENET),
     "clip": _whole(**CLIP),
 }

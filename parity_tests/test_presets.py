@@ -9,8 +9,11 @@ import torch
 from vit_convert.checkpoint import layout_shapes, open_checkpoint, save_checkpoint
 from vit_convert.config import ViTConfig
 from vit_convert.errors import CheckpointError
+from vit_convert.hub import hub_shapes
 from vit_convert.layouts import LAYOUTS
+from vit_convert.layouts.base import Described
 from vit_convert.presets import PRESETS, get_preset
+from vit_convert.resolve import resolve
 
 SIZES = {"tiny", "small", "base", "large", "huge", "giant", "gigantic", "so400m", "7b"}
 ACTS = {"GELU": "gelu", "GELUTanh": "gelu_tanh", "QuickGELU": "quick_gelu", "SiLU": "silu"}
@@ -34,6 +37,12 @@ PORTS = {
     "dinov2_vitb14_reg": "vit_base_patch14_reg4_dinov2",
     "dinov2_vitl14_reg": "vit_large_patch14_reg4_dinov2",
     "dinov2_vitg14_reg": "vit_giant_patch14_reg4_dinov2",
+    "dinov3_vits16": "vit_small_patch16_dinov3_qkvb",
+    "dinov3_vits16plus": "vit_small_plus_patch16_dinov3_qkvb",
+    "dinov3_vitb16": "vit_base_patch16_dinov3_qkvb",
+    "dinov3_vitl16": "vit_large_patch16_dinov3_qkvb",
+    "dinov3_vith16plus": "vit_huge_plus_patch16_dinov3_qkvb",
+    "dinov3_vit7b16": "vit_7b_patch16_dinov3",
 }
 
 
@@ -101,15 +110,18 @@ def test_a_preset_of_a_repository_is_as_large_as_timm_s_port_of_it(name):
     config = PRESETS[name].config
     with torch.device("meta"):
         port: Any = timm.create_model(PORTS[name], num_classes=0, img_size=config.image_hw)
-    class_row = config.dim * (config.num_registers > 0)  # timm adds it to the class token
+    # With registers timm adds the class token's row of the table to it.
+    class_row = config.dim * (config.num_registers > 0 and config.pos_embed == "learned")
     assert PRESETS[name].parameters == sum(parameter.numel() for parameter in port.parameters()) + class_row
     assert (config.num_heads, config.depth) == (port.blocks[0].attn.num_heads, len(port.blocks))
     assert config.act == ACTS[type(port.blocks[0].mlp.act).__name__]
+    assert (config.norm_eps, config.mlp_dim) == (port.blocks[0].norm1.eps, port.blocks[0].mlp.fc2.in_features)
 
 
 def test_every_preset_of_a_repository_has_a_port_or_is_a_fine_tuned_one():
     theirs = {name for name in PRESETS if name not in TIMM}
-    assert theirs == set(PORTS) | {f"{name}_finetuned" for name in PORTS if name.startswith("mae_")}
+    tuned = {f"{name}_finetuned" for name in PORTS if name.startswith("mae_")}
+    assert theirs == {*PORTS, *tuned, "dinov3_vitl16plus"}  # timm has no port of the last one
 
 
 def test_every_size_is_there_and_says_where_it_is_from():
@@ -138,15 +150,37 @@ def test_a_preset_answers_for_a_bare_file_but_for_its_head(tmp_path, monkeypatch
     save_checkpoint(tmp_path / "full", config, random_tensors(config).items(), layout="timm")
     bare = (tmp_path / "full" / "model.safetensors").rename(tmp_path / "bare.safetensors")
     with pytest.raises(
-        CheckpointError, match=r"nothing tells image_size, num_heads, .*--preset NAME \(.*vit_tiny_patch16_224"
-    ):
+        CheckpointError, match=r"nothing tells image_size, num_heads, .*--preset NAME \(of those below"
+    ) as e:
         open_checkpoint(bare)
+    assert "\n    vit_tiny_patch16_224" in str(e.value)
     found = open_checkpoint(bare, preset="vit_tiny_patch16_224")
     assert found.config == config
     assert found.sources["act"] == "preset vit_tiny_patch16_224"
     assert found.sources["num_classes"] == "names and shapes"
     again = open_checkpoint(bare, preset="vit_tiny_patch16_224", overrides={"act": "gelu_tanh"})
     assert (again.config.act, again.sources["act"]) == ("gelu_tanh", "given")
+
+
+def test_a_file_that_several_presets_fit_is_asked_about_by_what_they_differ_in():
+    """What DINO, MAE, DeiT and timm share: each function has one line, and no more than differs."""
+    shapes = hub_shapes(PRESETS["dino_vitb16"].config)
+    with pytest.raises(CheckpointError) as error:
+        resolve("a.pth", shapes, Described(), None, {})
+    question, _, presets = str(error.value).partition("\n  presets that fit:\n")
+    assert "by --preset NAME (of those below), or by --set image_size" in question
+    assert presets.splitlines() == [
+        "    vit_base_patch16_224, deit_base_patch16_224: pos_resize bicubic_antialias",
+        "    dino_vitb16: pos_resize bicubic_offset",
+        "    mae_vit_base_patch16: pos_resize bicubic",
+    ]
+
+
+def test_timm_never_gets_the_name_of_another_repository_s_preset():
+    from vit_convert.layouts.timm import architecture
+
+    for name in ("mae_vit_base_patch16_finetuned", "dino_vits16", "dinov2_vitg14"):
+        assert PRESETS[architecture(PRESETS[name].config)].origin == "timm"
 
 
 def test_timm_s_config_names_the_preset_that_a_model_is():

@@ -7,10 +7,10 @@ from typing import Any, Literal, get_args, get_origin
 
 from vit_convert.config import ViTConfig, checked, hints
 from vit_convert.describe import describe, pos_prefix
-from vit_convert.errors import CheckpointError
+from vit_convert.errors import CheckpointError, some
 from vit_convert.hub import hub_shapes
 from vit_convert.layouts.base import Described
-from vit_convert.presets import PRESETS, get_preset
+from vit_convert.presets import PRESETS, Preset, get_preset
 from vit_convert.rules import Shape
 
 CONFIG = "config.json"
@@ -153,15 +153,28 @@ def _question(
     hint: str,
     unplaced: Sequence[str],
 ) -> str:
-    fitting = [name for name in PRESETS if _fits(name, shapes, values)]
-    presets = f"--preset NAME ({', '.join(fitting)} would fit)" if fitting else "--preset NAME (none of them fits)"
+    fitting = {name: preset for name, preset in PRESETS.items() if _fits(name, shapes, values)}
+    presets = "--preset NAME (of those below)" if fitting else "--preset NAME (none of them fits)"
     sets = " ".join(f"--set {name}={describe_values(name)}" for name in missing)
     why = f" ({hint})" if hint else ""
     odd = f"\n  {len(unplaced)} tensors of it have no place: {', '.join(unplaced[:10])}" if unplaced else ""
     return (
         f"{path}: nothing tells {', '.join(missing)}{why}. Different models share these names and shapes. "
-        f"Say which it is, by {presets}, or by {sets}{odd}"
+        f"Say which it is, by {presets}, or by {sets}{odd}{_functions(fitting, values)}"
     )
+
+
+def _functions(fitting: Mapping[str, Preset], values: Mapping[str, Any]) -> str:
+    """The presets that would fit, a line for each function, with what it differs in from the others."""
+    functions: dict[ViTConfig, list[str]] = {}
+    for name, preset in fitting.items():
+        functions.setdefault(preset.config.replace(num_classes=values["num_classes"]), []).append(name)
+    differing = [name for name in FIELDS if len({getattr(config, name) for config in functions}) > 1]
+    lines = []
+    for config, names in functions.items():
+        said = ", ".join(f"{name} {getattr(config, name)}" for name in differing)
+        lines.append(", ".join(names) + (f": {said}" if said else ""))
+    return "\n  presets that fit:\n    " + some(lines) if lines else ""
 
 
 def _fits(name: str, shapes: Mapping[str, Shape], values: Mapping[str, Any]) -> bool:

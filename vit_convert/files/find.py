@@ -5,27 +5,37 @@ import re
 from pathlib import Path
 
 from vit_convert.errors import CheckpointError
+from vit_convert.files.containers import unwrapped
 from vit_convert.files.safetensors import open_safetensors, open_sharded
 from vit_convert.files.tensors import Tensors
 from vit_convert.files.torch_pickle import open_torch
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-READ = f".safetensors, {INDEX} (sharded), a directory that holds {WEIGHTS} or {INDEX}, .pt, .pth"
+READ = f".safetensors, {INDEX} (sharded), a directory that holds {WEIGHTS} or {INDEX}, .pt, .pth, .bin"
 
 
 def open_tensors(path: str | os.PathLike[str], weights: str | None = None) -> Tensors:
     """A file or directory of tensors, lazily: memory-mapped, nothing is read but the header.
 
+    Args:
+        weights: which of several that a training file holds: "model", "model_ema", "teacher". The averaged ones
+            are preferred, said aloud.
+
     Raises:
-        CheckpointError: it isn't there, is of another format, or is truncated or corrupt.
+        CheckpointError: it isn't there, is of another format, is truncated or corrupt, or holds no such weights.
     """
-    path = find_weights(path)
+    return unwrapped(_open(find_weights(path), weights))
+
+
+def _open(path: Path, weights: str | None) -> Tensors:
+    if path.suffix in (".pt", ".pth", ".bin"):
+        return open_torch(path, weights)
+    if weights is not None:
+        raise CheckpointError(f"{path}: holds one set of weights and no {weights!r}: leave --weights out")
     if path.name.endswith(".index.json"):
         return open_sharded(path)
     if path.suffix == ".safetensors":
         return open_safetensors(path)
-    if path.suffix in (".pt", ".pth"):
-        return open_torch(path)
     raise CheckpointError(f"{path}: {path.suffix or 'this file'} is not a format that is read; these are: {READ}")
 
 

@@ -1,39 +1,107 @@
-""".pt and .pth: state dicts of `torch.save`, through torch's loader that executes nothing."""
+""".pt, .pth and .bin: state dicts of `torch.save`, through torch's loader that executes nothing."""
 
 import pickle
 import warnings
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vit_convert.errors import CheckpointError, some
+from vit_convert.files.containers import choose
 from vit_convert.files.safetensors import CODES
 from vit_convert.files.tensors import Spec, Tensors
 
+# What training files hold beside their weights: arguments, measurements, random states. No weights need them, so
+# none of it is imported or called: each name is read as a stand-in that takes what the pickle gives it and keeps
+# nothing.
+LEFT_ASIDE = (
+    "argparse.Namespace",
+    "builtins.dict",
+    "builtins.float",
+    "builtins.int",
+    "builtins.list",
+    "builtins.str",
+    "numpy.core.multiarray._reconstruct",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray._reconstruct",
+    "numpy._core.multiarray.scalar",
+    "numpy.dtype",
+    "numpy.ndarray",
+    "omegaconf.base.ContainerMetadata",
+    "omegaconf.base.Metadata",
+    "omegaconf.dictconfig.DictConfig",
+    "omegaconf.listconfig.ListConfig",
+    "omegaconf.nodes.AnyNode",
+    "pathlib.Path",
+    "pathlib.PosixPath",
+    "pathlib._local.PosixPath",
+    "types.SimpleNamespace",
+    "typing.Any",
+)
 
-def open_torch(path: Path) -> Tensors:
-    """A state dict of `torch.save`: tensors only, mapped where the file is a zip (torch 1.6 and later)."""
+
+class StandIn:
+    """What is there instead of an object that a file names."""
+
+    def __init__(self, *args: Any):
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def open_torch(path: Path, weights: str | None = None) -> Tensors:
+    """A state dict of `torch.save`, mapped where the file is a zip (torch 1.6 and later); `weights`: which of several.
+
+    Raises:
+        CheckpointError: torch is missing; the file is truncated, holds code, or what is meant holds other values
+            than dense tensors: all are named.
+    """
+    held = _load(path)
+    if not isinstance(held, Mapping):
+        raise CheckpointError(f"{path}: expected a dict of tensors, name -> tensor, got {_kind(held)}")
+    state, said = choose(path, held, weights, _is_tensor)
+    _check_state(path, state)
+    specs = {name: Spec(tuple(t.shape), _numpy_dtype(path, name, t)) for name, t in state.items()}
+
+    def read(name: str) -> np.ndarray:
+        import torch
+
+        tensor = state[name].detach().contiguous()
+        return tensor.view(-1).view(torch.uint8).numpy().view(specs[name].dtype).reshape(specs[name].shape)
+
+    return Tensors(path, specs, read, said=said)
+
+
+def _load(path: Path) -> Any:
     try:
         import torch
     except ModuleNotFoundError:
         raise CheckpointError(f"{path}: reading {path.suffix} needs torch: pip install 'vit-parity[torch]'") from None
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_stand_ins()):
             warnings.simplefilter("ignore")  # torch's advice on files that are then refused in our words
-            state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # torch raises whatever a broken or hostile pickle makes it meet
         raise CheckpointError(f"{path}: {_torch_reason(error)}") from None
-    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise CheckpointError(f"{path}: expected a dict of tensors, name -> tensor, got {_held(state)}")
-    specs = {name: Spec(tuple(t.shape), _numpy_dtype(path, name, t)) for name, t in state.items()}
 
-    def read(name: str) -> np.ndarray:
-        tensor = state[name].detach().contiguous()
-        return tensor.view(-1).view(torch.uint8).numpy().view(specs[name].dtype).reshape(specs[name].shape)
 
-    return Tensors(path, specs, read)
+def _stand_ins() -> list[Any]:
+    classes = [(type(name.rpartition(".")[2], (StandIn,), {}), name) for name in LEFT_ASIDE]
+    return [*classes, (_empty_dict, "collections.defaultdict")]  # which a pickle then fills
+
+
+def _empty_dict(*args: Any) -> dict:
+    return {}
+
+
+def _is_tensor(value: Any) -> bool:
+    import torch
+
+    return isinstance(value, torch.Tensor)
 
 
 def _torch_reason(error: Exception) -> str:
@@ -47,15 +115,18 @@ def _torch_reason(error: Exception) -> str:
     return "truncated or no torch file"
 
 
-def _held(state: Any) -> str:
-    """What is there instead of tensors, and what to do about it."""
-    if not isinstance(state, dict):
-        return type(state).__name__
-    inner = [repr(name) for name, value in state.items() if isinstance(value, dict)]
-    kinds = some([f"{name!r}: {type(value).__name__}" for name, value in state.items()], ", ")
-    if not inner:
-        return kinds
-    return f"{kinds}; save the inner state dict ({some(inner, ' or ')}) on its own: containers are not read yet"
+def _check_state(path: Path, state: Mapping[Any, Any]) -> None:
+    odd = [f"{name!r}: {_kind(value)}" for name, value in state.items() if not _is_tensor(value)]
+    odd += [f"{name!r}: a name that is no text" for name in state if not isinstance(name, str)]
+    if not odd:
+        return
+    inner = [str(n) for n, v in state.items() if isinstance(v, Mapping) and any(map(_is_tensor, v.values()))]
+    advice = f"; --weights takes {some(inner, ', ')}" if inner else ""
+    raise CheckpointError(f"{path}: expected a dict of tensors, name -> tensor, got {some(odd, ', ')}{advice}")
+
+
+def _kind(value: Any) -> str:
+    return type(value).__name__
 
 
 def _numpy_dtype(path: Path, name: str, tensor: Any) -> np.dtype:

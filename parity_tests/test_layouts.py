@@ -17,7 +17,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from parity_tests.families import originals
+from parity_tests.peers import float64_rotary_tables
 from parity_tests.strategies import DTYPES, configs, preprocesses, random_tensors
+from parity_tests.tolerances import FORWARD
 from vit_convert.checkpoint import layout_shapes, open_checkpoint, save_checkpoint
 from vit_convert.config import ViTConfig
 from vit_convert.errors import CheckpointError
@@ -71,7 +73,27 @@ def timm_configs(draw: st.DrawFn) -> ViTConfig:
     return draw(configs(**{name: just(value) for name, value in fixed.items()}, **needs_class))
 
 
-HELD |= {"timm:vit": timm_configs(), **originals.HELD}
+@st.composite
+def eva_configs(draw: st.DrawFn) -> ViTConfig:
+    pool, pre_norm = draw(st.sampled_from(["class", "mean", "map"])), draw(st.booleans())
+    mlp = draw(st.sampled_from(["mlp"] if pool == "map" else ["mlp", "swiglu"]))
+    registers = 0 if pool == "map" else draw(st.sampled_from([0, 10]))
+    limits = {name: st.sampled_from(values) for name, values in LAYOUTS["timm:eva"].limits.items()}
+    fixed = {
+        "pool": pool,
+        "class_token": pool == "class" or (pool == "mean" and draw(st.booleans())),
+        "num_registers": registers,
+        "pos_prefix": draw(st.sampled_from(["none", "all"] if registers else ["none", "class"])),
+        "pre_norm": pre_norm,
+        "patch_bias": not pre_norm,
+        "mlp": mlp,
+        "act": "gelu" if mlp == "mlp" else "silu",
+        "rope_round_periods": "none",
+    }
+    return draw(configs(**{**limits, **{name: just(value) for name, value in fixed.items()}}))
+
+
+HELD |= {"timm:vit": timm_configs(), "timm:eva": eva_configs(), **originals.HELD}
 layouts = pytest.mark.parametrize("layout", sorted(LAYOUTS))
 
 
@@ -130,11 +152,13 @@ def test_a_checkpoint_comes_back_bit_for_bit_with_its_config(layout, data):
     labels = tuple(f"name {i}" for i in range(config.num_classes)) or None
     path = save(config, tensors, layout=layout, labels=labels, preprocess=preprocess)
     found = open_checkpoint(path)
-    resize = {"transformers:vit": "bicubic", "timm:vit": "bicubic_antialias"}.get(layout, config.pos_resize)
+    resize = {"transformers:vit": "bicubic", "timm:vit": "bicubic_antialias", "timm:eva": "bicubic_antialias"}.get(
+        layout, config.pos_resize
+    )
     assert found.config == config.replace(pos_resize=resize)
     assert found.layout == layout
     assert found.labels == labels
-    assert found.preprocess == preprocess or layout in ("timm:vit", "transformers:vit")
+    assert found.preprocess == preprocess or layout in ("timm:vit", "timm:eva", "transformers:vit")
     assert set(found.dtypes.values()) == {dtype}
     assert_equal_bits(found.tensors(), tensors)
     file = safetensors.numpy.load_file(path / "model.safetensors")
@@ -277,36 +301,38 @@ def test_transformers_loads_what_is_written_for_it(config, dtype):
     assert open_checkpoint(again).config == config.replace(pos_resize="bicubic")
 
 
-def timm_model(path):
+def timm_model(path, **options):
     import timm
 
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
-        model = timm.create_model(f"local-dir:{path}", pretrained=True)
+        model = timm.create_model(f"local-dir:{path}", pretrained=True, **options)
     assert not heard, [str(w.message) for w in heard]
     return model.eval()
 
 
+@pytest.mark.parametrize("layout", ["timm:vit", "timm:eva"])
 @settings(max_examples=20)
-@given(config=HELD["timm:vit"])
-def test_timm_makes_and_loads_what_is_written_for_it(config):
+@given(data=st.data())
+def test_timm_makes_and_loads_what_is_written_for_it(layout, data):
     """The model that timm builds from config.json alone is this function: same output as vit_torch in float64."""
     import vit_torch
 
-    path = save(config, random_tensors(config, dtype=np.float64), layout="timm")
-    model = timm_model(path).double()  # timm builds in float32 and copies into that
-    model.load_state_dict({n: torch.from_numpy(a) for n, a in open_checkpoint(path).tensors("timm")})
+    config = data.draw(HELD[layout])
+    path = save(config, random_tensors(config, dtype=np.float64), layout=layout)
     ours = vit_torch.ViT.from_pretrained(path).eval()
     images = torch.randn(2, config.in_channels, *config.image_hw, dtype=torch.float64)
-    with torch.no_grad():
-        expected, found = model(images), ours(images)
-    assert (found - expected).abs().max() <= 1e-12 * expected.abs().max()
+    with torch.no_grad(), float64_rotary_tables():
+        expected, found = timm_model(path, dtype=torch.float64)(images), ours(images)
+    assert (found - expected).abs().max() <= FORWARD * expected.abs().max()
 
 
+@pytest.mark.parametrize("layout", ["timm:vit", "timm:eva"])
 @settings(max_examples=10)
-@given(config=HELD["timm:vit"])
-def test_timm_s_own_loading_gives_the_bits_that_were_written(config):
-    path = save(config, random_tensors(config), layout="timm")
+@given(data=st.data())
+def test_timm_s_own_loading_gives_the_bits_that_were_written(layout, data):
+    config = data.draw(HELD[layout])
+    path = save(config, random_tensors(config), layout=layout)
     state = {name: tensor.numpy() for name, tensor in timm_model(path).state_dict().items()}
     assert_equal_bits(state.items(), safetensors.numpy.load_file(path / "model.safetensors"))
 
@@ -427,18 +453,23 @@ def test_an_architecture_that_is_no_preset_is_asked_about():
 
 
 REFUSED = {
-    "timm": [
+    "timm:vit": [
         (HF.replace(norm_eps=1e-12), r"norm_eps 1e-12 .*layer 1e-06 mlp"),
-        (
-            HF.replace(qkv_bias="qv", head_bias=False),
-            r"qkv_bias 'qv': only 'all' or 'none'\n  head_bias False: only True",
-        ),
-        (HF.replace(patch_bias=False), "patch_bias False: only True with pre_norm False"),
-        (HF.replace(num_registers=2), "pos_prefix 'class': only 'none' or 'all' with num_registers 2"),
+        (HF.replace(pos_embed="sincos2d"), "pos_embed 'sincos2d': only 'learned' or 'none'"),
+        (HF.replace(pre_norm=True), "patch_bias True: only False with pre_norm True"),
         (HF.replace(dist_token=True), "dist_token True: only False with pool 'class'"),
         (HF.replace(pool="map", mlp="swiglu"), "mlp 'swiglu': only 'mlp' with pool 'map'"),
         (HF.replace(pre_logits=9, pool="class_mean"), r"pool 'class_mean': only .*\n  pre_logits 9: only 0"),
         (HF.replace(proj_bias=False), "mlp_bias True: only False with proj_bias False"),
+    ],
+    "timm:eva": [
+        (HF, "qkv_bias 'all': only 'qv' or 'none'"),
+        (HF.replace(qkv_bias="qv", act="silu"), "act 'silu': only 'gelu' with mlp 'mlp'"),
+        (HF.replace(qkv_bias="qv", pool="map"), "class_token True: only False with pool 'map'"),
+        (
+            HF.replace(qkv_bias="qv", rope="dinov3", rope_theta=50, rope_round_periods="bfloat16"),
+            "rope_round_periods 'bfloat16': only 'none': timm's are exact; --set rope_round_periods=none takes that",
+        ),
     ],
     "transformers": [
         (HF.replace(num_registers=2, layer_scale=True), "num_registers 2: only 0\n  layer_scale True: only False"),

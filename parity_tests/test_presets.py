@@ -1,25 +1,25 @@
-"""A preset is what timm, or its repository, builds under the same name: parameters, eps, activation, heads, pooling."""
+"""A preset is what timm, or its repository, builds under the same name; each architecture of timm's is one or refused."""
 
 from math import prod
-from typing import Any
 
 import pytest
-import torch
 
+from parity_tests.timm_configs import ACTS, Inexpressible, config_of, entry_points, meta_model
 from vit_convert.checkpoint import layout_shapes, open_checkpoint, save_checkpoint
 from vit_convert.config import ViTConfig
 from vit_convert.errors import CheckpointError
 from vit_convert.hub import hub_shapes
-from vit_convert.layouts import LAYOUTS
+from vit_convert.layouts import choose
 from vit_convert.layouts.base import Described
+from vit_convert.layouts.refused import REFUSALS
 from vit_convert.presets import PRESETS, get_preset
 from vit_convert.resolve import resolve
 
-SIZES = {"tiny", "small", "base", "large", "huge", "giant", "gigantic", "so400m", "7b"}
-ACTS = {"GELU": "gelu", "GELUTanh": "gelu_tanh", "QuickGELU": "quick_gelu", "SiLU": "silu"}
-POOLS = {"token": "class", "avg": "mean", "map": "map"}
 TIMM = {name: preset for name, preset in PRESETS.items() if preset.origin == "timm"}
-ROTARY = [name for name, preset in TIMM.items() if preset.config.rope != "none"]
+# Not refused by name, since another size of their images would do: 384 is no multiple of 14.
+CUT_OFF = ("vit_so400m_patch14_siglip_384", "vit_so400m_patch14_siglip_gap_384")
+
+
 # What the original repositories built -> timm's port of the same weights.
 PORTS = {
     "dino_vits16": "vit_small_patch16_224.dino",
@@ -46,70 +46,37 @@ PORTS = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name in TIMM if name not in ROTARY])
+@pytest.mark.parametrize("name", TIMM)
 def test_a_preset_is_timm_s_model_of_that_name(name):
-    import timm
-
     preset = PRESETS[name]
-    config = preset.config
-    with torch.device("meta"):
-        model: Any = timm.create_model(name, num_classes=config.num_classes)
-    block = model.blocks[0]
-    assert preset.parameters == sum(parameter.numel() for parameter in model.parameters())
+    model = meta_model(name, num_classes=preset.config.num_classes)
+    config = preset.config.replace(num_classes=0)
+    assert config == config_of(model)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    assert layout_shapes(LAYOUTS["timm:vit"], config) == shapes
-    assert sum(map(prod, shapes.values())) == preset.parameters
-    assert config.image_hw == model.patch_embed.img_size
-    assert config.num_heads == block.attn.num_heads
-    assert config.norm_eps == block.norm1.eps
-    assert config.act == ACTS[type(block.mlp.act).__name__]
-    pool = POOLS[model.global_pool]
-    assert config.pool == ("class_dist" if hasattr(model, "head_dist") else pool)
+    assert preset.parameters == sum(map(prod, shapes.values()))
+    assert layout_shapes(choose("timm", preset.config)[0], preset.config) == shapes
 
 
-@pytest.mark.parametrize("name", ROTARY)
-def test_a_rotary_preset_is_timm_s_eva_of_that_name(name):
-    import timm
-    from timm.layers import pos_embed_sincos
-
-    preset = PRESETS[name]
-    config = preset.config
-    with torch.device("meta"):
-        model: Any = timm.create_model(name)
-    block, rope = model.blocks[0], model.rope
-    assert preset.parameters == sum(parameter.numel() for parameter in model.parameters())
-    assert (config.num_classes, config.depth, config.dim) == (model.num_classes, len(model.blocks), model.embed_dim)
-    assert (config.image_hw, config.patch_hw) == (model.patch_embed.img_size, model.patch_embed.patch_size)
-    assert (config.num_heads, config.mlp_dim) == (block.attn.num_heads, block.mlp.fc2.in_features)
-    assert (config.norm_eps, config.act) == (block.norm1.eps, ACTS[type(block.mlp.act).__name__])
-    assert (config.layer_scale, config.mlp_norm) == (block.gamma_1 is not None, hasattr(block.mlp.norm, "weight"))
-    fused, unfused = block.attn.q_bias, block.attn.q_proj
-    assert config.qkv_bias == ("qv" if fused is not None or (unfused and unfused.bias is not None) else "none")
-    assert (config.num_prefix, config.pos_embed != "none") == (model.num_prefix_tokens, model.pos_embed is not None)
-    assert config.pool == POOLS[model.global_pool]
-    assert config.final_norm == ("pooled" if hasattr(model.fc_norm, "weight") else "tokens")
-    kinds = {"dinov3": pos_embed_sincos.RotaryEmbeddingDinoV3, "eva02": pos_embed_sincos.RotaryEmbeddingCat}
-    assert type(rope) is kinds[config.rope]
-    assert rope.rotate_half == block.attn.rotate_half == (config.rope == "dinov3")
-    assert (config.rope_theta, rope.grid_indexing, rope.grid_offset) == (rope.temperature, "ij", 0)
-    assert getattr(rope, "ref_feat_shape", None) == (config.rope_ref_grid and (config.rope_ref_grid,) * 2)
+def refusals(name):
+    return [refusal.what for refusal in REFUSALS if refusal.covers((), "", name)] + ["size"] * (name in CUT_OFF)
 
 
-def test_every_rotary_model_of_dinov3_and_eva02_is_there():
-    import timm
+def test_every_architecture_of_timm_s_is_a_preset_or_refused_for_one_reason():
+    assert {name: len(refusals(name)) for name in entry_points()} == {
+        name: int(name not in TIMM) for name in entry_points()
+    }
 
-    theirs = {name for name in timm.list_models("*_dinov3*") if name.startswith("vit_")}
-    theirs |= {name for name in timm.list_models("eva02_*") if "_clip_" not in name}
-    assert set(ROTARY) == theirs
+
+@pytest.mark.parametrize("name", [name for name in entry_points() if refusals(name)])
+def test_a_refused_architecture_is_no_function_of_a_config(name):
+    with pytest.raises(Inexpressible):
+        config_of(meta_model(name))
 
 
 @pytest.mark.parametrize("name", PORTS)
 def test_a_preset_of_a_repository_is_as_large_as_timm_s_port_of_it(name):
-    import timm
-
     config = PRESETS[name].config
-    with torch.device("meta"):
-        port: Any = timm.create_model(PORTS[name], num_classes=0, img_size=config.image_hw)
+    port = meta_model(PORTS[name], num_classes=0, img_size=config.image_hw)
     # With registers timm adds the class token's row of the table to it.
     class_row = config.dim * (config.num_registers > 0 and config.pos_embed == "learned")
     assert PRESETS[name].parameters == sum(parameter.numel() for parameter in port.parameters()) + class_row
@@ -124,8 +91,7 @@ def test_every_preset_of_a_repository_has_a_port_or_is_a_fine_tuned_one():
     assert theirs == {*PORTS, *tuned, "dinov3_vitl16plus"}  # timm has no port of the last one
 
 
-def test_every_size_is_there_and_says_where_it_is_from():
-    assert {name.split("_")[1] for name in PRESETS if name.startswith("vit_")} == SIZES
+def test_every_preset_says_where_it_is_from():
     assert all(preset.source for preset in PRESETS.values())
 
 

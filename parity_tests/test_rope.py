@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -12,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from timm.layers import pos_embed_sincos
 from timm.layers.norm import LayerNorm, RmsNorm
 from timm.models.eva import Eva
 from transformers import DINOv3ViTConfig
@@ -23,6 +21,7 @@ import vit_flax.rope
 import vit_torch
 from parity_tests.compare import gap
 from parity_tests.pairs import images_for, make_pair, nchw, randomise, run_flax, run_torch, to_flax
+from parity_tests.peers import float64_rotary_tables
 from parity_tests.test_forward_parity import SMALL, check_forward, check_gradients
 from parity_tests.tolerances import FORWARD, ROPE
 from vit_convert.config import ViTConfig
@@ -129,30 +128,10 @@ def check_both(
     assert gap(run_flax(ours[1], images, names)["output"], expected) < bound
 
 
-CPU = torch.device("cpu")
-
-
-class Float64Torch(SimpleNamespace):
-    """The module torch, in which float32 means float64."""
-
-    float32 = torch.float64
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(torch, name)
-
-
 @pytest.fixture
-def float64_tables(monkeypatch):
-    """The rotary tables of timm and transformers by their own code, in float64 throughout."""
-    grid, periods = pos_embed_sincos._build_grid, pos_embed_sincos.RotaryEmbeddingDinoV3._compute_periods
-    monkeypatch.setattr(pos_embed_sincos, "torch", Float64Torch())
-    monkeypatch.setattr(pos_embed_sincos, "_build_grid", partial(grid, dtype=torch.float64))
-    monkeypatch.setattr(
-        pos_embed_sincos.RotaryEmbeddingDinoV3,
-        "_compute_periods",
-        lambda self, device=CPU: periods(self, device, torch.float64),
-    )
-    monkeypatch.setattr(modeling_dinov3_vit, "torch", Float64Torch())
+def float64_tables():
+    with float64_rotary_tables():
+        yield
 
 
 def config_for(fields: dict[str, Any], **more: Any) -> ViTConfig:

@@ -1,6 +1,6 @@
 """timm's classes: VisionTransformer with its options, VisionTransformerDistilled, Eva."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +10,21 @@ import torch
 
 from parity_tests.families.base import Answer, Family, Saved, float_is_double
 from parity_tests.pairs import nchw, randomise
+from parity_tests.peers import float64_rotary_tables
 
-SIZES = dict(img_size=40, patch_size=8, embed_dim=36, depth=3, num_heads=3, mlp_ratio=2.5, num_classes=11)
-CONFIG = dict(image_size=(40, 40), patch_size=(8, 8), dim=36, depth=3, num_heads=3, mlp_dim=90, num_classes=11)
+SIZES = dict(img_size=40, patch_size=8, embed_dim=36, depth=2, num_heads=3, mlp_ratio=2.5, num_classes=11)
+CONFIG = dict(image_size=(40, 40), patch_size=(8, 8), dim=36, depth=2, num_heads=3, mlp_dim=90, num_classes=11)
 
 
-def answer(model: torch.nn.Module) -> Answer:
-    """The model in float64."""
-    model = model.double().eval()
+def answer(name: str, state: Mapping[str, torch.Tensor] | None = None, **options: Any) -> Answer:
+    """The answers of a model that timm makes in float64, rotary tables too."""
+    with float64_rotary_tables():
+        model = timm.create_model(name, dtype=torch.float64, **options).eval()
+    if state is not None:
+        model.load_state_dict(state)
 
     def run(images: np.ndarray) -> np.ndarray:
-        with torch.no_grad(), float_is_double():
+        with torch.no_grad(), float_is_double(), float64_rotary_tables():
             return model(nchw(images)).numpy()
 
     return run
@@ -33,24 +37,142 @@ def saver(architecture: str, **options: Any) -> Callable[[Path], Saved]:
         model = timm.create_model(architecture, **options)
         randomise(model, seed=1)
         timm.models.save_for_hf(model, str(folder), safe_serialization=True)
-        resizing = timm.create_model(architecture, **options, dynamic_img_size=True)
-        resizing.load_state_dict(model.state_dict())
-        return Saved(folder, answer(model), answer(resizing))
+        own, resizing = (
+            answer(architecture, model.state_dict(), **options | more) for more in ({}, {"dynamic_img_size": True})
+        )
+        return Saved(folder, own, resizing)
 
     return save
 
 
 def load(folder: Path) -> Answer:
-    return answer(timm.create_model(f"local-dir:{folder}", pretrained=True))
+    return answer(f"local-dir:{folder}", pretrained=True)
 
 
+def eva(name: str, architecture: str, **fields: Any) -> Family:
+    save = saver(architecture, **SIZES)
+    return Family(name, "timm Eva", "timm:eva", save, load, CONFIG | fields)
+
+
+def vit(name: str, architecture: str, options: dict[str, Any], **fields: Any) -> Family:
+    """A row for an architecture at tiny sizes: what its code and these options are as ViTConfig fields."""
+    save = saver(architecture, **SIZES, **options)
+    return Family(name, "timm VisionTransformer", "timm:vit", save, load, CONFIG | fields)
+
+
+_BIASED = dict(qkv_bias="qv")
+_AVERAGE = dict(pool="mean", final_norm="pooled")
+_SWIGLU = dict(mlp="swiglu", act="silu")
+_EVA02 = dict(rope="eva02", rope_theta=1e4, rope_ref_grid=16, **_BIASED, **_SWIGLU)
+_DINOV3 = dict(rope="dinov3", rope_theta=100, pos_embed="none", num_registers=4, norm_eps=1e-5, layer_scale=True)
+_DINOV3 |= dict(pool="mean")
+_GAP = dict(class_token=False, pool="mean")
+_CLIP = dict(norm_eps=1e-5, pre_norm=True, patch_bias=False)
 FAMILIES = (
-    Family(
-        name="ViT",
-        real="timm VisionTransformer",
-        layout="timm:vit",
-        save=saver("vit_base_patch16_224", **SIZES),
-        load=load,
-        config=CONFIG,
+    vit("ViT", "vit_base_patch16_224", {}),
+    vit(
+        "ViT with every option",
+        "vit_base_patch16_224",
+        dict(qkv_bias=False, qk_norm=True, proj_bias=False, act_layer="silu"),
+        qkv_bias="none",
+        qk_norm=True,
+        proj_bias=False,
+        mlp_bias=False,
+        act="silu",
+    ),
+    vit("without positions", "vit_base_patch16_224", dict(pos_embed="none"), pos_embed="none"),
+    vit("DeiT, distilled", "deit_base_distilled_patch16_224", {}, dist_token=True, pool="class_dist"),
+    vit("DeiT III", "deit3_base_patch16_224", {}, layer_scale=True, pos_prefix="none"),
+    vit("DINOv2", "vit_base_patch14_dinov2", {}, layer_scale=True),
+    vit(
+        "DINOv2 with registers",
+        "vit_base_patch14_reg4_dinov2",
+        {},
+        layer_scale=True,
+        num_registers=4,
+        pos_prefix="none",
+    ),
+    vit("DINOv2 g", "vit_giant_patch14_dinov2", {}, layer_scale=True, mlp="swiglu", act="silu", mlp_dim=45),
+    vit("averaged, as MAE and EVA fine-tuned", "eva_large_patch14_196", {}, pool="mean", final_norm="pooled"),
+    vit("I-JEPA", "vit_huge_patch14_gap_224", {}, **_GAP),
+    vit(
+        "So150m, registers with positions",
+        "vit_so150m_patch16_reg4_gap_256",
+        {},
+        **_GAP,
+        num_registers=4,
+        pos_prefix="all",
+    ),
+    vit(
+        "averaged registers",
+        "vit_base_patch16_reg4_gap_256",
+        {},
+        **_GAP,
+        num_registers=4,
+        pos_prefix="none",
+        final_norm="pooled",
+    ),
+    vit(
+        "RADIO",
+        "vit_base_patch16_radio_v3",
+        {},
+        num_registers=7,
+        pos_prefix="none",
+        final_norm="none",
+        layer_scale=True,
+    ),
+    vit("SigLIP", "vit_so400m_patch16_siglip_384", {}, class_token=False, pool="map", act="gelu_tanh"),
+    vit(
+        "So150m, attention pool and registers",
+        "vit_so150m_patch16_reg4_map_256",
+        {},
+        class_token=False,
+        pool="map",
+        num_registers=4,
+        pos_prefix="all",
+    ),
+    vit("CLIP", "vit_base_patch16_clip_224", {}, **_CLIP),
+    vit("CLIP of OpenAI", "vit_base_patch32_clip_quickgelu_224", {}, **_CLIP, act="quick_gelu"),
+    vit(
+        "BEiT-3",
+        "beit3_base_patch16_224",
+        {},
+        norm_eps=1e-5,
+        attn_norm=True,
+        mlp_norm=True,
+        pool="mean",
+        final_norm="pooled",
+    ),
+    vit(
+        "RMS norm",
+        "test_vit4",
+        {},
+        **_GAP,
+        num_registers=1,
+        pos_prefix="all",
+        norm="rms",
+        layer_scale=True,
+        final_norm="pooled",
+    ),
+    eva("EVA", "eva_giant_patch14_224", **_BIASED, **_AVERAGE),
+    eva("EVA CLIP", "eva_giant_patch14_clip_224", **_BIASED),
+    eva("EVA-02, packed", "eva02_tiny_patch14_224", **_EVA02, **_AVERAGE),
+    eva("EVA-02", "eva02_base_patch14_224", **_EVA02, **_AVERAGE, mlp_norm=True),
+    eva("EVA-02 CLIP", "eva02_base_patch16_clip_224", **_EVA02, attn_norm=True, mlp_norm=True),
+    eva("DINOv3", "vit_base_patch16_dinov3", **_DINOV3, qkv_bias="none"),
+    eva("DINOv3 with biases", "vit_base_patch16_dinov3_qkvb", **_DINOV3, **_BIASED),
+    eva("DINOv3 H+", "vit_huge_plus_patch16_dinov3", **_DINOV3, **_SWIGLU, qkv_bias="none", mlp_dim=96),
+    eva(
+        "rotary, registers",
+        "vit_base_patch16_rope_reg1_gap_256",
+        **_BIASED,
+        **_AVERAGE,
+        rope="eva02",
+        rope_theta=1e4,
+        rope_ref_grid=16,
+        class_token=False,
+        num_registers=1,
+        pos_embed="none",
+        layer_scale=True,
     ),
 )

@@ -1,25 +1,21 @@
-"""timm's VisionTransformer and VisionTransformerDistilled, plain options.
+"""timm's VisionTransformer and VisionTransformerDistilled, in every option that ViTConfig has a field for.
 
 References:
-    https://github.com/huggingface/pytorch-image-models timm/models/vision_transformer.py, deit.py, _hub.py
-
-timm keeps part of the maths in code, by `architecture`. So does what is written here: an architecture whose
-code has the right eps and MLP, and every other option in `model_args`, which timm passes to it.
+    https://github.com/huggingface/pytorch-image-models timm/models/vision_transformer.py, deit.py
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from vit_convert.config import ViTConfig
-from vit_convert.errors import CheckpointError
-from vit_convert.layouts.base import Described, Files, Json, Layout, outside
+from vit_convert.layouts import timm_config
+from vit_convert.layouts.base import Beside, Described, Files, Json, Layout, outside
 from vit_convert.layouts.names import HUB
-from vit_convert.layouts.timm_args import POOLS, read_args, write_args
+from vit_convert.layouts.timm_args import read_args, write_args
 from vit_convert.preprocess import Preprocess
-from vit_convert.presets import PRESETS
-from vit_convert.processors import differences
-from vit_convert.processors import timm as processor
+from vit_convert.presets import TIMM_EVA, TIMM_VIT
 from vit_convert.rules import Rule, Spelling
+from vit_convert.steps import fold_prefix_positions, zero_head_bias, zero_key_bias, zero_patch_bias
 
 _PACKED = ("attn_pool.k.", "attn_pool.v.")
 RULES = (
@@ -71,91 +67,26 @@ def conflicts(config: ViTConfig) -> list[str]:
 
 
 def write(config: ViTConfig, preprocess: Preprocess | None, labels: tuple[str, ...] | None) -> Files:
-    """The config.json with which `timm.create_model("local-dir:DIR", pretrained=True)` makes this model."""
-    pool = {ours: theirs for theirs, ours in POOLS.items()} | {"class_dist": "token"}
-    said = processor.write(preprocess, config.image_hw) if preprocess else None
-    notes = differences("timm's pretrained_cfg", preprocess, processor.read(said or {})) if preprocess else []
-    size = [config.in_channels, *config.image_hw]
-    args = write_args(config) | {"global_pool": pool[config.pool]}
-    entries = {
-        "architecture": architecture(config),
-        "num_classes": config.num_classes,
-        "num_features": config.dim,
-        "global_pool": pool[config.pool],
-        "model_args": args,
-        "pretrained_cfg": {
-            "input_size": size,
-            "fixed_input_size": True,
-            "num_classes": config.num_classes,
-            "first_conv": "patch_embed.proj",
-            "classifier": ["head", "head_dist"] if config.pool == "class_dist" else "head",
-            **(said or {}),
-        },
-    }
-    if labels:
-        entries["label_names"] = list(labels)
-    if config.pos_embed == "learned" and config.pos_resize != "bicubic_antialias":
-        notes.append(f"timm resizes positions by bicubic_antialias, not by {config.pos_resize}: {_SAME_SIZE}")
-    return Files({"config.json": entries}, tuple(notes), {"format": "pt"})
-
-
-_SAME_SIZE = "the same function at this image size, another at others"
+    """The config.json of the architecture that this config is, or of one with the same code."""
+    return timm_config.write(config, architecture(config), write_args(config), preprocess, labels)
 
 
 def architecture(config: ViTConfig) -> str:
-    """The preset that this config is, whatever its head and image size, or else one with the same code."""
-    changes = {name: getattr(config, name) for name in ("num_classes", "image_size", "pos_resize")}
-    for name, preset in PRESETS.items():
-        if preset.origin != "timm":
-            continue
-        same_size = (preset.config.dim, preset.config.depth) == (config.dim, config.depth)
-        if same_size and preset.config.patch_size == config.patch_size and preset.config.replace(**changes) == config:
-            return name
-    return DISTILLED if config.pool == "class_dist" else CODE[config.norm, config.norm_eps, config.mlp]
+    """The preset that this config is, or an architecture with the same code."""
+    other = DISTILLED if config.pool == "class_dist" else CODE[config.norm, config.norm_eps, config.mlp]
+    return timm_config.architecture(config, TIMM_VIT) or other
 
 
-def read(config: Json, beside: Callable[[str], Json | None]) -> Described:
-    """A timm config.json: the architecture's code, and what model_args change in it.
-
-    Raises:
-        CheckpointError: options that change the function in a way that ViTConfig has no field for.
-    """
-    name, args = str(config["architecture"]), dict(config.get("model_args") or {})
-    pretrained = config.get("pretrained_cfg") or {}
-    labels = config.get("label_names") or pretrained.get("label_names")
-    preprocess = processor.read(pretrained)
-    labels = tuple(map(str, labels)) if isinstance(labels, list) else None
-    if name not in PRESETS:
-        hint = f"architecture {name!r} of config.json is not a preset"
-        return Described(_input_size(pretrained), preprocess, labels, hint)
-    code = PRESETS[name].config.to_dict()
-    said = _input_size(pretrained)
-    said |= read_args(args, code | said)
-    said |= {"num_classes": config["num_classes"]} if "num_classes" in config else {}
-    fields: dict[str, Any] = code | said
-    if "embed_dim" in args and "mlp_ratio" not in args:
-        del fields["mlp_dim"]  # the architecture's ratio applies; the shapes tell what came of it
-    pool, does = config.get("global_pool"), fields["pool"]
-    if pool is not None and POOLS.get(pool, pool) != does and (pool, does) != ("token", "class_dist"):
-        raise CheckpointError(
-            f"config.json contradicts itself: global_pool {pool!r}, but {name} with its model_args pools {does!r}"
-        )
-    return Described(
-        fields, preprocess, labels, sources=dict.fromkeys(set(code) - set(said), f"timm's code for {name}")
-    )
-
-
-def _input_size(pretrained: Json) -> Json:
-    size = pretrained.get("input_size")
-    if not pretrained.get("fixed_input_size", True) or not isinstance(size, list) or len(size) != 3:
-        return {}
-    return {"image_size": tuple(size[1:])}
+def read(config: Json, beside: Beside) -> Described:
+    """A config.json of VisionTransformer: the architecture's code, and what model_args change in it."""
+    return timm_config.read(config, TIMM_VIT, read_args)
 
 
 def recognise(names: Collection[str]) -> Mapping[str, Spelling] | None:
     """timm's names are the hub's: only a packed attention pool tells them apart."""
-    plain = "patch_embed.proj.weight" in names and "blocks.0.norm1.weight" in names
-    return HOLES if plain and "attn_pool.k.weight" not in names else None
+    plain = "patch_embed.proj.weight" in names and "blocks.0.attn.qkv.weight" in names
+    other = ("attn_pool.k.weight", "blocks.0.attn.q_bias", "blocks.0.gamma_1", "blocks.0.mlp.fc1_g.weight")
+    return HOLES if plain and not any(name in names for name in other) else None
 
 
 TIMM = Layout(
@@ -164,7 +95,7 @@ TIMM = Layout(
     rules=RULES,
     recognise=recognise,
     spell=lambda config: HOLES,
-    owns=lambda config: "architecture" in config,
+    owns=lambda config: "architecture" in config and config["architecture"] not in TIMM_EVA,
     read=read,
     write=write,
     limits={
@@ -176,4 +107,5 @@ TIMM = Layout(
         "rope": ("none",),
     },
     conflicts=conflicts,
+    adapts=(fold_prefix_positions, zero_key_bias, zero_head_bias, zero_patch_bias),
 )

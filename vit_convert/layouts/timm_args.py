@@ -4,19 +4,14 @@ References:
     https://github.com/huggingface/pytorch-image-models timm/models/vision_transformer.py
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from math import nextafter
 from typing import Any
 
 from vit_convert.config import ViTConfig
-from vit_convert.errors import CheckpointError
 from vit_convert.layouts.base import Json
+from vit_convert.layouts.timm_config import POOLS, Reader, only, read_options, same
 
-POOLS = {"token": "class", "avg": "mean", "map": "map"}
-
-# model_args that leave the function of a trained model alone.
-HARMLESS = {"weight_init", "fix_init", "dynamic_img_size", "strict_img_size", "drop_rate", "pos_drop_rate"}
-HARMLESS |= {"patch_drop_rate", "proj_drop_rate", "attn_drop_rate", "drop_path_rate", "features_only", "pretrained"}
 # model_arg -> ViTConfig field, where the value is the same.
 SAME = {
     "img_size": "image_size",
@@ -34,8 +29,6 @@ SAME = {
     "pre_norm": "pre_norm",
 }
 ACTS = {name: name for name in ("gelu", "gelu_tanh", "quick_gelu", "silu")} | {"swish": "silu"}
-# Options that this reader knows in one value only.
-ONLY = {"pool_include_prefix": False, "dynamic_img_pad": False, "attn_layer": "attn"}
 
 
 def write_args(config: ViTConfig) -> Json:
@@ -43,7 +36,7 @@ def write_args(config: ViTConfig) -> Json:
     args = {theirs: getattr(config, ours) for theirs, ours in SAME.items() if theirs != "num_classes"}
     args |= {"img_size": list(config.image_hw), "patch_size": list(config.patch_hw)}
     args |= {
-        "mlp_ratio": _ratio(config),
+        "mlp_ratio": ratio(config.dim, config.mlp_dim * (2 if config.mlp == "swiglu" else 1)),
         "qkv_bias": config.qkv_bias == "all",
         "proj_bias": config.proj_bias,
         "init_values": 1e-5 if config.layer_scale else 0.0,  # only whether there is one matters to trained weights
@@ -56,44 +49,45 @@ def write_args(config: ViTConfig) -> Json:
     return args | ({"norm_layer": "rmsnorm"} if config.norm == "rms" else {})
 
 
-def _ratio(config: ViTConfig) -> float:
-    """The mlp_ratio whose int(dim * ratio) is the width of fc1: timm truncates."""
-    width = config.mlp_dim * (2 if config.mlp == "swiglu" else 1)
-    ratio = width / config.dim
-    return ratio if int(config.dim * ratio) == width else nextafter(ratio, float("inf"))
+def ratio(dim: int, width: int) -> float:
+    """The mlp_ratio whose int(dim * ratio) is a width: timm truncates."""
+    found = width / dim
+    return found if int(dim * found) == width else nextafter(found, float("inf"))
 
 
-def read_args(args: Json, preset: Mapping[str, Any]) -> Json:
-    """The fields that model_args change in an architecture's own.
+def read_args(args: Json, code: Json) -> Json:
+    """The fields that model_args change in an architecture's own: None where they leave it to the tensors.
 
     Raises:
         CheckpointError: options or values that ViTConfig has no field for; all are named.
     """
-    args = {name: value for name, value in args.items() if value is not None and name not in HARMLESS}
-    fields: Json = {}
-    refused = {name: value for name, value in args.items() if name not in READERS}
-    for name in [name for name in READERS if name in args]:
-        try:
-            fields |= READERS[name](args[name], {**preset, **fields})
-        except (KeyError, TypeError, ValueError):
-            refused[name] = args[name]
-    if refused:
-        raise CheckpointError(f"config.json: these model_args are not read: {refused}")
-    return fields | _implied(args, fields, preset)
+    args = {name: value for name, value in args.items() if value is not None}
+    fields = read_options(args, code, READERS)
+    return fields | _implied(args, fields, code)
 
 
 def _implied(args: Json, fields: Json, preset: Mapping[str, Any]) -> Json:
     """What follows in timm's code from options that were given."""
-    implied: Json = {}
+    # The architecture's ratio applies to another width: the shapes tell what came of it.
+    implied: Json = {"mlp_dim": None} if "embed_dim" in args and "mlp_ratio" not in args else {}
     if "pre_norm" in fields:
         implied["patch_bias"] = not fields["pre_norm"]
     if "num_registers" in fields and "no_embed_class" not in args and preset["pos_prefix"] != "none":
         implied["pos_prefix"] = "all"
-    if {"fc_norm", "final_norm", "global_pool"} & set(args):
-        # Without an fc_norm argument timm moves the norm behind the pooling where that is a mean.
-        pooled = args.get("fc_norm", fields.get("pool", preset["pool"]) == "mean")
-        implied["final_norm"] = "none" if not args.get("final_norm", True) else "pooled" if pooled else "tokens"
-    return implied
+    return implied | _final_norm(args, fields.get("pool", preset["pool"]) != preset["pool"], preset["final_norm"])
+
+
+def _final_norm(args: Json, other_pool: bool, own: str) -> Json:
+    """Where the last norm stands; None where only the tensors' names tell.
+
+    Without an fc_norm option timm moves it behind the pooling where that is a mean, unless an architecture's code has
+    the option.
+    """
+    if not {"fc_norm", "final_norm"} & set(args) and not other_pool:
+        return {}
+    if not args.get("final_norm", own != "none"):
+        return {"final_norm": "none"}
+    return {"final_norm": {True: "pooled", False: "tokens", None: None}[args.get("fc_norm")]}
 
 
 def _read_mlp_ratio(value: Any, fields: Mapping[str, Any]) -> Json:
@@ -109,14 +103,11 @@ def _read_pool(value: str, fields: Mapping[str, Any]) -> Json:
     return {"pool": {"token": "class_dist"}[value] if fields["pool"] == "class_dist" else POOLS[value]}
 
 
-def _same(field: str) -> Callable[[Any, Mapping[str, Any]], Json]:
-    return lambda value, fields: {field: tuple(value) if isinstance(value, list) else value}
-
-
-# model_arg -> the ViTConfig fields that it means, from its value and the fields so far. A KeyError: not read.
-READERS: dict[str, Callable[[Any, Mapping[str, Any]], Json]] = {
-    **{theirs: _same(ours) for theirs, ours in SAME.items()},
-    **{name: lambda v, f, only=only: {only: {}}[v] for name, only in ONLY.items()},
+READERS: dict[str, Reader] = {
+    **{theirs: same(ours) for theirs, ours in SAME.items()},
+    "pool_include_prefix": only(False),
+    "dynamic_img_pad": only(False),
+    "attn_layer": only("attn"),
     "fc_norm": lambda v, f: {},
     "final_norm": lambda v, f: {},
     "global_pool": _read_pool,

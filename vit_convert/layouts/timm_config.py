@@ -1,0 +1,144 @@
+"""timm's config.json, whichever of its classes it is for.
+
+References:
+    https://github.com/huggingface/pytorch-image-models timm/models/_hub.py, _factory.py
+
+timm keeps part of the maths in code, by `architecture`. So does what is written here: an architecture whose
+code has the right eps and MLP, and every other option in `model_args`, which timm passes to it.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from vit_convert.config import ViTConfig
+from vit_convert.errors import CheckpointError
+from vit_convert.layouts.base import Described, Files, Json
+from vit_convert.preprocess import Preprocess
+from vit_convert.presets import Preset
+from vit_convert.processors import differences
+from vit_convert.processors import timm as processor
+
+POOLS = {"token": "class", "avg": "mean", "map": "map"}
+WRITTEN_POOLS = {ours: theirs for theirs, ours in POOLS.items()} | {"class_dist": "token"}
+# Options that leave the function of a trained model alone.
+HARMLESS = {"weight_init", "fix_init", "dynamic_img_size", "strict_img_size", "drop_rate", "pos_drop_rate"}
+HARMLESS |= {"patch_drop_rate", "proj_drop_rate", "attn_drop_rate", "drop_path_rate", "features_only", "pretrained"}
+
+# A model_arg -> the ViTConfig fields that it means, from its value and the fields so far: None where it leaves a field
+# to the tensors. A KeyError: not read.
+Reader = Callable[[Any, Mapping[str, Any]], Json]
+
+
+def write(
+    config: ViTConfig, name: str, args: Json, preprocess: Preprocess | None, labels: tuple[str, ...] | None
+) -> Files:
+    """The config.json with which `timm.create_model("local-dir:DIR", pretrained=True)` makes this model."""
+    said = processor.write(preprocess, config.image_hw) if preprocess else None
+    notes = differences("timm's pretrained_cfg", preprocess, processor.read(said or {})) if preprocess else []
+    pool = WRITTEN_POOLS[config.pool]
+    entries = {
+        "architecture": name,
+        "num_classes": config.num_classes,
+        "num_features": config.dim,
+        "global_pool": pool,
+        "model_args": args | {"global_pool": pool},
+        "pretrained_cfg": {
+            "input_size": [config.in_channels, *config.image_hw],
+            "fixed_input_size": True,
+            "num_classes": config.num_classes,
+            "first_conv": "patch_embed.proj",
+            "classifier": ["head", "head_dist"] if config.pool == "class_dist" else "head",
+            **(said or {}),
+        },
+    }
+    if labels:
+        entries["label_names"] = list(labels)
+    if config.pos_embed == "learned" and config.pos_resize != "bicubic_antialias":
+        notes.append(f"timm resizes positions by bicubic_antialias, not by {config.pos_resize}: {_SAME_SIZE}")
+    return Files({"config.json": entries}, tuple(notes), {"format": "pt"})
+
+
+_SAME_SIZE = "the same function at this image size, another at others"
+
+
+def architecture(config: ViTConfig, presets: Mapping[str, Preset]) -> str | None:
+    """The preset that this config is, whatever its head and, at worst, its image size."""
+    free = {name: getattr(config, name) for name in ("num_classes", "pos_resize")}
+    for changes in (free, free | {"image_size": config.image_size}):
+        for name, preset in presets.items():
+            if _fits(preset.config, config, changes):
+                return name
+    return None
+
+
+def _fits(preset: ViTConfig, config: ViTConfig, changes: Mapping[str, Any]) -> bool:
+    same = all(getattr(preset, name) == getattr(config, name) for name in ("dim", "depth", "patch_size"))
+    same = same and (preset.image_size == config.image_size or "image_size" in changes)
+    return same and preset.replace(**changes) == config
+
+
+def read(config: Json, presets: Mapping[str, Preset], read_args: Callable[[Json, Json], Json]) -> Described:
+    """A timm config.json: the architecture's code, and what model_args change in it.
+
+    Raises:
+        CheckpointError: options that change the function in a way that ViTConfig has no field for.
+    """
+    name, args = str(config["architecture"]), dict(config.get("model_args") or {})
+    pretrained = config.get("pretrained_cfg") or {}
+    labels = config.get("label_names") or pretrained.get("label_names")
+    preprocess = processor.read(pretrained)
+    labels = tuple(map(str, labels)) if isinstance(labels, list) else None
+    if name not in presets:
+        hint = f"architecture {name!r} of config.json is not a preset"
+        return Described(_input_size(pretrained), preprocess, labels, hint)
+    code = presets[name].config.to_dict()
+    said = _input_size(pretrained)
+    said |= read_args({name: value for name, value in args.items() if name not in HARMLESS}, code | said)
+    said |= {"num_classes": config["num_classes"]} if "num_classes" in config else {}
+    fields = {name: value for name, value in (code | said).items() if value is not None}
+    _check_pool(name, config.get("global_pool"), fields["pool"])
+    return Described(
+        fields, preprocess, labels, sources=dict.fromkeys(set(code) - set(said), f"timm's code for {name}")
+    )
+
+
+def _check_pool(name: str, pool: str | None, does: str) -> None:
+    if pool is not None and POOLS.get(pool, pool) != does and (pool, does) != ("token", "class_dist"):
+        raise CheckpointError(
+            f"config.json contradicts itself: global_pool {pool!r}, but {name} with its model_args pools {does!r}"
+        )
+
+
+def read_options(args: Json, code: Mapping[str, Any], readers: Mapping[str, Reader]) -> Json:
+    """The fields that model_args change in an architecture's own, option by option in the order of the readers.
+
+    Raises:
+        CheckpointError: options or values that ViTConfig has no field for; all are named.
+    """
+    fields: Json = {}
+    refused = {name: value for name, value in args.items() if name not in readers}
+    for name in [name for name in readers if name in args]:
+        try:
+            fields |= readers[name](args[name], {**code, **fields})
+        except (KeyError, TypeError, ValueError):
+            refused[name] = args[name]
+    if refused:
+        raise CheckpointError(f"config.json: these model_args are not read: {refused}")
+    return fields
+
+
+def same(field: str) -> Reader:
+    """The reader of an option whose values are those of a field."""
+    return lambda value, fields: {field: tuple(value) if isinstance(value, list) else value}
+
+
+def only(value: Any) -> Reader:
+    """The reader of an option that is read with one value only, which changes nothing."""
+    return lambda given, fields: {value: {}}[given]
+
+
+def _input_size(pretrained: Json) -> Json:
+    size = pretrained.get("input_size")
+    if not pretrained.get("fixed_input_size", True) or not isinstance(size, list) or len(size) != 3:
+        return {}
+    return {"image_size": tuple(size[1:])}

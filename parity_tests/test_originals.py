@@ -24,8 +24,9 @@ from vit_convert.table import layout_shapes, made, spare_names
 
 Arrays = dict[str, np.ndarray]
 SMALL: dict[str, Any] = {"image_size": 20, "patch_size": 4, "dim": 24, "depth": 2, "num_heads": 3, "mlp_dim": 40}
+WIDE: dict[str, Any] = SMALL | {"num_heads": 2}  # heads that have periods which bfloat16 doesn't hold
 DINOV3 = ViTConfig(
-    **SMALL | {"num_heads": 2}, pos_embed="none", rope="dinov3", rope_theta=100, rope_round_periods="bfloat16",
+    **WIDE, pos_embed="none", rope="dinov3", rope_theta=100, rope_round_periods="bfloat16",
     norm_eps=1e-5, layer_scale=True, qkv_bias="qv", num_registers=4,
 )  # fmt: skip
 
@@ -74,6 +75,17 @@ def test_every_size_that_deit_iii_builds_tells_everything_by_itself(size):
     found, sources = read_from_names_alone("deit3", config)
     assert found == config
     assert sources["num_heads"] == f"signature of {name}"
+
+
+def test_what_else_calls_its_layer_scale_gamma_is_not_taken_for_deit_iii_s():
+    """timm's Eva: q and v biases apart; or, in its Perception Encoders, a class token with a row in the table."""
+    config = ViTConfig(**SMALL, layer_scale=True, pos_prefix="none")
+    shapes = layout_shapes(LAYOUTS["deit3"], config)
+    recognise = LAYOUTS["deit3"].recognise
+    assert recognise(shapes) == {}
+    assert recognise(shapes | {"blocks.0.attn.q_bias": (24,)}) is None
+    assert recognise(shapes | {"pos_embed": (1, 26, 24)}) is None
+    assert recognise({name: shape for name, shape in shapes.items() if name != "cls_token"}) is None
 
 
 @pytest.mark.parametrize("name", ["dino_vits16", "mae_vit_huge_patch14"])

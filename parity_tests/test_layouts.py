@@ -16,7 +16,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from parity_tests.families import originals
+from parity_tests.families import originals, torchvision
 from parity_tests.peers import float64_rotary_tables
 from parity_tests.strategies import DTYPES, configs, preprocesses, random_tensors
 from parity_tests.tolerances import FORWARD
@@ -93,7 +93,7 @@ def eva_configs(draw: st.DrawFn) -> ViTConfig:
     return draw(configs(**{**limits, **{name: just(value) for name, value in fixed.items()}}))
 
 
-HELD |= {"timm:vit": timm_configs(), "timm:eva": eva_configs(), **originals.HELD}
+HELD |= {"timm:vit": timm_configs(), "timm:eva": eva_configs(), **originals.HELD, **torchvision.HELD}
 layouts = pytest.mark.parametrize("layout", sorted(LAYOUTS))
 
 
@@ -301,6 +301,28 @@ def test_transformers_loads_what_is_written_for_it(config, dtype):
     assert open_checkpoint(again).config == config.replace(pos_resize="bicubic")
 
 
+@pytest.mark.parametrize("name", ["vit_b_16", "vit_b_32", "vit_l_16", "vit_l_32", "vit_h_14"])
+def test_torchvision_s_own_models_tell_all_by_their_names_and_shapes(name):
+    import torchvision
+
+    from vit_convert.layouts.base import Bare
+    from vit_convert.layouts.torchvision import TORCHVISION
+    from vit_convert.resolve import resolve
+    from vit_convert.rules import infer
+
+    with torch.device("meta"):
+        model = torchvision.models.get_model(name)
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    hub, unplaced = infer(TORCHVISION.rules, TORCHVISION.recognise(shapes) or {}, shapes)
+    bare = TORCHVISION.bare(Bare(hub, shapes, lambda name: np.zeros(shapes[name])))
+    config, sources = resolve("vit.pth", hub, bare, None, {}, unplaced)
+    assert layout_shapes(TORCHVISION, config) == shapes
+    assert config.num_heads == model.encoder.layers.encoder_layer_0.self_attention.num_heads
+    assert config.norm_eps == model.encoder.ln.eps
+    assert (config.image_hw, config.num_classes) == ((model.image_size,) * 2, model.num_classes)
+    assert (sources["num_heads"], sources["act"]) == (f"signature of {name}", "torchvision's code")
+
+
 def timm_model(path, **options):
     import timm
 
@@ -453,6 +475,17 @@ def test_an_architecture_that_is_no_preset_is_asked_about():
 
 
 REFUSED = {
+    "torchvision": [
+        (HF, "image_size 6x9: only squares\n  patch_size 2x3: only squares"),
+        (
+            HF.replace(image_size=6, patch_size=2, num_registers=2, layer_scale=True, act="gelu_tanh"),
+            "num_registers 2: only 0\n  layer_scale True: only False\n  act 'gelu_tanh': only 'gelu'",
+        ),
+        (
+            HF.replace(image_size=6, patch_size=2, num_classes=0, pre_logits=9),
+            "pre_logits 9: only 0 with num_classes 0",
+        ),
+    ],
     "timm:vit": [
         (HF.replace(norm_eps=1e-12), r"norm_eps 1e-12 .*layer 1e-06 mlp"),
         (HF.replace(pos_embed="sincos2d"), "pos_embed 'sincos2d': only 'learned' or 'none'"),

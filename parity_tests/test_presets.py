@@ -1,4 +1,4 @@
-"""A preset is what timm, or its repository, builds under the same name; each architecture of timm's is one or refused."""
+"""A preset is what timm, or its repository, builds under its name; each architecture of timm's is one or refused."""
 
 from math import prod
 

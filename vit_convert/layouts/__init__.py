@@ -12,12 +12,13 @@ from vit_convert.layouts.mae import MAE
 from vit_convert.layouts.native import FLAX, NATIVE
 from vit_convert.layouts.timm import TIMM
 from vit_convert.layouts.timm_eva import EVA
+from vit_convert.layouts.torchvision import TORCHVISION
 from vit_convert.layouts.transformers import TRANSFORMERS
 from vit_convert.steps import Step
 
 # In the order in which a file's names are tried: what has the rarer names first. Whose names are timm's come behind
 # timm: what tells them apart is what stands aside, or config.json.
-RARER = (FLAX, *TRANSFORMERS, DINOV3, DINOV2, DEIT3)
+RARER = (FLAX, *TRANSFORMERS, TORCHVISION, DINOV3, DINOV2, DEIT3)
 LAYOUTS = {layout.name: layout for layout in (*RARER, TIMM, EVA, NATIVE, MAE, DINO, DEIT)}
 # A library's name stands for the first of its layouts that holds the model.
 LIBRARIES = {

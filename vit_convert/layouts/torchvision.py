@@ -1,0 +1,141 @@
+"""torchvision's VisionTransformer: vit_b_16, vit_b_32, vit_l_16, vit_l_32, vit_h_14.
+
+References:
+    https://github.com/pytorch/vision torchvision/models/vision_transformer.py
+"""
+
+from collections.abc import Collection, Mapping
+from math import isqrt
+from typing import Any
+
+from vit_convert.config import ViTConfig
+from vit_convert.layouts.base import Bare, Described, Files, Layout, coded, outside
+from vit_convert.layouts.native import ours
+from vit_convert.preprocess import Preprocess
+from vit_convert.rules import Rule, Shape, Spelling
+
+LAYER, BLOCK = "encoder.layers.encoder_layer_{block}", "blocks.{block}"
+LAYERS = {
+    "conv_proj": "patch_embed.proj",
+    f"{LAYER}.ln_1": f"{BLOCK}.norm1",
+    f"{LAYER}.self_attention.out_proj": f"{BLOCK}.attn.proj",
+    f"{LAYER}.ln_2": f"{BLOCK}.norm2",
+    f"{LAYER}.mlp.{{first}}": f"{BLOCK}.mlp.fc1",
+    f"{LAYER}.mlp.{{second}}": f"{BLOCK}.mlp.fc2",
+    "encoder.ln": "norm",
+    "heads.pre_logits": "pre_logits",  # both are tanh of a linear layer
+    "heads.head": "head",
+}
+LEAVES = ("weight", "bias")
+RULES = (
+    Rule("class_token", "cls_token"),
+    Rule("encoder.pos_embedding", "pos_embed"),
+    *(Rule(f"{LAYER}.self_attention.in_proj_{leaf}", f"{BLOCK}.attn.qkv.{leaf}") for leaf in LEAVES),
+    *(Rule(f"{left}.{leaf}", f"{right}.{leaf}") for left, right in LAYERS.items() for leaf in LEAVES),
+)
+# The MLP is a Sequential; files before torchvision 0.14 name its two layers.
+NOW: Mapping[str, Spelling] = {"first": "0", "second": "3"}
+BEFORE: Mapping[str, Spelling] = {"first": "linear_1", "second": "linear_2"}
+
+# What the class does.
+CODE: Mapping[str, Any] = {
+    "in_channels": 3,
+    "class_token": True,
+    "dist_token": False,
+    "num_registers": 0,
+    "pos_embed": "learned",
+    "pos_prefix": "class",
+    "rope": "none",
+    "norm": "layer",
+    "norm_eps": 1e-6,
+    "pre_norm": False,
+    "final_norm": "tokens",
+    "qk_norm": False,
+    "attn_norm": False,
+    "mlp_norm": False,
+    "layer_scale": False,
+    "act": "gelu",
+    "mlp": "mlp",
+    "patch_bias": True,
+    "qkv_bias": "all",
+    "proj_bias": True,
+    "mlp_bias": True,
+    "head_bias": True,
+    "pool": "class",
+}
+# dim, depth, patch -> the model that torchvision builds so, and its heads
+MODELS = {
+    (768, 12, 16): ("vit_b_16", 12),
+    (768, 12, 32): ("vit_b_32", 12),
+    (1024, 24, 16): ("vit_l_16", 16),
+    (1024, 24, 32): ("vit_l_32", 16),
+    (1280, 32, 14): ("vit_h_14", 16),
+}
+
+
+def recognise(names: Collection[str]) -> Mapping[str, Spelling] | None:
+    if "encoder.layers.encoder_layer_0.self_attention.in_proj_weight" not in names:
+        return None
+    return BEFORE if "encoder.layers.encoder_layer_0.mlp.linear_1.weight" in names else NOW
+
+
+def bare(file: Bare) -> Described:
+    """What the code fixes; the image size, as the class takes squares only; the heads of its own five models."""
+    fields = {"pos_resize": "bicubic_corners", **CODE}
+    described = coded("torchvision", fields)
+    told = _image_size(file.hub)
+    kernel = file.hub.get("patch_embed.proj.weight", ())
+    depth = sum(name.endswith(".norm1.weight") for name in file.hub)
+    sources = {**described.sources, **dict.fromkeys(told, "names and shapes: torchvision's images are square")}
+    if len(kernel) == 4 and (kernel[0], depth, kernel[2]) in MODELS:
+        name, heads = MODELS[kernel[0], depth, kernel[2]]
+        told["num_heads"] = heads
+        sources["num_heads"] = f"signature of {name}"
+    return Described({**described.fields, **told}, sources=sources)
+
+
+def _image_size(hub: Mapping[str, Shape]) -> dict[str, Any]:
+    """From the number of rows in the position table, where that is a square and a class token."""
+    table, kernel = hub.get("pos_embed", ()), hub.get("patch_embed.proj.weight", ())
+    if len(table) != 3 or len(kernel) != 4 or isqrt(max(table[1] - 1, 0)) ** 2 != table[1] - 1:
+        return {}
+    side = isqrt(table[1] - 1)
+    return {"image_size": (side * kernel[2], side * kernel[3])}
+
+
+def conflicts(config: ViTConfig) -> list[str]:
+    """What the class can't hold, beyond single fields."""
+    squares = [
+        f"{name} {size[0]}x{size[1]}: only squares"
+        for name, size in (("image_size", config.image_hw), ("patch_size", config.patch_hw))
+        if size[0] != size[1]
+    ]
+    return squares + ([] if config.num_classes else outside(config, "pre_logits", (0,), " with num_classes 0"))
+
+
+def write(config: ViTConfig, preprocess: Preprocess | None, labels: tuple[str, ...] | None) -> Files:
+    """Our config.json: torchvision has none."""
+    notes = []
+    if config.pos_resize != "bicubic_corners":
+        notes.append(
+            f"torchvision's interpolate_embeddings resizes positions by bicubic_corners, not by {config.pos_resize}: "
+            "the same function at this image size, another at others"
+        )
+    if not config.num_classes:
+        notes.append("there is no head: load it with model.heads = torch.nn.Identity()")
+    return Files(ours("torchvision")(config, preprocess, labels).files, tuple(notes), {"format": "pt"})
+
+
+TORCHVISION = Layout(
+    name="torchvision",
+    summary="torchvision.models.VisionTransformer(...).load_state_dict",
+    rules=RULES,
+    recognise=recognise,
+    spell=lambda config: NOW,
+    owns=lambda config: False,
+    read=lambda config, beside: Described(),
+    write=write,
+    limits={name: (value,) for name, value in CODE.items()},
+    conflicts=conflicts,
+    bare=bare,
+)

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vit_convert.errors import CheckpointError
-from vit_convert.files import DTYPES, Spec, open_tensors, write_safetensors
+from vit_convert.files import DTYPES, Spec, open_tensors, write_safetensors, write_tensors
 
 RNG = np.random.default_rng(0)
 TENSORS = {
@@ -30,6 +30,9 @@ TENSORS = {
     "scalar": np.array(2.5),
     "empty": np.zeros((0, 3), np.float32),
 }
+
+
+SUFFIXES = (".safetensors", ".npz")  # of the formats that are written
 
 
 def specs_of(tensors):
@@ -257,12 +260,13 @@ BAD_STREAMS = {
 }
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize(("stream", "message"), BAD_STREAMS.values(), ids=BAD_STREAMS)
-def test_a_stream_that_goes_wrong_leaves_nothing_behind(tmp_path, stream, message):
-    path = tmp_path / "a.safetensors"
+def test_a_stream_that_goes_wrong_leaves_nothing_behind(tmp_path, stream, message, suffix):
+    path = tmp_path / f"a{suffix}"
     path.write_bytes(b"the one before")
     with pytest.raises((CheckpointError, RuntimeError), match=message):
-        write_safetensors(path, specs_of(TENSORS), stream())
+        write_tensors(path, specs_of(TENSORS), stream(), {})
     assert path.read_bytes() == b"the one before"
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 

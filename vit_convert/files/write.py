@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vit_convert.files.npz import write_npz
 from vit_convert.files.safetensors import write_safetensors
 from vit_convert.files.tensors import Spec
 
@@ -12,9 +13,12 @@ Stream = Iterable[tuple[str, np.ndarray]]
 
 
 def write_tensors(path: Path, specs: Mapping[str, Spec], tensors: Stream, metadata: Mapping[str, str]) -> None:
-    """Writes a stream of tensors in the format of the path's suffix.
+    """Writes a stream of tensors in the format of the path's suffix; only safetensors has a place for metadata.
 
     Raises:
         CheckpointError: the tensors are not those of `specs`, or of a dtype that the format doesn't know.
     """
-    write_safetensors(path, specs, tensors, metadata)
+    if path.suffix == ".npz":
+        write_npz(path, specs, tensors)
+    else:
+        write_safetensors(path, specs, tensors, metadata)

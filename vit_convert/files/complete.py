@@ -1,0 +1,59 @@
+"""What every writer keeps: exactly the tensors that were promised, in a file that is complete or not there."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from vit_convert.errors import CheckpointError, some
+from vit_convert.files.tensors import Spec
+from vit_convert.rules import check
+
+
+@contextmanager
+def complete(path: Path) -> Iterator[BinaryIO]:
+    """A file beside `path` to write into; it takes the name at the end, or vanishes on failure.
+
+    Raises:
+        CheckpointError: the disk is full, or writing is not permitted.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+        os.replace(temporary, path)
+    except OSError as error:
+        raise CheckpointError(f"{path}: can't be written: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def promised(specs: Mapping[str, Spec], tensors: Iterable[tuple[str, np.ndarray]]) -> Iterator[tuple[str, np.ndarray]]:
+    """The stream, held to its specs: what was not promised is not passed on, and an error once all have come.
+
+    Raises:
+        CheckpointError: tensors that are missing, unexpected, twice there, or of another shape, dtype or memory
+            order than their spec.
+    """
+    came: dict[str, Spec] = {}
+    for name, array in tensors:
+        if name in came:
+            raise CheckpointError(f"{name} comes twice")
+        came[name] = Spec(array.shape, array.dtype)
+        if specs.get(name) != came[name]:
+            continue  # listed with the others at the end
+        if not array.flags.c_contiguous:
+            raise CheckpointError(f"{name}: only C-contiguous arrays can be written, its strides are {array.strides}")
+        yield name, array
+    check({n: spec.shape for n, spec in specs.items()}, {n: spec.shape for n, spec in came.items()}, "writing")
+    odd = [f"{n}: expected {specs[n].dtype}, got {spec.dtype}" for n, spec in came.items() if spec != specs[n]]
+    if odd:
+        raise CheckpointError("writing: tensors of another dtype than their spec:\n    " + some(odd))
+
+
+def octets(array: np.ndarray) -> memoryview:
+    """The bytes of a C-contiguous array, not copied."""
+    return array.reshape(-1).view(np.uint8).data

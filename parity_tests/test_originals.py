@@ -118,9 +118,11 @@ def test_a_timm_file_with_a_decoder_beside_it_is_mae_s(tmp_path):
     assert found.said[0] == "left out the decoder of masked pre-training: decoder_embed.weight"
 
 
-def test_dinov2_s_registers_keep_the_class_row_which_timm_s_models_get_as_zeros():
+def test_dinov2_s_registers_keep_the_class_row_which_timm_gets_folded_and_gives_as_zeros():
     config = ViTConfig(**SMALL, num_registers=4, layer_scale=True)
     assert choose("dinov2", config) == (LAYOUTS["dinov2"], ())
+    there, folded = choose("timm", config)
+    assert (there.name, [step.config for step in folded]) == ("timm:vit", [config.replace(pos_prefix="none")])
     layout, padded = choose("dinov2", config.replace(pos_prefix="none"))
     assert (layout.name, [step.config for step in padded]) == ("dinov2", [config])
     assert padded[0].said == "position rows of zeros for the class token: the same function"
@@ -134,6 +136,22 @@ def test_a_classifier_on_four_blocks_is_refused_and_one_on_the_last_is_read(tmp_
     tensors["linear_head.weight"] = np.zeros((5, 120), "f4")
     with pytest.raises(CheckpointError, match="on the class tokens of four blocks, which is not read"):
         open_checkpoint(saved(tensors, tmp_path), overrides={"num_heads": 3})
+
+
+REFUSED = {
+    "a linear classifier alone": ("linear.weight", "linear.bias"),
+    "a linear classifier alone is not read: there is no ViT": ("weight", "bias"),
+    "DINOv3 with a norm of its own for the class token": ("cls_token", "norm.weight", "cls_norm.weight"),
+    "a ViT with parallel blocks": ("cls_token", "blocks.0.norm1.weight", "blocks.0.norm11.weight"),
+    "a ViT with the hMLP stem": ("cls_token", "patch_embed.proj.0.weight"),
+    "EVA or EVA-02 as its own repository names it": ("cls_token", "blocks.0.attn.inner_attn_ln.weight"),
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_what_the_repositories_have_beside_is_refused_by_name(tmp_path, message):
+    with pytest.raises(CheckpointError, match=message):
+        open_checkpoint(saved({name: np.zeros(3, "f4") for name in REFUSED[message]}, tmp_path))
 
 
 @pytest.mark.parametrize(("theta", "heads"), [(100.0, 64), (10_000.0, 64), (100.0, 128), (250.0, 96)])

@@ -14,30 +14,36 @@ PLAIN = ("image_size", "num_heads", "norm_eps", "act", "pool", "pos_resize", "ro
 
 HEADS = ("num_heads",)  # of sizes that no repository builds
 MASK = ("mask_token",)
-DINOV3_SPARES = ("mask_token", "rope_embed.periods", "local_cls_norm.")
+IMAGE = ("image_size",)  # there is no table that would tell it
+LEFT_OUT = ("mask_token", "rope_embed.periods", "local_cls_norm.")
 
 FAMILIES = (
-    golden("deit", "plain", "timm:vit", "DeiT", to="deit", asked=PLAIN, part="model"),
-    golden("deit", "distilled", "timm:vit", "DeiT, distilled", to="deit", asked=PLAIN, part="model"),
-    golden("deit", "deit3", "deit3", "DeiT III", asked=HEADS, part="model"),
+    golden("deit", "plain", "timm:vit", "DeiT", to="deit", asked=PLAIN),
+    golden("deit", "distilled", "timm:vit", "DeiT, distilled", to="deit", asked=PLAIN),
+    golden(
+        "deit",
+        "training",
+        "timm:vit",
+        "DeiT, the averaged weights of a training checkpoint",
+        to="deit",
+        asked=PLAIN,
+        output="output_model_ema",
+        renamed=True,
+    ),
+    golden("deit", "deit3", "deit3", "DeiT III", asked=HEADS),
     golden("dino", "pretrain", "timm:vit", "DINO", to="dino", asked=PLAIN),
-    golden("dino", "training", "dino", "a training checkpoint", asked=HEADS, part="teacher", renamed=True),
-    golden("mae", "pretrain_encoder", "timm:vit", "MAE", to="mae", asked=PLAIN, part="model"),
-    golden("mae", "pretrain_with_decoder", "mae", "with its decoder", asked=HEADS, part="model", renamed=True),
-    golden("mae", "finetuned", "timm:vit", "MAE, fine-tuned", to="mae", asked=PLAIN, part="model"),
+    golden("dino", "training", "dino", "a training checkpoint", asked=HEADS, renamed=True),
+    golden("mae", "pretrain_encoder", "timm:vit", "MAE", to="mae", asked=PLAIN),
+    golden("mae", "pretrain_with_decoder", "mae", "with its decoder", asked=HEADS, renamed=True),
+    golden("mae", "finetuned", "timm:vit", "MAE, fine-tuned", to="mae", asked=PLAIN),
     golden("dinov2", "plain", "dinov2", "DINOv2", asked=HEADS, beside=MASK),
     golden("dinov2", "registers", "dinov2", "with registers", asked=HEADS, beside=MASK),
     golden("dinov2", "swiglu", "dinov2", "SwiGLU", asked=HEADS, beside=MASK),
-    *(
-        golden("dinov3", case, "dinov3", name, asked=("image_size",), beside=DINOV3_SPARES, **more)
-        for case, name, more in (
-            ("mlp", "DINOv3", {"renamed": True}),
-            ("swiglu", "SwiGLU, periods in float32", {"renamed": True}),
-            ("swiglu_no_qkv_bias", "no qkv bias, local_cls_norm", {}),
-            ("float32_periods", "periods not rounded", {"renamed": True}),
-        )
-    ),
-    golden("dinov2", "chunked_training", "dinov2", "in chunks", asked=HEADS, part="teacher", renamed=True),
+    golden("dinov2", "chunked_training", "dinov2", "in chunks", asked=HEADS, renamed=True),
+    golden("dinov3", "mlp", "dinov3", "DINOv3", asked=IMAGE, renamed=True),
+    golden("dinov3", "swiglu", "dinov3", "SwiGLU, periods in float32", asked=IMAGE, renamed=True),
+    golden("dinov3", "float32_periods", "dinov3", "periods not rounded", asked=IMAGE, renamed=True),
+    golden("dinov3", "swiglu_no_qkv_bias", "dinov3", "no qkv bias, local_cls_norm", asked=IMAGE, beside=LEFT_OUT),
 )
 
 

@@ -4,9 +4,11 @@ References:
     https://github.com/huggingface/pytorch-image-models timm/models/vision_transformer.py, eva.py, beit.py
     https://github.com/mlfoundations/open_clip src/open_clip/transformer.py, modified_resnet.py
     https://github.com/pytorch/vision torchvision/models/vision_transformer.py
+    https://github.com/facebookresearch/deit models_v2.py, dino eval_linear.py, dinov2 and dinov3 hub/classifiers.py
+    https://github.com/baaivision/EVA EVA-02/asuka/modeling_finetune.py
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -25,9 +27,12 @@ class Refusal:
     names: tuple[str, ...] = ()  # any of these among the tensors gives it away; one that ends with "." begins names
     model_types: tuple[str, ...] = ()  # of transformers' config.json
     architectures: tuple[str, ...] = ()  # of timm's config.json, as patterns: "beit_*"
+    alone: tuple[str, ...] = ()  # or a file that has nothing but these
 
-    def covers(self, shapes: Iterable[str], kind: str, architecture: str) -> bool:
+    def covers(self, shapes: Collection[str], kind: str, architecture: str) -> bool:
         if kind in self.model_types or any(fnmatchcase(architecture, pattern) for pattern in self.architectures):
+            return True
+        if self.alone and set(shapes) <= set(self.alone):
             return True
         begins = tuple(name for name in self.names if name.endswith("."))
         return any(name in self.names or (begins and name.startswith(begins)) for name in shapes)
@@ -132,7 +137,36 @@ TORCHVISION = (
         names=("conv_proj.conv_bn_relu_0.", "conv_proj.conv_last."),
     ),
 )
-REFUSALS: tuple[Refusal, ...] = (*TIMM, *OPEN_CLIP, *TORCHVISION)
+META = (
+    Refusal(
+        "a linear classifier alone",
+        "there is no ViT in this file: convert the backbone, which is in a file of its own",
+        alone=("linear.weight", "linear.bias", "weight", "bias"),  # of DINO; of DINOv2 and DINOv3
+    ),
+    Refusal(
+        "DINOv3 with a norm of its own for the class token (untie_cls_and_patch_norms)",
+        "there is one last norm for all tokens here",
+        names=("cls_norm.weight", "backbone.cls_norm.weight"),
+    ),
+    Refusal(
+        "a ViT with parallel blocks of DeiT's repository (paralx2, three things about ViTs)",
+        "each block sums two attentions and two MLPs",
+        names=("blocks.0.norm11.weight",),
+    ),
+    Refusal(
+        "a ViT with the hMLP stem of DeiT's repository",
+        "its patches go through several convolutions and norms",
+        names=("patch_embed.proj.0.weight",),
+    ),
+)
+BAAI = (
+    Refusal(
+        "EVA or EVA-02 as its own repository names it",
+        "timm's port of the same weights is: timm/eva02_* and timm/eva_* of the Hugging Face hub",
+        names=("blocks.0.attn.inner_attn_ln.weight", "rope.freqs_cos", "blocks.0.attn.rope.freqs_cos"),
+    ),
+)
+REFUSALS: tuple[Refusal, ...] = (*TIMM, *OPEN_CLIP, *TORCHVISION, *META, *BAAI)
 
 
 def refuse(path: Path, shapes: Mapping[str, Shape], beside: Beside) -> None:

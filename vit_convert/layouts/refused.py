@@ -32,7 +32,7 @@ class Refusal:
     def covers(self, shapes: Collection[str], kind: str, architecture: str) -> bool:
         if kind in self.model_types or any(fnmatchcase(architecture, pattern) for pattern in self.architectures):
             return True
-        if self.alone and set(shapes) <= set(self.alone):
+        if shapes and set(shapes) <= set(self.alone):
             return True
         begins = tuple(name for name in self.names if name.endswith("."))
         return any(name in self.names or (begins and name.startswith(begins)) for name in shapes)

@@ -32,7 +32,7 @@ TENSORS = {
 }
 
 
-SUFFIXES = (".safetensors", ".npz")  # of the formats that are written
+SUFFIXES = (".safetensors", ".npz", ".msgpack")  # of the formats that are written
 
 
 def specs_of(tensors):

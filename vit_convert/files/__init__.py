@@ -1,6 +1,7 @@
 """Tensor files: read lazily, written as a stream. Never executes a pickle."""
 
 from vit_convert.files.find import INDEX, WEIGHTS, find_weights, open_tensors
+from vit_convert.files.flax_msgpack import write_msgpack
 from vit_convert.files.npz import write_npz
 from vit_convert.files.safetensors import DTYPES, write_safetensors
 from vit_convert.files.tensors import Spec, Tensors, read_json
@@ -15,6 +16,7 @@ __all__ = [
     "find_weights",
     "open_tensors",
     "read_json",
+    "write_msgpack",
     "write_npz",
     "write_safetensors",
     "write_tensors",

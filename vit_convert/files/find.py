@@ -6,13 +6,14 @@ from pathlib import Path
 
 from vit_convert.errors import CheckpointError
 from vit_convert.files.containers import unwrapped
+from vit_convert.files.flax_msgpack import open_msgpack
 from vit_convert.files.npz import open_npz
 from vit_convert.files.safetensors import open_safetensors, open_sharded
 from vit_convert.files.tensors import Tensors
 from vit_convert.files.torch_pickle import open_torch
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-READ = f".safetensors, {INDEX} (sharded), a directory that holds {WEIGHTS} or {INDEX}, .npz, .pt, .pth, .bin"
+READ = f".safetensors, {INDEX} (sharded), a directory that holds {WEIGHTS} or {INDEX}, .msgpack, .npz, .pt, .pth, .bin"
 
 
 def open_tensors(path: str | os.PathLike[str], weights: str | None = None) -> Tensors:
@@ -37,6 +38,8 @@ def _open(path: Path, weights: str | None) -> Tensors:
         return open_sharded(path)
     if path.suffix == ".safetensors":
         return open_safetensors(path)
+    if path.suffix == ".msgpack":
+        return open_msgpack(path)
     if path.suffix == ".npz":
         return open_npz(path)
     raise CheckpointError(f"{path}: {path.suffix or 'this file'} is not a format that is read; these are: {READ}")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vit_convert.files.flax_msgpack import write_msgpack
 from vit_convert.files.npz import write_npz
 from vit_convert.files.safetensors import write_safetensors
 from vit_convert.files.tensors import Spec
@@ -20,5 +21,7 @@ def write_tensors(path: Path, specs: Mapping[str, Spec], tensors: Stream, metada
     """
     if path.suffix == ".npz":
         write_npz(path, specs, tensors)
+    elif path.suffix == ".msgpack":
+        write_msgpack(path, specs, tensors)
     else:
         write_safetensors(path, specs, tensors, metadata)

@@ -195,6 +195,20 @@ def test_periods_that_are_not_the_config_s_are_refused(tmp_path):
         open_checkpoint(tmp_path / "written", overrides={"rope_theta": 50.0})
 
 
+def test_published_periods_are_rounded_and_timm_s_are_not_which_one_has_to_say(tmp_path):
+    path = saved(written("dinov3", DINOV3, tmp_path), tmp_path)
+    said = {"image_size": 20, "rope_round_periods": "none"}
+    with pytest.raises(CheckpointError, match="rope_round_periods 'bfloat16': only 'none'"):
+        choose("timm:eva", open_checkpoint(path, overrides={"image_size": 20}).config)
+    found = open_checkpoint(path, overrides=said)
+    assert choose("timm:eva", found.config)[0].name == "timm:eva"
+    exact = dict(found.tensors("dinov3"))["rope_embed.periods"]
+    assert exact.dtype == np.float32
+    save_checkpoint(tmp_path / "exact", found.config, found.tensors(), layout="dinov3")
+    with pytest.raises(CheckpointError, match=r"expected .* rope_round_periods 'bfloat16'"):
+        open_checkpoint(tmp_path / "exact", overrides={"rope_round_periods": "bfloat16"})
+
+
 def test_the_bias_of_k_is_left_out_and_comes_back_as_zeros(tmp_path):
     tensors = written("dinov3", DINOV3, tmp_path)
     biased = tensors["blocks.0.attn.qkv.bias"].copy()

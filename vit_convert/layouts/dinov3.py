@@ -6,7 +6,8 @@ References:
     layers/rope_position_encoding.py, hub/backbones.py, hub/classifiers.py
 
 A mask takes the bias of k out of the function: a file with the mask has q and v biases only. The rotary periods stand
-in the file and, as there, may be rounded to bfloat16: their number tells the heads, their values tell theta.
+in the file and, as there, may be rounded to bfloat16: their number tells the heads, their values tell theta. timm and
+transformers compute them exactly, which is another function: rope_round_periods=none chooses that one.
 """
 
 from collections.abc import Callable, Mapping
@@ -131,10 +132,14 @@ def solve(periods: np.ndarray) -> tuple[float, str] | None:
 
 
 def check_periods(config: ViTConfig, periods: np.ndarray) -> None:
-    """Raises ValueError if they are not those of the config."""
+    """Raises ValueError if they are not those of the config.
+
+    Who asks for exact ones, as timm and transformers compute them, may have them of a file that rounds them.
+    """
     expected, got = rope_periods(config), periods.astype(np.float64)
-    near = 0 if config.rope_round_periods == "bfloat16" else FLOAT32
-    if got.shape != expected.shape or not np.allclose(got, expected, rtol=near, atol=0):
+    rounded = expected.astype(ml_dtypes.bfloat16).astype(np.float64)
+    exact = config.rope_round_periods == "none" and got.shape == expected.shape
+    if not np.array_equal(got, rounded) and not (exact and np.allclose(got, expected, rtol=FLOAT32, atol=0)):
         raise ValueError(
             f"expected {expected} (rope_theta {config.rope_theta}, rope_round_periods {config.rope_round_periods!r}, "
             f"heads of {config.head_dim}), got {got}"

@@ -12,6 +12,7 @@ from parity_tests.strategies import random_tensors
 from vit_convert.checkpoint import open_checkpoint, save_checkpoint
 from vit_convert.config import ViTConfig
 from vit_convert.errors import CheckpointError
+from vit_convert.files import open_tensors
 from vit_convert.hub import hub_shapes
 from vit_convert.layouts import LAYOUTS, choose
 from vit_convert.layouts.base import Bare
@@ -207,6 +208,18 @@ def test_published_periods_are_rounded_and_timm_s_are_not_which_one_has_to_say(t
     save_checkpoint(tmp_path / "exact", found.config, found.tensors(), layout="dinov3")
     with pytest.raises(CheckpointError, match=r"expected .* rope_round_periods 'bfloat16'"):
         open_checkpoint(tmp_path / "exact", overrides={"rope_round_periods": "bfloat16"})
+
+
+GOLDEN = [("dinov2", case) for case in ("plain", "registers", "swiglu")]
+GOLDEN += [("dinov3", case) for case in ("mlp", "swiglu", "float32_periods")]
+
+
+@pytest.mark.parametrize(("layout", "case"), GOLDEN)
+def test_what_is_written_has_every_name_of_the_original_class_so_that_it_loads_strictly(layout, case):
+    """With the spare ones: mask_token, bias_mask, periods."""
+    path = Path(__file__).parent / "golden" / layout / f"{case}.pth"
+    config = open_checkpoint(path, overrides={"num_heads": 3, "image_size": 20}).config
+    assert layout_shapes(LAYOUTS[layout], config) == open_tensors(path).shapes
 
 
 def test_the_bias_of_k_is_left_out_and_comes_back_as_zeros(tmp_path):

@@ -1,4 +1,4 @@
-"""Which file a path means, and which reader it needs."""
+"""Which file a source means, and which reader it needs."""
 
 import os
 import re
@@ -6,18 +6,20 @@ from pathlib import Path
 
 from vit_convert.errors import CheckpointError
 from vit_convert.files.containers import unwrapped
+from vit_convert.files.directory import INDEX, SUFFIXES, weights_in
 from vit_convert.files.flax_msgpack import open_msgpack
+from vit_convert.files.hub_source import is_hub_name, weights_path
 from vit_convert.files.npz import open_npz
-from vit_convert.files.safetensors import open_safetensors, open_sharded
+from vit_convert.files.safetensors import open_safetensors
+from vit_convert.files.shards import open_sharded
 from vit_convert.files.tensors import Tensors
 from vit_convert.files.torch_pickle import open_torch
 
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-READ = f".safetensors, {INDEX} (sharded), a directory that holds {WEIGHTS} or {INDEX}, .msgpack, .npz, .pt, .pth, .bin"
+READ = f"{', '.join(SUFFIXES)}, {INDEX} (sharded), a directory that holds one of them, hf-hub:owner/name"
 
 
 def open_tensors(path: str | os.PathLike[str], weights: str | None = None) -> Tensors:
-    """A file or directory of tensors, lazily: memory-mapped, nothing is read but the header.
+    """A file or directory of tensors, or hf-hub:owner/name, lazily: mapped, nothing is read but the header.
 
     Args:
         weights: which of several that a training file holds: "model", "model_ema", "teacher". The averaged ones
@@ -35,7 +37,7 @@ def _open(path: Path, weights: str | None) -> Tensors:
     if weights is not None:
         raise CheckpointError(f"{path}: holds one set of weights and no {weights!r}: leave --weights out")
     if path.name.endswith(".index.json"):
-        return open_sharded(path)
+        return open_sharded(path, lambda shard: _open(shard, None))
     if path.suffix == ".safetensors":
         return open_safetensors(path)
     if path.suffix == ".msgpack":
@@ -45,28 +47,19 @@ def _open(path: Path, weights: str | None) -> Tensors:
     raise CheckpointError(f"{path}: {path.suffix or 'this file'} is not a format that is read; these are: {READ}")
 
 
-def find_weights(path: str | os.PathLike[str]) -> Path:
-    """The weights file that a path means: itself, or the one in the directory."""
-    path = Path(path)
-    if not path.exists():
-        raise CheckpointError(f"{path}: no such file or directory" + _hub_hint(path))
-    if not path.is_dir():
+def find_weights(source: str | os.PathLike[str]) -> Path:
+    """The weights file that a source means: itself, the one in the directory, or of a model of the hub."""
+    path = Path(source)
+    if path.is_dir():
+        return weights_in(path)
+    if path.exists():
         return path
-    for name in (WEIGHTS, INDEX):
-        if (path / name).is_file():
-            return path / name
-    files = ", ".join(sorted(p.name for p in path.iterdir())[:20]) or "nothing"
-    raise CheckpointError(f"{path}: a directory needs {WEIGHTS} or {INDEX}, this one has {files}{_inner_hint(path)}")
-
-
-def _inner_hint(path: Path) -> str:
-    inner = path / "checkpoint"  # a training run keeps its weights there
-    return f"; did you mean {inner}?" if (inner / "config.json").is_file() else ""
+    if is_hub_name(path.as_posix()):
+        return weights_path(path.as_posix())
+    raise CheckpointError(f"{path}: no such file or directory{_hub_hint(path)}")
 
 
 def _hub_hint(path: Path) -> str:
-    name = re.fullmatch(r"(?:hf[-_]hub:)?([\w.-]+/[\w.-]+)", path.as_posix())
-    if not name or path.parent.is_dir():
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w.-]+)?", path.as_posix()) or path.parent.is_dir():
         return ""
-    download = f"hf download {name[1]} --local-dir DIR"
-    return f". If it names a model of the Hugging Face hub: those are not fetched yet, so run `{download}` and pass DIR"
+    return f". A model of the Hugging Face hub is named hf-hub:{path.as_posix()}"

@@ -1,4 +1,4 @@
-"""safetensors: mapped when read, one file or shards; written as a stream, each tensor at its own place."""
+"""safetensors: mapped when read; written as a stream, each tensor at its own place."""
 
 import json
 import mmap
@@ -13,7 +13,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from vit_convert.errors import CheckpointError, some
-from vit_convert.files.tensors import Spec, Tensors, read_json
+from vit_convert.files.tensors import Spec, Tensors
 from vit_convert.rules import check
 
 # https://github.com/huggingface/safetensors#format: these names, little-endian, C order
@@ -122,26 +122,3 @@ def open_safetensors(path: Path) -> Tensors:
         return np.frombuffer(memory, spec.dtype, prod(spec.shape), offset).reshape(spec.shape)
 
     return Tensors(path, specs, read, metadata)
-
-
-def open_sharded(path: Path) -> Tensors:
-    files = _weight_map(path)
-    odd = sorted({file for file in files.values() if Path(file).name != file})
-    absent = sorted({file for file in files.values() if file not in odd and not (path.parent / file).is_file()})
-    if odd or absent:
-        raise CheckpointError(f"{path}: these shards are not beside it: {', '.join(odd + absent)}")
-    shards = {file: open_safetensors(path.parent / file) for file in sorted(set(files.values()))}
-    for file, shard in shards.items():
-        listed = {name: shard.specs[name].shape for name in files if files[name] == file and name in shard.specs}
-        promised = {name: listed.get(name, ()) for name in files if files[name] == file}
-        check(promised, shard.shapes, f"{path} on {file}")
-    specs = {name: shards[file].specs[name] for name, file in files.items()}
-    return Tensors(path, specs, lambda name: shards[files[name]].read(name))
-
-
-def _weight_map(path: Path) -> dict[str, str]:
-    index = read_json(path)
-    files = index.get("weight_map")
-    if not isinstance(files, dict) or not all(isinstance(file, str) for file in files.values()):
-        raise CheckpointError(f"{path}: an index of shards needs a 'weight_map' of tensor name -> file name")
-    return files

@@ -1,0 +1,36 @@
+"""A checkpoint in several files, and the index that says which tensor is in which."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from vit_convert.errors import CheckpointError
+from vit_convert.files.tensors import Tensors, read_json
+from vit_convert.rules import check
+
+
+def open_sharded(path: Path, open_shard: Callable[[Path], Tensors]) -> Tensors:
+    """The tensors of all shards, each where the index says.
+
+    Raises:
+        CheckpointError: the index is none, or the shards are not there or not as it says.
+    """
+    files = _weight_map(path)
+    odd = sorted({file for file in files.values() if Path(file).name != file})
+    absent = sorted({file for file in files.values() if file not in odd and not (path.parent / file).is_file()})
+    if odd or absent:
+        raise CheckpointError(f"{path}: these shards are not beside it: {', '.join(odd + absent)}")
+    shards = {file: open_shard(path.parent / file) for file in sorted(set(files.values()))}
+    for file, shard in shards.items():
+        listed = {name: shard.specs[name].shape for name in files if files[name] == file and name in shard.specs}
+        promised = {name: listed.get(name, ()) for name in files if files[name] == file}
+        check(promised, shard.shapes, f"{path} on {file}")
+    specs = {name: shards[file].specs[name] for name, file in files.items()}
+    return Tensors(path, specs, lambda name: shards[files[name]].read(name))
+
+
+def _weight_map(path: Path) -> dict[str, str]:
+    index = read_json(path)
+    files = index.get("weight_map")
+    if not isinstance(files, dict) or not all(isinstance(file, str) for file in files.values()):
+        raise CheckpointError(f"{path}: an index of shards needs a 'weight_map' of tensor name -> file name")
+    return files

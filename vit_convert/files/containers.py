@@ -17,9 +17,15 @@ WRAPPERS = ("module.", "_orig_mod.")
 
 
 def choose(
-    path: Path, held: Mapping[str, Any], weights: str | None, is_tensor: Callable[[Any], bool]
+    path: Path,
+    held: Mapping[str, Any],
+    weights: str | None,
+    is_tensor: Callable[[Any], bool],
+    known: tuple[str, ...] = (*AVERAGED, *PLAIN),
 ) -> tuple[Mapping[str, Any], tuple[str, ...]]:
     """The state dict that is meant by what a file holds, and what was decided: `held` itself if it is no container.
+
+    Of those that are `known`, the first is taken, unless `weights` names another.
 
     Raises:
         CheckpointError: `weights` is not there.
@@ -28,10 +34,10 @@ def choose(
     if weights is not None:
         name = _asked(path, inner, weights)
     else:
-        name = next((name for name in (*AVERAGED, *PLAIN) if name in inner), None)
+        name = next((name for name in known if name in inner), None)
     if name is None:
         return held, ()
-    others = [other for other in (*AVERAGED, *PLAIN) if other in inner and other != name]
+    others = [other for other in known if other in inner and other != name]
     said = () if weights else _several(name, others)
     left = [other for other in held if other != name and (weights or other not in others)]
     return held[name], (*said, *((f"left out of the file: {some(left, ', ')}",) if left else ()))

@@ -19,6 +19,7 @@ NAMED = (
     "model.msgpack",
 )
 SUFFIXES = (".safetensors", ".npz", ".msgpack", ".pt", ".pth", ".bin")
+ORBAX_STEP = "_CHECKPOINT_METADATA"  # is in each step's own directory
 _SHARD = re.compile(r".+-\d{5}-of-\d{5}\.\w+")
 
 
@@ -52,4 +53,7 @@ def weights_in(folder: Path) -> Path:
 
 def _inner_hint(folder: Path) -> str:
     inner = folder / "checkpoint"  # a training run keeps its weights there
-    return f"; did you mean {inner}?" if (inner / "config.json").is_file() else ""
+    if (inner / "config.json").is_file():
+        return f"; did you mean {inner}?"
+    steps = sorted((path.parent for path in folder.glob(f"*/{ORBAX_STEP}")), key=lambda step: (len(step.name), step))
+    return f"; did you mean {steps[-1]}, its last step?" if steps else ""

@@ -10,12 +10,13 @@ from vit_convert.files.directory import INDEX, SUFFIXES, weights_in
 from vit_convert.files.flax_msgpack import open_msgpack
 from vit_convert.files.hub_source import is_hub_name, weights_path
 from vit_convert.files.npz import open_npz
+from vit_convert.files.orbax import open_orbax, tree_in
 from vit_convert.files.safetensors import open_safetensors
 from vit_convert.files.shards import open_sharded
 from vit_convert.files.tensors import Tensors
 from vit_convert.files.torch_pickle import open_torch
 
-READ = f"{', '.join(SUFFIXES)}, {INDEX} (sharded), a directory that holds one of them, hf-hub:owner/name"
+READ = f"{', '.join(SUFFIXES)}, {INDEX} (sharded), a directory that holds one of them, an Orbax step, hf-hub:owner/name"
 
 
 def open_tensors(path: str | os.PathLike[str], weights: str | None = None) -> Tensors:
@@ -32,6 +33,8 @@ def open_tensors(path: str | os.PathLike[str], weights: str | None = None) -> Te
 
 
 def _open(path: Path, weights: str | None) -> Tensors:
+    if path.is_dir():
+        return open_orbax(path, weights)
     if path.suffix in (".pt", ".pth", ".bin"):
         return open_torch(path, weights)
     if weights is not None:
@@ -48,10 +51,13 @@ def _open(path: Path, weights: str | None) -> Tensors:
 
 
 def find_weights(source: str | os.PathLike[str]) -> Path:
-    """The weights file that a source means: itself, the one in the directory, or of a model of the hub."""
+    """The weights file that a source means: itself, the one in the directory, or of a model of the hub.
+
+    Of an Orbax step it is the directory of the tree.
+    """
     path = Path(source)
     if path.is_dir():
-        return weights_in(path)
+        return tree_in(path) or weights_in(path)
     if path.exists():
         return path
     if is_hub_name(path.as_posix()):

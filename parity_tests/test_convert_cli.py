@@ -464,7 +464,7 @@ def broken_json(native, tmp_path):
 
 def other_model(native, tmp_path):
     (native / "config.json").write_text(json.dumps({"model_type": "bert"}))
-    return ("inspect", native), "config.json is of layout transformers:vit, the names are timm:vit's"
+    return ("inspect", native), "transformers' model_type 'bert' is not read; these are: transformers:vit, "
 
 
 def no_vit(native, tmp_path):

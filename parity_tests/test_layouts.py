@@ -8,7 +8,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -17,6 +16,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from parity_tests.families import originals, torchvision
+from parity_tests.families import transformers as peers
 from parity_tests.peers import float64_rotary_tables
 from parity_tests.strategies import DTYPES, configs, preprocesses, random_tensors
 from parity_tests.tolerances import FORWARD
@@ -26,7 +26,6 @@ from vit_convert.errors import CheckpointError
 from vit_convert.hub import hub_shapes
 from vit_convert.layouts import LAYOUTS
 from vit_convert.layouts.names import HUB
-from vit_convert.layouts.transformers import CLASS
 from vit_convert.roles import role
 from vit_convert.rules import active, flip, plan, right_shapes
 from vit_convert.table import made
@@ -36,10 +35,6 @@ just = st.just
 HELD: dict[str, st.SearchStrategy[ViTConfig]] = {
     "native": configs(),
     "flax": configs(),
-    "transformers:vit": configs(
-        **{name: just(value) for name, value in CLASS.items()},
-        qkv_bias=st.sampled_from(["all", "none"]),
-    ).map(lambda config: config.replace(pre_logits=0) if config.num_classes else config),
 }
 
 
@@ -93,7 +88,9 @@ def eva_configs(draw: st.DrawFn) -> ViTConfig:
     return draw(configs(**{**limits, **{name: just(value) for name, value in fixed.items()}}))
 
 
-HELD |= {"timm:vit": timm_configs(), "timm:eva": eva_configs(), **originals.HELD, **torchvision.HELD}
+HELD |= {"timm:vit": timm_configs(), "timm:eva": eva_configs(), **originals.HELD, **torchvision.HELD, **peers.HELD}
+# The one rule by which a library resizes positions, whatever a config says.
+RESIZE = {"timm:vit": "bicubic_antialias", "timm:eva": "bicubic_antialias", **peers.RESIZE}
 layouts = pytest.mark.parametrize("layout", sorted(LAYOUTS))
 
 
@@ -152,13 +149,10 @@ def test_a_checkpoint_comes_back_bit_for_bit_with_its_config(layout, data):
     labels = tuple(f"name {i}" for i in range(config.num_classes)) or None
     path = save(config, tensors, layout=layout, labels=labels, preprocess=preprocess)
     found = open_checkpoint(path)
-    resize = {"transformers:vit": "bicubic", "timm:vit": "bicubic_antialias", "timm:eva": "bicubic_antialias"}.get(
-        layout, config.pos_resize
-    )
-    assert found.config == config.replace(pos_resize=resize)
+    assert found.config == config.replace(pos_resize=RESIZE.get(layout, config.pos_resize))
     assert found.layout == layout
     assert found.labels == labels
-    assert found.preprocess == preprocess or layout in ("timm:vit", "timm:eva", "transformers:vit")
+    assert found.preprocess == preprocess or layout.startswith(("timm:", "transformers:"))
     assert set(found.dtypes.values()) == {dtype}
     assert_equal_bits(found.tensors(), tensors)
     file = safetensors.numpy.load_file(path / "model.safetensors")
@@ -225,80 +219,6 @@ def test_the_mlp_ratio_for_timm_truncates_to_the_width_that_it_came_from():
         config = HF.replace(dim=dim, num_heads=1, mlp_dim=mlp_dim)
         args = LAYOUTS["timm:vit"].write(config, None, None).files["config.json"]["model_args"]
         assert int(dim * args["mlp_ratio"]) == mlp_dim
-
-
-def test_transformers_own_files_are_recognised_and_read(tmp_path):
-    import transformers
-
-    more: Any = {"num_labels": 5}  # not in the signature
-    theirs = transformers.ViTConfig(
-        hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=40, image_size=[6, 9],
-        patch_size=[2, 3], num_channels=1, hidden_act="gelu_new", qkv_bias=False, **more,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    model = transformers.ViTForImageClassification(theirs)
-    model.save_pretrained(tmp_path)
-    found = open_checkpoint(tmp_path)
-    expected = HF.replace(norm_eps=1e-12, act="gelu_tanh", in_channels=1, qkv_bias="none")
-    assert (found.layout, found.config, found.labels) == ("transformers", expected, None)
-    assert found.sources["norm_eps"] == "config.json"
-    ours = dict(found.tensors())
-    disk = safetensors.numpy.load_file(tmp_path / "model.safetensors")
-    assert sum(a.size for a in ours.values()) == sum(a.size for a in disk.values())
-    layers = [f"vit.encoder.layer.1.attention.attention.{part}.weight" for part in ("query", "key", "value")]
-    assert np.array_equal(ours["blocks.1.attn.qkv.weight"], np.concatenate([disk[name] for name in layers]))
-    assert np.array_equal(ours["blocks.1.mlp.fc2.weight"], disk["vit.encoder.layer.1.output.dense.weight"])
-    assert np.array_equal(ours["head.bias"], disk["classifier.bias"])
-
-
-def test_transformers_defaults_that_are_not_on_disk_are_known(tmp_path):
-    """The whole default config, on the shapes alone: no weights of that size are made."""
-    import transformers
-
-    from vit_convert.layouts.transformers import read
-
-    transformers.ViTConfig().save_pretrained(tmp_path)
-    said = json.loads((tmp_path / "config.json").read_text())
-    minimal = {name: said[name] for name in said if name in ("model_type", "architectures")}
-    base = ViTConfig(image_size=224, patch_size=16, dim=768, depth=12, num_heads=12, mlp_dim=3072, norm_eps=1e-12)
-    for config in (said, minimal):
-        fields = read(config, lambda name: None).fields
-        assert ViTConfig.from_dict(fields) == base.replace(pos_resize="bicubic")
-
-
-@pytest.mark.parametrize("pooler", [True, False])
-def test_a_bare_vit_model_is_read_and_its_pooler_is_pre_logits(tmp_path, pooler):
-    import transformers
-
-    theirs = transformers.ViTConfig(
-        hidden_size=24, num_hidden_layers=1, num_attention_heads=3, intermediate_size=40, image_size=6, patch_size=3,
-        pooler_output_size=11,
-    )  # fmt: skip
-    model = transformers.ViTModel(theirs, add_pooling_layer=pooler)
-    model.save_pretrained(tmp_path)
-    found = open_checkpoint(tmp_path)
-    assert (found.config.num_classes, found.config.pre_logits) == (0, 11 if pooler else 0)
-    assert ("pre_logits.weight" in dict(found.tensors())) is pooler
-
-
-@settings(max_examples=8)
-@given(config=HELD["transformers:vit"], dtype=st.sampled_from([np.float32, ml_dtypes.bfloat16]))
-def test_transformers_loads_what_is_written_for_it(config, dtype):
-    import transformers
-
-    path = save(config, random_tensors(config, dtype=dtype), layout="transformers")
-    kind: Any = transformers.ViTForImageClassification if config.num_classes else transformers.ViTModel
-    options = {} if config.num_classes else {"add_pooling_layer": bool(config.pre_logits)}
-    model, report = kind.from_pretrained(path, output_loading_info=True, dtype="auto", **options)
-    assert not any(report.values()), report
-    assert model.config.layer_norm_eps == config.norm_eps
-    again = Path(tempfile.mkdtemp())
-    model.save_pretrained(again)
-    assert_equal_bits(
-        safetensors.numpy.load_file(again / "model.safetensors").items(),
-        safetensors.numpy.load_file(path / "model.safetensors"),
-    )
-    assert open_checkpoint(again).config == config.replace(pos_resize="bicubic")
 
 
 @pytest.mark.parametrize("name", ["vit_b_16", "vit_b_32", "vit_l_16", "vit_l_32", "vit_h_14"])

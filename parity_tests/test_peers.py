@@ -1,6 +1,5 @@
 """Against code that is not ours: timm and transformers with the same random weights, float64, both ways."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -103,26 +102,17 @@ def test_a_native_file_of_plain_options_loads_into_timm_as_it_is(tmp_path):
     assert gap(theirs(nchw(images)).detach().numpy(), run_torch(ours, images)["output"]) < FORWARD
 
 
-HF = {
-    "plain": {},
-    "eps, tanh": {"layer_norm_eps": 1e-6, "hidden_act": "gelu_pytorch_tanh"},
-    "quick gelu, no qkv bias": {"hidden_act": "quick_gelu", "qkv_bias": False},
-    "one channel": {"num_channels": 1},
-}
-
-
-def make_transformers(**options: Any) -> transformers.ViTForImageClassification:
+def make_transformers() -> transformers.ViTForImageClassification:
     sizes = dict(image_size=40, patch_size=8, hidden_size=36, num_hidden_layers=3, num_attention_heads=3)
-    arguments: dict[str, Any] = {**sizes, "intermediate_size": 90, "num_labels": 11, **options}
+    arguments: dict[str, Any] = {**sizes, "intermediate_size": 90, "num_labels": 11}
     config = transformers.ViTConfig(**arguments)
     model = transformers.ViTForImageClassification(config).double().eval()
     randomise(model, seed=4)
     return model
 
 
-@pytest.mark.parametrize("options", HF.values(), ids=HF.keys())
-def test_transformers_weights_give_transformers_answers_in_both_frameworks(tmp_path, options):
-    theirs = make_transformers(**options)
+def test_transformers_intermediates_are_those_of_both_frameworks(tmp_path):
+    theirs = make_transformers()
     theirs.save_pretrained(tmp_path / "hf")
     ours = vit_torch.ViT.from_pretrained(tmp_path / "hf")
     flax = vit_flax.ViT.from_pretrained(tmp_path / "hf")
@@ -135,32 +125,3 @@ def test_transformers_weights_give_transformers_answers_in_both_frameworks(tmp_p
         assert gap(found["output"], expected) < FORWARD
         for name, hidden in zip(names, result.hidden_states, strict=False):
             assert gap(found[name], hidden.detach().numpy()) < FORWARD, name
-
-
-@pytest.mark.parametrize("saver", [vit_torch.ViT, vit_flax.ViT], ids=["torch", "flax"])
-@pytest.mark.parametrize("act", ["gelu", "gelu_tanh", "quick_gelu"])
-def test_our_weights_give_our_answers_in_transformers(tmp_path, saver, act):
-    ours = vit_torch.ViT(config_for(image_size=40, patch_size=8, act=act, norm_eps=1e-12)).double()
-    randomise(ours, seed=6)
-    ours.save_pretrained(tmp_path / "native")
-    saver.from_pretrained(tmp_path / "native").save_pretrained(tmp_path / "theirs", layout="transformers")
-    auto = transformers.AutoModelForImageClassification
-    theirs = auto.from_pretrained(tmp_path / "theirs", dtype=torch.float64).eval()
-    images = images_for(ours.config)
-    assert gap(theirs(nchw(images)).logits.detach().numpy(), run_torch(ours, images)["output"]) < FORWARD
-
-
-def test_transformers_pooler_is_our_pre_logits(tmp_path):
-    sizes: dict[str, Any] = dict(image_size=40, patch_size=8, hidden_size=36, num_hidden_layers=2)
-    config = transformers.ViTConfig(**sizes, num_attention_heads=3, intermediate_size=90)
-    theirs = transformers.ViTModel(config).double().eval()
-    randomise(theirs, seed=5)
-    theirs.save_pretrained(tmp_path / "hf")
-    frameworks: list[tuple[Any, Any]] = [(vit_torch.ViT, run_torch), (vit_flax.ViT, run_flax)]
-    for model, run in frameworks:
-        ours = model.from_pretrained(Path(tmp_path / "hf"))
-        images = images_for(ours.config)
-        result = theirs(nchw(images))
-        found = run(ours, images, ("norm",))
-        assert gap(found["output"], result.pooler_output.detach().numpy()) < FORWARD
-        assert gap(found["norm"], result.last_hidden_state.detach().numpy()) < FORWARD

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vit_convert.errors import CheckpointError, some
 from vit_convert.files import Tensors
-from vit_convert.layouts import LAYOUTS, Layout
+from vit_convert.layouts import LAYOUTS, LIBRARIES, Layout
 from vit_convert.layouts.base import Beside, Json
 from vit_convert.layouts.native import FORMAT
 from vit_convert.layouts.refused import refuse
@@ -43,6 +43,11 @@ def recognise(file: Tensors, beside: Beside) -> Recognised:
         if config is not None and found.layout.owns(config):
             return replace(found, config=config)
     owners = [layout for layout in LAYOUTS.values() if (c := beside(layout.config_file)) is not None and layout.owns(c)]
+    if not owners and plain is not None and "model_type" in plain:
+        read = ", ".join(layout.name for layout in LIBRARIES["transformers"])
+        raise CheckpointError(
+            f"{file.path}: config.json: transformers' model_type {plain['model_type']!r} is not read; these are: {read}"
+        )
     if candidates and owners:
         names, said = candidates[0].layout.name, " or ".join(layout.name for layout in owners)
         raise CheckpointError(f"{file.path}: {owners[0].config_file} is of layout {said}, the names are {names}'s")

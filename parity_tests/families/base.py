@@ -57,10 +57,16 @@ class Family:
 
 @contextmanager
 def float_is_double() -> Iterator[None]:
-    """Within it `tensor.float()` gives float64: peers that resize positions in float32 then do so exactly."""
-    own = torch.Tensor.float
-    torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign]
+    """Within it `.float()` and `.to(torch.float32)` give float64: peers that resize positions in float32 are exact."""
+    own = {"float": torch.Tensor.float, "to": torch.Tensor.to}
+
+    def to(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        wide = {torch.float32: torch.float64}
+        args = tuple(wide.get(a, a) if isinstance(a, torch.dtype) else a for a in args)
+        return own["to"](tensor, *args, **{k: wide.get(v, v) if k == "dtype" else v for k, v in kwargs.items()})
+
+    torch.Tensor.float, torch.Tensor.to = torch.Tensor.double, to  # type: ignore[method-assign]
     try:
         yield
     finally:
-        torch.Tensor.float = own  # type: ignore[method-assign]
+        torch.Tensor.float, torch.Tensor.to = own["float"], own["to"]  # type: ignore[method-assign]

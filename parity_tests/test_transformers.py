@@ -1,0 +1,225 @@
+"""transformers' classes load what is written for them, and what they write in every form of names is read."""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+import safetensors.numpy
+import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import vit_torch
+from parity_tests.compare import gap
+from parity_tests.families.transformers import HEAD, HELD, READ, RESIZE, ROWS, SIZES, Row, answer, maker
+from parity_tests.pairs import run_torch
+from parity_tests.strategies import random_tensors
+from parity_tests.tolerances import FORWARD
+from vit_convert.checkpoint import open_checkpoint, save_checkpoint
+from vit_convert.config import ViTConfig
+from vit_convert.errors import CheckpointError
+from vit_convert.layouts.transformers import TRANSFORMERS
+
+ASKED = ("image_size", "num_heads", "norm_eps", "act", "rope_theta")
+layouts = pytest.mark.parametrize("layout", [layout.name for layout in TRANSFORMERS])
+rows = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _temporary_folders_go_away(tmp_path_factory):
+    """Hypothesis runs a test many times in one tmp_path: each save makes a folder of its own, in pytest's."""
+    tempfile.tempdir = str(tmp_path_factory.mktemp("transformers"))
+    yield
+    tempfile.tempdir = None
+
+
+def write(config: ViTConfig, layout: str, dtype: Any = np.float32, **options: Any) -> Path:
+    path = Path(tempfile.mkdtemp()) / "checkpoint"
+    save_checkpoint(path, config, random_tensors(config, dtype=dtype).items(), layout=layout, **options)
+    return path
+
+
+def auto_model(path: Path) -> Any:
+    """What the Auto classes make of a directory, once they have found every tensor and no other."""
+    said = json.loads((path / "config.json").read_text())
+    name = said["architectures"][0]
+    auto: Any = transformers.AutoModel
+    if "ForImageClassification" in name:
+        auto = transformers.AutoModelForImageClassification
+    if name.endswith("WithProjection"):
+        auto = transformers.CLIPVisionModelWithProjection
+    pooling = name in ("ViTModel", "DeiTModel") and "pooler_output_size" not in said
+    options = {"add_pooling_layer": False} if pooling else {}
+    model, report = auto.from_pretrained(path, output_loading_info=True, dtype="auto", **options)
+    assert type(model).__name__ == name
+    assert not any(report.values()), report
+    return model
+
+
+def contents(path: Path, **given: Any) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """A checkpoint's config, and its tensors' bits."""
+    found = open_checkpoint(path, overrides=given)
+    return found.config.to_dict(), {name: array.tobytes() for name, array in found.tensors()}
+
+
+@layouts
+@settings(max_examples=6)
+@given(data=st.data())
+def test_the_auto_classes_make_the_same_function_of_what_is_written(layout, data):
+    config = data.draw(HELD[layout])
+    path = write(config, layout, np.float64)
+    images = np.random.default_rng(0).standard_normal((2, *config.image_hw, config.in_channels))
+    ours = run_torch(vit_torch.ViT.from_pretrained(path).eval(), images)["output"]
+    assert gap(ours, answer(auto_model(path))(images)) < FORWARD
+
+
+@layouts
+@settings(max_examples=4)
+@given(data=st.data(), dtype=st.sampled_from([np.float32, ml_dtypes.bfloat16]))
+def test_transformers_saves_again_what_was_written_for_it(layout, data, dtype):
+    config = data.draw(HELD[layout])
+    path, again = write(config, layout, dtype), Path(tempfile.mkdtemp())
+    auto_model(path).save_pretrained(again)
+    assert open_checkpoint(again).layout == layout
+    assert open_checkpoint(again).config == config.replace(pos_resize=RESIZE[layout])
+    assert contents(again) == contents(path)
+
+
+@pytest.mark.parametrize("layout", TRANSFORMERS, ids=lambda layout: layout.name)
+def test_defaults_that_are_not_on_disk_are_known(layout):
+    """What a config.json leaves out is read as what the class itself writes for it."""
+    model_type = layout.name.removeprefix("transformers:")
+    whole = json.loads(transformers.AutoConfig.for_model(model_type).to_json_string(use_diff=False))
+    assert set(layout.read(whole, no_file).sources.values()) == {"transformers' code"}
+    assert layout.read({"model_type": model_type}, no_file).fields == layout.read(whole, no_file).fields
+
+
+def no_file(name: str) -> None:
+    """No JSON file beside the weights."""
+
+
+def test_vit_s_own_files_are_read_with_their_labels_and_sources(tmp_path):
+    labels = {0: "cat", 1: "dog", 2: "fox", 3: "owl", 4: "bat"}
+    more: Any = {"image_size": [6, 9], "patch_size": [2, 3], "num_channels": 1, "id2label": labels}
+    theirs = transformers.ViTConfig(**SIZES | more, hidden_act="gelu_new")
+    transformers.ViTForImageClassification(theirs).save_pretrained(tmp_path)
+    found = open_checkpoint(tmp_path)
+    assert (found.config.image_hw, found.config.patch_hw) == ((6, 9), (2, 3))
+    assert (found.config.act, found.labels) == ("gelu_tanh", ("cat", "dog", "fox", "owl", "bat"))
+    assert (found.sources["norm_eps"], found.sources["pool"]) == ("config.json", "transformers' code")
+
+
+@rows
+def test_names_of_transformers_5_in_memory_are_read_too(row, tmp_path):
+    model = row.make()
+    model.save_pretrained(tmp_path / "disk")
+    model.save_pretrained(tmp_path / "memory", save_original_format=False)
+    assert contents(tmp_path / "memory") == contents(tmp_path / "disk")
+
+
+@rows
+def test_a_file_without_its_config_is_asked_for_what_no_tensor_and_no_code_tells(row, tmp_path):
+    if row.layout in ("vit_msn", "vit_mae"):
+        pytest.skip("their names alone are ViT's")
+    row.make().save_pretrained(tmp_path)
+    expected = contents(tmp_path)
+    bare = (tmp_path / "model.safetensors").rename(Path(tempfile.mkdtemp()) / "bare.safetensors")
+    with pytest.raises(CheckpointError, match="nothing tells") as error:
+        open_checkpoint(bare)
+    asked = str(error.value).partition("nothing tells ")[2].partition(". Different")[0].split(", ")
+    assert set(asked) <= set(ASKED)
+    assert ("image_size" in asked) is (row.layout not in ("siglip_vision_model", "clip_vision_model"))
+    assert contents(bare, **{name: expected[0][name] for name in asked}) == expected
+
+
+MSN = Row(
+    "ViT-MSN with a head",
+    transformers.ViTMSNForImageClassification,
+    maker(transformers.ViTMSNConfig, num_labels=11),
+    "vit_msn",
+    HEAD | {"norm_eps": 1e-6},
+)
+
+
+def test_vit_msn_s_head_is_read_as_transformers_4_and_5_name_its_layers_and_written_as_4_does(tmp_path):
+    """transformers 5 leaves the prefix off them when it saves; both load what 4 wrote."""
+    saved = MSN.save(tmp_path / "5")
+    tensors = safetensors.numpy.load_file(tmp_path / "5" / "model.safetensors")
+    assert "encoder.layer.0.layernorm_before.weight" in tensors
+    found = open_checkpoint(tmp_path / "5")
+    assert found.config == ViTConfig(**READ | MSN.read)
+    save_checkpoint(tmp_path / "4", found.config, found.tensors(), layout="transformers:vit_msn")
+    assert "vit.encoder.layer.0.layernorm_before.weight" in open_checkpoint(tmp_path / "4")._file.specs
+    images = np.random.default_rng(0).standard_normal((2, 40, 40, 3))
+    assert gap(MSN.load(tmp_path / "4")(images), saved.answer(images)) < FORWARD
+    assert (
+        gap(run_torch(vit_torch.ViT.from_pretrained(tmp_path / "5").double(), images)["output"], saved.answer(images))
+        < FORWARD
+    )
+
+
+MAE = maker(
+    transformers.ViTMAEConfig, decoder_hidden_size=24, decoder_num_hidden_layers=1, decoder_num_attention_heads=2
+)
+DECODERS = [
+    (transformers.ViTMAEForPreTraining, MAE, "vit_mae", "decoder"),
+    (transformers.ViTForMaskedImageModeling, maker(transformers.ViTConfig), "vit", "mask_token"),
+    (transformers.DeiTForMaskedImageModeling, maker(transformers.DeiTConfig), "deit", "mask_token"),
+]
+
+
+@pytest.mark.parametrize(
+    ("cls", "config", "layout", "also"), DECODERS, ids=lambda case: getattr(case, "__name__", None)
+)
+def test_decoders_of_masked_pre_training_are_left_out_and_said(cls, config, layout, also, tmp_path):
+    model: Any = cls(config())
+    model.save_pretrained(tmp_path)
+    found = open_checkpoint(tmp_path)
+    assert found.layout == f"transformers:{layout}"
+    assert (found.config.num_classes, found.config.pre_logits, found.config.pool) == (0, 0, "class")
+    said = " ".join(found.said)
+    assert "left out the decoder of masked pre-training" in said
+    assert also in said
+
+
+def edited(path: Path, tensors: dict[str, np.ndarray]) -> None:
+    """Puts more tensors into a file."""
+    own = safetensors.numpy.load_file(path / "model.safetensors")
+    safetensors.numpy.save_file(own | tensors, path / "model.safetensors")
+
+
+def test_a_pooler_beside_a_head_is_left_out_because_the_head_stands_on_the_class_token(tmp_path):
+    row = ROWS[0]
+    row.make().save_pretrained(tmp_path)
+    expected = contents(tmp_path)
+    edited(tmp_path, {"vit.pooler.dense.weight": np.ones((36, 36), "f4"), "vit.pooler.dense.bias": np.ones(36, "f4")})
+    assert contents(tmp_path) == expected
+    assert "left out the pooler, which the head doesn't use" in open_checkpoint(tmp_path).said
+
+
+def test_counting_buffers_of_older_files_are_left_out(tmp_path):
+    row = next(row for row in ROWS if row.name == "CLIP")
+    row.make().save_pretrained(tmp_path)
+    expected = contents(tmp_path)
+    edited(tmp_path, {"embeddings.position_ids": np.arange(26)[None]})
+    assert contents(tmp_path) == expected
+
+
+def test_text_towers_are_left_out_and_said(tmp_path):
+    for row in (row for row in ROWS if row.name.endswith("text tower")):
+        row.save(tmp_path / row.layout)
+        assert "left out the text tower" in " ".join(open_checkpoint(tmp_path / row.layout).said)
+
+
+def test_clip_s_older_configs_say_the_tower_twice_and_the_second_counts(tmp_path):
+    model: Any = next(row for row in ROWS if row.name == "CLIP with its text tower").make()
+    model.save_pretrained(tmp_path)
+    said = json.loads((tmp_path / "config.json").read_text())
+    said["vision_config_dict"] = {**said["vision_config"], "hidden_act": "gelu"}
+    (tmp_path / "config.json").write_text(json.dumps(said))
+    assert open_checkpoint(tmp_path).config.act == "gelu"
+    assert transformers.CLIPConfig.from_pretrained(tmp_path).vision_config.hidden_act == "gelu"

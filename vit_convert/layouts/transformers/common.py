@@ -1,0 +1,167 @@
+"""What transformers' layouts share: how config.json says sizes, activations and labels, and what it leaves out."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from vit_convert.config import ViTConfig
+from vit_convert.errors import CheckpointError
+from vit_convert.layouts.base import Beside, Described, Files, Json
+from vit_convert.preprocess import Preprocess
+from vit_convert.processors import differences
+from vit_convert.processors import transformers as processor
+from vit_convert.rules import Shape
+
+DEFAULT, CODE = "transformers' default", "transformers' code"
+LEAVES = ("weight", "bias")
+# Each activation's name in ViTConfig, the first of transformers' names for it being the one that is written.
+ACTS = {
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_python_tanh": "gelu_tanh",
+    "gelu_new": "gelu_tanh",
+    "quick_gelu": "quick_gelu",
+    "silu": "silu",
+    "swish": "silu",
+}
+KEYS = {
+    "image_size": "image_size",
+    "patch_size": "patch_size",
+    "in_channels": "num_channels",
+    "dim": "hidden_size",
+    "depth": "num_hidden_layers",
+    "num_heads": "num_attention_heads",
+    "mlp_dim": "intermediate_size",
+    "norm_eps": "layer_norm_eps",
+    "act": "hidden_act",
+}
+# What most of its config classes leave out of config.json.
+DEFAULTS = {
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "hidden_act": "gelu",
+    "layer_norm_eps": 1e-6,
+    "image_size": 224,
+    "patch_size": 16,
+    "num_channels": 3,
+    "qkv_bias": True,
+}
+# What most of its classes compute, whatever their config says.
+PLAIN = {
+    "class_token": True,
+    "dist_token": False,
+    "num_registers": 0,
+    "pos_embed": "learned",
+    "pos_prefix": "class",
+    "pos_resize": "bicubic",
+    "rope": "none",
+    "norm": "layer",
+    "pre_norm": False,
+    "final_norm": "tokens",
+    "qk_norm": False,
+    "attn_norm": False,
+    "mlp_norm": False,
+    "layer_scale": False,
+    "mlp": "mlp",
+    "patch_bias": True,
+    "proj_bias": True,
+    "mlp_bias": True,
+    "head_bias": True,
+    "pool": "class",
+}
+
+
+def described(
+    config: Json,
+    beside: Beside,
+    model_type: str,
+    defaults: Json,
+    code: Json,
+    more: Callable[[Json], Json] = lambda said: {},
+    keys: Mapping[str, str] = KEYS,
+) -> Described:
+    """A class's config.json, with what it leaves out, and preprocessor_config.json.
+
+    Args:
+        code: the fields that the class fixes, whatever the config says.
+        more: the fields that follow from what the config says, defaults included.
+
+    Raises:
+        CheckpointError: an activation that ViTConfig has no name for.
+    """
+    said = {**defaults, **config}
+    if "act" in keys and said[keys["act"]] not in ACTS:
+        raise CheckpointError(f"config.json: {keys['act']} {said[keys['act']]!r}: only {', '.join(ACTS)}")
+    fields = code | {ours: said[theirs] for ours, theirs in keys.items()}
+    fields |= {"act": ACTS[said[keys["act"]]]} if "act" in keys else {}
+    sources = dict.fromkeys(code, CODE)
+    sources |= {ours: DEFAULT for ours, theirs in keys.items() if theirs not in config}
+    preprocess = processor.read(processor.find(beside), model_type)
+    return Described(fields | more(said), preprocess, read_labels(config.get("id2label")), sources=sources)
+
+
+def limits(code: Json, **more: tuple[Any, ...]) -> dict[str, tuple[Any, ...]]:
+    """The only values that a class has. Resizing positions is none of it: a note says where the rules differ."""
+    return {name: (value,) for name, value in code.items() if name != "pos_resize"} | more
+
+
+def entries(config: ViTConfig, model_type: str, architecture: str) -> Json:
+    """What every config.json says."""
+    said = {theirs: getattr(config, ours) for ours, theirs in KEYS.items()}
+    said |= {"image_size": size(config.image_hw), "patch_size": size(config.patch_hw)}
+    said |= {"hidden_act": {ours: theirs for theirs, ours in reversed(ACTS.items())}[config.act]}
+    return {"architectures": [architecture], "model_type": model_type, **said}
+
+
+def files(config: ViTConfig, said: Json, code: Json, preprocess: Preprocess | None, notes: Iterable[str] = ()) -> Files:
+    """config.json for `from_pretrained`, and preprocessor_config.json where an image processor can say it."""
+    content, notes = {"config.json": said}, list(notes)
+    if config.pos_embed == "learned" and config.pos_resize != code["pos_resize"]:
+        notes.append(
+            f"transformers resizes positions by {code['pos_resize']}, not by {config.pos_resize}: "
+            "the same function at this image size, another at others"
+        )
+    if preprocess:
+        written = processor.write(preprocess)
+        content |= {processor.FILE: written} if written else {}
+        notes += differences("transformers' image processors", preprocess, processor.read(written))
+    return Files(content, tuple(notes), {"format": "pt"})
+
+
+def size(pair: tuple[int, int]) -> int | list[int]:
+    """As transformers writes sizes: one number for a square."""
+    return pair[0] if pair[0] == pair[1] else list(pair)
+
+
+def head_entries(config: ViTConfig, labels: tuple[str, ...] | None) -> Json:
+    """The classes of a head, named LABEL_0, LABEL_1, ... where nothing names them, as transformers does."""
+    if not config.num_classes:
+        return {}
+    names = {str(i): label for i, label in enumerate(labels or map("LABEL_{}".format, range(config.num_classes)))}
+    return {"id2label": names, "label2id": {label: int(i) for i, label in names.items()}}
+
+
+def read_labels(id2label: Any) -> tuple[str, ...] | None:
+    """Labels by index; None for the numbered ones that transformers makes up."""
+    if not isinstance(id2label, dict) or set(id2label) != {str(i) for i in range(len(id2label))}:
+        return None
+    labels = tuple(str(id2label[str(i)]) for i in range(len(id2label)))
+    return None if labels == tuple(f"LABEL_{i}" for i in range(len(labels))) else labels
+
+
+def qkv_bias(said: Json) -> Json:
+    """Of a class whose config has one switch for the three biases."""
+    return {"qkv_bias": "all" if said["qkv_bias"] else "none"}
+
+
+def square(config: ViTConfig, what: str) -> list[str]:
+    """A message for images that are no squares, which some classes don't take."""
+    height, width = config.image_hw
+    return [] if height == width else [f"image_size {height}x{width}: {what} takes squares only"]
+
+
+def has(shapes: Mapping[str, Shape], layer: str) -> bool:
+    """Whether a layer of this name is there, by either of its tensors."""
+    return any(f"{layer}.{leaf}" in shapes for leaf in LEAVES)

@@ -14,6 +14,15 @@ from vit_convert.rules import check
 
 
 @contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Says what the operating system refuses, in a CheckpointError: a disk that is full, a lack of permission."""
+    try:
+        yield
+    except OSError as error:  # names the temporary, or nothing
+        raise CheckpointError(f"{path}: can't be written: {error.strerror or error}") from error
+
+
+@contextmanager
 def complete(path: Path) -> Iterator[BinaryIO]:
     """A file beside `path` to write into; it takes the name at the end, or vanishes on failure.
 
@@ -22,11 +31,10 @@ def complete(path: Path) -> Iterator[BinaryIO]:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with open(temporary, "wb") as file:
-            yield file
-        os.replace(temporary, path)
-    except OSError as error:
-        raise CheckpointError(f"{path}: can't be written: {error.strerror or error}") from error
+        with writing(path):
+            with open(temporary, "wb") as file:
+                yield file
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 

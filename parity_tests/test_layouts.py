@@ -15,6 +15,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from parity_tests import held
 from parity_tests.families import originals, torchvision
 from parity_tests.families import transformers as peers
 from parity_tests.peers import float64_rotary_tables
@@ -23,12 +24,13 @@ from parity_tests.tolerances import FORWARD
 from vit_convert.checkpoint import layout_shapes, open_checkpoint, save_checkpoint
 from vit_convert.config import ViTConfig
 from vit_convert.errors import CheckpointError
+from vit_convert.files import open_tensors
 from vit_convert.hub import hub_shapes
 from vit_convert.layouts import LAYOUTS
 from vit_convert.layouts.names import HUB
 from vit_convert.roles import role
-from vit_convert.rules import active, flip, plan, right_shapes
-from vit_convert.table import made
+from vit_convert.rules import flip, right_shapes
+from vit_convert.table import made, steps_of
 
 just = st.just
 # Configs that each layout can hold.
@@ -89,6 +91,7 @@ def eva_configs(draw: st.DrawFn) -> ViTConfig:
 
 
 HELD |= {"timm:vit": timm_configs(), "timm:eva": eva_configs(), **originals.HELD, **torchvision.HELD, **peers.HELD}
+HELD |= held.HELD
 # The one rule by which a library resizes positions, whatever a config says.
 RESIZE = {"timm:vit": "bicubic_antialias", "timm:eva": "bicubic_antialias", **peers.RESIZE}
 layouts = pytest.mark.parametrize("layout", sorted(LAYOUTS))
@@ -129,8 +132,8 @@ def test_a_table_is_a_bijection_between_its_names_and_the_hub_s(layout, data):
     config = data.draw(HELD[layout])
     table = LAYOUTS[layout]
     table.check(config)
-    hub = hub_shapes(config) | {name: array.shape for name, array in made(table, config).items()}
-    steps = active(plan(table.rules, table.spellings(config)), hub)
+    spares = {name: array.shape for name, array in made(table, config).items()}
+    hub, steps = hub_shapes(config) | spares, steps_of(table, config, spares=spares)
     left, right = [n for s in steps for n in s.left.names], [n for s in steps for n in s.right.names]
     assert sorted(right) == sorted(hub)
     assert len(set(left)) == len(left)
@@ -155,9 +158,9 @@ def test_a_checkpoint_comes_back_bit_for_bit_with_its_config(layout, data):
     assert found.preprocess == preprocess or layout.startswith(("timm:", "transformers:"))
     assert set(found.dtypes.values()) == {dtype}
     assert_equal_bits(found.tensors(), tensors)
-    file = safetensors.numpy.load_file(path / "model.safetensors")
-    assert {name: array.shape for name, array in file.items()} == layout_shapes(LAYOUTS[layout], config)
-    assert_equal_bits(found.tensors(layout), file)
+    file = open_tensors(path / LAYOUTS[layout].weights_file)
+    assert file.shapes == layout_shapes(LAYOUTS[layout], config)
+    assert_equal_bits(found.tensors(layout), dict(file.stream(file.specs)))
 
 
 @settings(max_examples=15)

@@ -11,7 +11,7 @@ from vit_convert.errors import CheckpointError
 
 # What the layouts write. A directory that holds anything else isn't replaced: it may hold what nobody can restore.
 OURS = {"config.json", "preprocessor_config.json", "open_clip_config.json"}
-OURS |= {"model.safetensors", "open_clip_model.safetensors", "model.npz", "flax_model.msgpack"}
+OURS |= {"model.safetensors", "open_clip_model.safetensors", "model.npz", "model.msgpack", "flax_model.msgpack"}
 
 
 def check_place(dst: Path, overwrite: bool) -> None:

@@ -19,7 +19,7 @@ PATCHES = ("dtype_mm='float64'", "dtype_mm='float64' for the MlpBlock of MAPHead
 def big_vision() -> list[Case]:
     """The poolings, both position tables, pre_logits, scanned layers, containers old and new, SigLIP's two towers."""
     fm.prepare("pandas", "tqdm")
-    vit = importlib.import_module("big_vision.models.vit")
+    vit: Any = importlib.import_module("big_vision.models.vit")
     vit.MlpBlock = partial(vit.MlpBlock, dtype_mm="float64")
     return [
         _case("gap", dict(pool_type="gap")),

@@ -3,6 +3,7 @@
 from vit_convert.config import ViTConfig
 from vit_convert.errors import CheckpointError
 from vit_convert.layouts.base import Layout
+from vit_convert.layouts.big_vision import BIG_VISION
 from vit_convert.layouts.deit import DEIT
 from vit_convert.layouts.deit3 import DEIT3
 from vit_convert.layouts.dino import DINO
@@ -10,15 +11,17 @@ from vit_convert.layouts.dinov2 import DINOV2
 from vit_convert.layouts.dinov3 import DINOV3
 from vit_convert.layouts.mae import MAE
 from vit_convert.layouts.native import FLAX, NATIVE
+from vit_convert.layouts.scenic import SCENIC
 from vit_convert.layouts.timm import TIMM
 from vit_convert.layouts.timm_eva import EVA
 from vit_convert.layouts.torchvision import TORCHVISION
 from vit_convert.layouts.transformers import TRANSFORMERS
+from vit_convert.layouts.vit_jax import VIT_JAX
 from vit_convert.steps import Step
 
 # In the order in which a file's names are tried: what has the rarer names first. Whose names are timm's come behind
 # timm: what tells them apart is what stands aside, or config.json.
-RARER = (FLAX, *TRANSFORMERS, TORCHVISION, DINOV3, DINOV2, DEIT3)
+RARER = (FLAX, *TRANSFORMERS, TORCHVISION, DINOV3, DINOV2, DEIT3, VIT_JAX, BIG_VISION, SCENIC)
 LAYOUTS = {layout.name: layout for layout in (*RARER, TIMM, EVA, NATIVE, MAE, DINO, DEIT)}
 # A library's name stands for the first of its layouts that holds the model.
 LIBRARIES = {

@@ -16,7 +16,8 @@ _ROOT = "params/"
 
 def _recognise(shapes: Mapping[str, Shape]) -> Mapping[str, Spelling] | None:
     inner = {name.removeprefix(_ROOT): shape for name, shape in shapes.items() if name.startswith(_ROOT)}
-    found = recognise(inner) if f"{HEAD}/kernel" in inner else None
+    # Without a head nothing tells it from vit_jax's names under params/, which are the same model.
+    found = recognise(inner) if INPUT in inner and "head/kernel" not in inner else None
     return None if found is None else {**found, "head": HEAD}
 
 

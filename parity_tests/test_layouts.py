@@ -16,7 +16,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from parity_tests import held
-from parity_tests.families import originals, torchvision
+from parity_tests.families import open_clip, originals, torchvision
 from parity_tests.families import transformers as peers
 from parity_tests.peers import float64_rotary_tables
 from parity_tests.strategies import DTYPES, configs, preprocesses, random_tensors
@@ -91,9 +91,10 @@ def eva_configs(draw: st.DrawFn) -> ViTConfig:
 
 
 HELD |= {"timm:vit": timm_configs(), "timm:eva": eva_configs(), **originals.HELD, **torchvision.HELD, **peers.HELD}
-HELD |= held.HELD
+HELD |= {**open_clip.HELD, **held.HELD}
 # The one rule by which a library resizes positions, whatever a config says.
 RESIZE = {"timm:vit": "bicubic_antialias", "timm:eva": "bicubic_antialias", **peers.RESIZE}
+RESIZE |= dict.fromkeys(open_clip.HELD, "bicubic_antialias")
 layouts = pytest.mark.parametrize("layout", sorted(LAYOUTS))
 
 
@@ -155,7 +156,7 @@ def test_a_checkpoint_comes_back_bit_for_bit_with_its_config(layout, data):
     assert found.config == config.replace(pos_resize=RESIZE.get(layout, config.pos_resize))
     assert found.layout == layout
     assert found.labels == labels
-    assert found.preprocess == preprocess or layout.startswith(("timm:", "transformers:"))
+    assert found.preprocess == preprocess or layout.startswith(("timm:", "transformers:", "open_clip:"))
     assert set(found.dtypes.values()) == {dtype}
     assert_equal_bits(found.tensors(), tensors)
     file = open_tensors(path / LAYOUTS[layout].weights_file)
@@ -234,7 +235,7 @@ def test_torchvision_s_own_models_tell_all_by_their_names_and_shapes(name):
     from vit_convert.rules import infer
 
     with torch.device("meta"):
-        model = torchvision.models.get_model(name)
+        model: Any = torchvision.models.get_model(name)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     hub, unplaced = infer(TORCHVISION.rules, TORCHVISION.recognise(shapes) or {}, shapes)
     bare = TORCHVISION.bare(Bare(hub, shapes, lambda name: np.zeros(shapes[name])))
@@ -398,6 +399,11 @@ def test_an_architecture_that_is_no_preset_is_asked_about():
 
 
 REFUSED = {
+    "open_clip:vit": [
+        (HF, "patch_bias True: only False\n  head_bias True: only False"),
+        (HF.replace(patch_bias=False, num_classes=0), "num_classes 0: a visual tower ends with a projection"),
+    ],
+    "open_clip": [(HF, "this is none of timm:vit's architectures, .*its own tower: --to open_clip:vit")],
     "torchvision": [
         (HF, "image_size 6x9: only squares\n  patch_size 2x3: only squares"),
         (

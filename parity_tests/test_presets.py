@@ -4,7 +4,12 @@ from math import prod
 
 import pytest
 
+import vit_torch
+from parity_tests.compare import gap
+from parity_tests.families.timm import SIZES, saver
+from parity_tests.pairs import images_for, run_torch
 from parity_tests.timm_configs import ACTS, Inexpressible, config_of, entry_points, meta_model
+from parity_tests.tolerances import FORWARD
 from vit_convert.checkpoint import layout_shapes, open_checkpoint, save_checkpoint
 from vit_convert.config import ViTConfig
 from vit_convert.errors import CheckpointError
@@ -13,11 +18,10 @@ from vit_convert.layouts import choose
 from vit_convert.layouts.base import Described
 from vit_convert.layouts.refused import REFUSALS
 from vit_convert.presets import PRESETS, get_preset
+from vit_convert.presets.timm_vit import CUT_OFF
 from vit_convert.resolve import resolve
 
 TIMM = {name: preset for name, preset in PRESETS.items() if preset.origin == "timm"}
-# Not refused by name, since another size of their images would do: 384 is no multiple of 14.
-CUT_OFF = ("vit_so400m_patch14_siglip_384", "vit_so400m_patch14_siglip_gap_384")
 
 
 # What the original repositories built -> timm's port of the same weights.
@@ -57,6 +61,21 @@ def test_a_preset_is_timm_s_model_of_that_name(name):
     assert layout_shapes(choose("timm", preset.config)[0], preset.config) == shapes
 
 
+def kinds() -> list[str]:
+    """One architecture of each set of options, whatever its geometry."""
+    same = dict(image_size=16, patch_size=16, dim=24, depth=1, num_heads=2, mlp_dim=24, num_classes=0)
+    return list({preset.config.replace(**same): name for name, preset in reversed(TIMM.items())}.values())
+
+
+@pytest.mark.parametrize("name", kinds())
+def test_each_kind_of_architecture_is_read_from_its_file_as_its_own_function(name, tmp_path):
+    """timm's own file of it, at a tiny size: the same answers."""
+    saved = saver(name, **SIZES)(tmp_path)
+    ours = vit_torch.ViT.from_pretrained(tmp_path).double()
+    images = images_for(ours.config)
+    assert gap(run_torch(ours, images)["output"], saved.answer(images)) < FORWARD
+
+
 def refusals(name):
     return [refusal.what for refusal in REFUSALS if refusal.covers((), "", name)] + ["size"] * (name in CUT_OFF)
 
@@ -89,6 +108,25 @@ def test_every_preset_of_a_repository_has_a_port_or_is_a_fine_tuned_one():
     theirs = {name for name in PRESETS if name not in TIMM}
     tuned = {f"{name}_finetuned" for name in PORTS if name.startswith("mae_")}
     assert theirs == {*PORTS, *tuned, "dinov3_vitl16plus"}  # timm has no port of the last one
+
+
+@pytest.mark.parametrize("name", CUT_OFF)
+def test_an_architecture_that_cuts_pixels_off_is_another_at_the_size_that_is_left(name):
+    def what(name):
+        model = meta_model(name)
+        kinds = [(n, type(module).__name__, getattr(module, "eps", None)) for n, module in model.named_modules()]
+        return kinds, {n: tuple(tensor.shape) for n, tensor in model.state_dict().items()}, model.global_pool
+
+    assert what(name) == what(CUT_OFF[name])
+
+
+def test_its_image_size_is_asked_for(tmp_path):
+    """timm's file says 384: the message names 378, and with that it opens."""
+    name = "vit_so400m_patch14_siglip_384"
+    saver(name, **SIZES | dict(img_size=24, patch_size=7))(tmp_path)
+    with pytest.raises(CheckpointError, match=r"image size 24x24 is not divisible .*; the nearest that is: 21x21"):
+        open_checkpoint(tmp_path)
+    assert open_checkpoint(tmp_path, overrides={"image_size": 21}).config.pool == "map"
 
 
 def test_every_preset_says_where_it_is_from():

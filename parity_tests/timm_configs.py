@@ -150,6 +150,8 @@ def _pool(model: Any) -> str:
         return "class_dist"
     if model.global_pool not in POOLS:
         raise Inexpressible(f"global_pool {model.global_pool!r}")
+    if getattr(model, "pool_include_prefix", False):
+        raise Inexpressible("a pooling of prefix tokens too")
     if model.global_pool == "map":
         pool = model.attn_pool
         prefix = model.num_prefix_tokens and not hasattr(model, "pool_include_prefix")  # Eva pools all tokens

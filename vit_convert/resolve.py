@@ -42,7 +42,8 @@ def resolve(
     if unknown:
         raise CheckpointError(_unknown_fields(unknown))
     named = get_preset(preset).config.to_dict() if preset else {}
-    named.pop("num_classes", None)  # a head is often replaced; the file tells
+    for name in ("num_classes", "head_bias"):
+        named.pop(name, None)  # a head is often replaced; the file tells
     layers = {
         "names and shapes": describe(shapes),
         CONFIG: described.fields,

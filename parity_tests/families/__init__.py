@@ -1,8 +1,15 @@
 """The table of families: every public family of ViT checkpoints that moves both ways."""
 
-from parity_tests.families import google, originals, timm, torchvision, transformers
+from parity_tests.families import google, open_clip, originals, timm, torchvision, transformers
 from parity_tests.families.base import Answer, Family, Saved
 
-FAMILIES = (*timm.FAMILIES, *torchvision.FAMILIES, *transformers.FAMILIES, *originals.FAMILIES, *google.FAMILIES)
+FAMILIES = (
+    *timm.FAMILIES,
+    *torchvision.FAMILIES,
+    *open_clip.FAMILIES,
+    *transformers.FAMILIES,
+    *originals.FAMILIES,
+    *google.FAMILIES,
+)
 
 __all__ = ["FAMILIES", "Answer", "Family", "Saved"]

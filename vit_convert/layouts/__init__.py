@@ -11,6 +11,8 @@ from vit_convert.layouts.dinov2 import DINOV2
 from vit_convert.layouts.dinov3 import DINOV3
 from vit_convert.layouts.mae import MAE
 from vit_convert.layouts.native import FLAX, NATIVE
+from vit_convert.layouts.open_clip import OPEN_CLIP
+from vit_convert.layouts.open_clip_timm import OPEN_CLIP_TIMM
 from vit_convert.layouts.scenic import SCENIC
 from vit_convert.layouts.timm import TIMM
 from vit_convert.layouts.timm_eva import EVA
@@ -21,7 +23,8 @@ from vit_convert.steps import Step
 
 # In the order in which a file's names are tried: what has the rarer names first. Whose names are timm's come behind
 # timm: what tells them apart is what stands aside, or config.json.
-RARER = (FLAX, *TRANSFORMERS, TORCHVISION, DINOV3, DINOV2, DEIT3, VIT_JAX, BIG_VISION, SCENIC)
+RARER = (FLAX, *TRANSFORMERS, TORCHVISION, *OPEN_CLIP, *OPEN_CLIP_TIMM, DINOV3, DINOV2, DEIT3)
+RARER += (VIT_JAX, BIG_VISION, SCENIC)
 LAYOUTS = {layout.name: layout for layout in (*RARER, TIMM, EVA, NATIVE, MAE, DINO, DEIT)}
 # A library's name stands for the first of its layouts that holds the model.
 LIBRARIES = {

@@ -63,6 +63,11 @@ TIMM = (
         architectures=("vit_*_rpn_*", "eva02_enormous_*"),
     ),
     Refusal(
+        "timm's test_vit3",
+        "its attention pool reads the registers too",
+        architectures=("test_vit3",),
+    ),
+    Refusal(
         "AIMv2",
         "a norm stands between its patch embedding and its positions",
         names=("patch_embed.norm.weight",),

@@ -15,6 +15,7 @@ from vit_convert.errors import CheckpointError
 from vit_convert.layouts.base import Described, Files, Json
 from vit_convert.preprocess import Preprocess
 from vit_convert.presets import Preset
+from vit_convert.presets.timm_vit import CUT_OFF
 from vit_convert.processors import differences
 from vit_convert.processors import timm as processor
 
@@ -77,6 +78,13 @@ def _fits(preset: ViTConfig, config: ViTConfig, changes: Mapping[str, Any]) -> b
     return same and preset.replace(**changes) == config
 
 
+def code_of(name: str, presets: Mapping[str, Preset]) -> Json | None:
+    """The fields that an architecture's code fixes; None where it isn't one of these presets."""
+    if name in CUT_OFF and CUT_OFF[name] in presets:
+        return presets[CUT_OFF[name]].config.to_dict() | {"image_size": (384, 384)}
+    return presets[name].config.to_dict() if name in presets else None
+
+
 def read(config: Json, presets: Mapping[str, Preset], read_args: Callable[[Json, Json], Json]) -> Described:
     """A timm config.json: the architecture's code, and what model_args change in it.
 
@@ -88,10 +96,10 @@ def read(config: Json, presets: Mapping[str, Preset], read_args: Callable[[Json,
     labels = config.get("label_names") or pretrained.get("label_names")
     preprocess = processor.read(pretrained)
     labels = tuple(map(str, labels)) if isinstance(labels, list) else None
-    if name not in presets:
+    code = code_of(name, presets)
+    if code is None:
         hint = f"architecture {name!r} of config.json is not a preset"
         return Described(_input_size(pretrained), preprocess, labels, hint)
-    code = presets[name].config.to_dict()
     said = _input_size(pretrained)
     said |= read_args({name: value for name, value in args.items() if name not in HARMLESS}, code | said)
     said |= {"num_classes": config["num_classes"]} if "num_classes" in config else {}

@@ -94,9 +94,9 @@ $(TRAIN_READY): pyproject.toml constraints.txt | $(BIN)/pip
 	@touch $@
 
 # torchvision alone and first: the wheel is linked against one CUDA build of torch, and its requirements
-# would let pip exchange a CPU torch for that one, gigabytes larger. timm only imports its Python parts.
+# would let pip exchange a CPU torch for that one, gigabytes larger. timm and open_clip only import its Python parts.
 $(DEV_READY): $(TRAIN_READY)
-	@echo "Installing the peers (timm, transformers, torchvision) and the test tools into .venv"
+	@echo "Installing the peers (timm, transformers, torchvision, open_clip) and the test tools into .venv"
 	$(PIP) --no-deps torchvision
 	$(PIP) --editable '.[torch,train,parity,dev$(JAX_EXTRA)]'
 	@touch $@

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vit_convert.errors import CheckpointError
-from vit_convert.files import DTYPES, Spec, open_tensors, write_safetensors
+from vit_convert.files import DTYPES, Spec, open_tensors, write_safetensors, write_tensors
 
 RNG = np.random.default_rng(0)
 TENSORS = {
@@ -274,3 +274,24 @@ def test_saving_a_model_whose_dtypes_are_known_takes_the_memory_of_a_few_tensors
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 4 * max(sizes) < sum(sizes) / 1.9
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "npz", "msgpack", "compressed.npz", "pth"])
+@pytest.mark.parametrize("to", ["safetensors", "npz", "msgpack"])
+def test_moving_tensors_between_formats_takes_the_memory_of_one(tmp_path, suffix, to):
+    """40 MB in ten tensors, of which one at a time is in memory."""
+    tensors = {f"a/{i}": np.full((1000, 1000), i, np.float32) for i in range(10)}
+    source = tmp_path / f"a.{suffix}"
+    if suffix == "pth":
+        torch.save({name: torch.from_numpy(array) for name, array in tensors.items()}, source)
+    elif suffix == "compressed.npz":
+        np.savez_compressed(source, **tensors)
+    else:
+        write_tensors(source, specs_of(tensors), tensors.items(), {})
+    tracemalloc.start()
+    file = open_tensors(source)
+    write_tensors(tmp_path / f"b.{to}", file.specs, file.stream(reversed(list(file.specs))), {})
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2.6 * 4e6  # the one that is written, the next one, and what inflates it
+    assert_same(read_all(tmp_path / f"b.{to}"), tensors)

@@ -39,6 +39,12 @@ def test_names_of_the_libraries_are_preferred_to_others(tmp_path):
     assert find_weights(tmp_path) == tmp_path / "pytorch_model.bin"
 
 
+def test_a_shard_is_no_whole_model(tmp_path):
+    touch(tmp_path, "model-00001-of-00002.safetensors")
+    with pytest.raises(CheckpointError, match=r"this one has model-00001-of-00002\.safetensors$"):
+        find_weights(tmp_path)
+
+
 @pytest.mark.parametrize("names", [["a.npz", "b.pth"], ["flax_model.msgpack", "pytorch_model.bin"]])
 def test_several_with_nothing_to_choose_by_are_listed(tmp_path, names):
     touch(tmp_path, *BESIDE, *names)

@@ -195,7 +195,7 @@ BROKEN = {
     "a name twice": pack({"a": {"b": np.ones(1)}, "a/b": np.ones(1)}),
     "too few bytes": pack({"a": array((3,), "float32", b"1234")}),
     "too many bytes": pack({"a": array((3,), "float32", b"1234" * 4)}),
-    "a negative size": pack({"a": array((-1,), "float32", b"1234")}),
+    "a negative size": pack({"a": array((-1, -1), "float32", b"1234")}),
     "an array that is none": pack({"a": array(3, "float32", b"1234")}),
     "nesting without end": b"\x81\xa1a" * 5000 + b"\x01",
     "chunks that are missing": pack({"a": {flax_msgpack.CHUNKED: True, "shape": {"0": 1}, "chunks": {}}}),

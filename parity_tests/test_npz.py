@@ -206,6 +206,29 @@ def test_corrupt_compressed_data_is_one_clear_error_when_it_is_read(tmp_path):
         file.read("a")
 
 
+def test_compressed_data_that_end_before_their_size_are_one_clear_error_when_they_are_read(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a.npy", "w") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (40,)})
+        file.write(np.ones(20))
+    size, claimed = (struct.pack("<I", 128 + 8 * count) for count in (20, 40))
+    content = (tmp_path / "a.npz").read_bytes()
+    assert content.count(size) == 2  # in the member's own header and in the directory
+    (tmp_path / "a.npz").write_bytes(content.replace(size, claimed))
+    file = open_tensors(tmp_path / "a.npz")
+    assert file.shapes == {"a": (40,)}
+    with pytest.raises(CheckpointError, match=r"a\.npz: a\.npy is corrupt \(320 bytes expected, 160 are there\)"):
+        file.read("a")
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")  # zipfile's, on writing
+def test_a_name_that_is_there_twice_is_one_clear_error(tmp_path):
+    np.savez(tmp_path / "a.npz", a=np.ones(2))
+    with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive:
+        archive.writestr("a.npy", archive.read("a.npy"))
+    with pytest.raises(CheckpointError, match=r"not an npz file \(a name is there twice\)"):
+        open_tensors(tmp_path / "a.npz")
+
+
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: f"{path.parent.name}-{path.name}")
 def test_golden_npz_files_are_read_as_numpy_reads_them(path):
     with np.load(path, allow_pickle=False) as expected:

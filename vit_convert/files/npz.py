@@ -28,7 +28,7 @@ BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 CODES = ("<f8", "<f4", "<f2", "<i8", "<i4", "<i2", "i1", "<u8", "<u4", "<u2", "u1", "?")
 DTYPES = {*map(np.dtype, CODES), BFLOAT16}
 SUFFIX = ".npy"
-PIECE = 2**20  # bytes that are inflated at a time
+PIECE = 2**17  # bytes that are inflated at a time
 ALIGN, ALIGNMENT = 64, 0xD935  # where an array's bytes begin; the kind of a zip's extra field that makes it so
 ZIP64 = 2**31 - 2**16  # bytes, from which a member's sizes take 64 bits
 

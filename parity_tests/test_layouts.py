@@ -16,7 +16,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from parity_tests import held
-from parity_tests.families import open_clip, originals, torchvision
+from parity_tests.families import open_clip, originals, torchvision, transformers_4
 from parity_tests.families import transformers as peers
 from parity_tests.peers import float64_rotary_tables
 from parity_tests.strategies import DTYPES, configs, preprocesses, random_tensors
@@ -91,9 +91,9 @@ def eva_configs(draw: st.DrawFn) -> ViTConfig:
 
 
 HELD |= {"timm:vit": timm_configs(), "timm:eva": eva_configs(), **originals.HELD, **torchvision.HELD, **peers.HELD}
-HELD |= {**open_clip.HELD, **held.HELD}
+HELD |= {**open_clip.HELD, **transformers_4.HELD, **held.HELD}
 # The one rule by which a library resizes positions, whatever a config says.
-RESIZE = {"timm:vit": "bicubic_antialias", "timm:eva": "bicubic_antialias", **peers.RESIZE}
+RESIZE = {"timm:vit": "bicubic_antialias", "timm:eva": "bicubic_antialias", **peers.RESIZE, **transformers_4.RESIZE}
 RESIZE |= dict.fromkeys(open_clip.HELD, "bicubic_antialias")
 layouts = pytest.mark.parametrize("layout", sorted(LAYOUTS))
 
@@ -156,7 +156,7 @@ def test_a_checkpoint_comes_back_bit_for_bit_with_its_config(layout, data):
     assert found.config == config.replace(pos_resize=RESIZE.get(layout, config.pos_resize))
     assert found.layout == layout
     assert found.labels == labels
-    assert found.preprocess == preprocess or layout.startswith(("timm:", "transformers:", "open_clip:"))
+    assert found.preprocess == preprocess or layout.startswith(("timm:", "transformers", "open_clip:"))
     assert set(found.dtypes.values()) == {dtype}
     assert_equal_bits(found.tensors(), tensors)
     file = open_tensors(path / LAYOUTS[layout].weights_file)

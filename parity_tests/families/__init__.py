@@ -1,6 +1,6 @@
 """The table of families: every public family of ViT checkpoints that moves both ways."""
 
-from parity_tests.families import google, open_clip, originals, timm, torchvision, transformers
+from parity_tests.families import google, open_clip, originals, timm, torchvision, transformers, transformers_4
 from parity_tests.families.base import Answer, Family, Saved
 
 FAMILIES = (
@@ -8,6 +8,7 @@ FAMILIES = (
     *torchvision.FAMILIES,
     *open_clip.FAMILIES,
     *transformers.FAMILIES,
+    *transformers_4.FAMILIES,
     *originals.FAMILIES,
     *google.FAMILIES,
 )

@@ -312,7 +312,7 @@ def held(layout: Layout) -> st.SearchStrategy[ViTConfig]:
     fixed = {name: st.sampled_from(values) for name, values in layout.limits.items()}
     if layout.name.endswith("_with_registers"):
         fixed["num_registers"] = st.just(10)
-    fit = FITTING.get(layout.name.removeprefix("transformers:"), lambda config: config)
+    fit = FITTING.get(layout.name.partition(":")[2], lambda config: config)
     return configs(**fixed).map(fit).filter(lambda config: not layout.problems(config))
 
 

@@ -14,7 +14,7 @@ from parity_tests.golden.case import Case
 
 SIZE = dict(hidden_size=18, num_hidden_layers=2, num_attention_heads=6, intermediate_size=27, image_size=20)
 SIZE |= dict(patch_size=4)
-DINOV2 = {name: value for name, value in SIZE.items() if name != "intermediate_size"} | dict(mlp_ratio=1.5)
+DINOV2 = {name: value for name, value in SIZE.items() if name != "intermediate_size"} | dict(mlp_ratio=2)
 POOLER = {"output": "pooler_output (batch, dim)"}
 TABLE = {"pos_embed": "the position table that the model's own interpolate_pos_encoding made, class row first"}
 # ViTConfig fields, by model.
@@ -22,7 +22,7 @@ FACTS: dict[str, dict[str, Any]] = {
     "vit": dict(num_classes=11, norm_eps=1e-12),
     "clip_vision": dict(norm_eps=1e-5, act="quick_gelu", pre_norm=True, patch_bias=False),
     "siglip_vision": dict(class_token=False, pos_prefix="none", act="gelu_tanh", pool="map"),
-    "dinov2": dict(layer_scale=True),
+    "dinov2": dict(layer_scale=True, mlp_dim=36),
     "dinov2_classifier": dict(layer_scale=True, pool="class_mean", num_classes=11, mlp_dim=72),
 }
 

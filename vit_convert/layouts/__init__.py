@@ -18,13 +18,14 @@ from vit_convert.layouts.timm import TIMM
 from vit_convert.layouts.timm_eva import EVA
 from vit_convert.layouts.torchvision import TORCHVISION
 from vit_convert.layouts.transformers import TRANSFORMERS
+from vit_convert.layouts.transformers_flax import TRANSFORMERS_FLAX
 from vit_convert.layouts.vit_jax import VIT_JAX
 from vit_convert.steps import Step
 
 # In the order in which a file's names are tried: what has the rarer names first. Whose names are timm's come behind
 # timm: what tells them apart is what stands aside, or config.json.
 RARER = (FLAX, *TRANSFORMERS, TORCHVISION, *OPEN_CLIP, *OPEN_CLIP_TIMM, DINOV3, DINOV2, DEIT3)
-RARER += (VIT_JAX, BIG_VISION, SCENIC)
+RARER += (*TRANSFORMERS_FLAX, VIT_JAX, BIG_VISION, SCENIC)
 LAYOUTS = {layout.name: layout for layout in (*RARER, TIMM, EVA, NATIVE, MAE, DINO, DEIT)}
 # A library's name stands for the first of its layouts that holds the model.
 LIBRARIES = {

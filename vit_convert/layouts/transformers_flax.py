@@ -11,9 +11,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from vit_convert.layouts.base import Aside, Bare, Described, Layout
+from vit_convert.layouts.transformers import TRANSFORMERS
 from vit_convert.rules import Rule, Shape, Spelling
 
 CONV = "patch_embed.proj.weight"
+# The vision models that had a Flax class, and what it has less than the PyTorch class.
+CLASSES = {"vit": {}, "dinov2": {}, "clip_vision_model": {"num_classes": (0,), "pool": ("class",)}}
 
 
 def in_flax(layout: Layout) -> Layout:
@@ -36,6 +39,7 @@ def in_flax(layout: Layout) -> Layout:
         rules=tuple(map(_rule, layout.rules)),
         recognise=recognise,
         spell=lambda config: _slashed(layout.spell(config)),
+        limits={**layout.limits, **CLASSES[kind]},
         bare=bare,
         asides=tuple(Aside(aside.name.replace(".", "/"), aside.what) for aside in layout.asides),
         weights_file="flax_model.msgpack",
@@ -85,3 +89,6 @@ def _slash(entries: Spelling) -> Spelling:
     if isinstance(entries, str):
         return entries.replace(".", "/")
     return [entry.replace(".", "/") if isinstance(entry, str) else entry for entry in entries]
+
+
+TRANSFORMERS_FLAX = tuple(in_flax(layout) for layout in TRANSFORMERS if layout.name.partition(":")[2] in CLASSES)

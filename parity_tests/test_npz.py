@@ -209,7 +209,7 @@ def test_corrupt_compressed_data_is_one_clear_error_when_it_is_read(tmp_path):
 def test_compressed_data_that_end_before_their_size_are_one_clear_error_when_they_are_read(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a.npy", "w") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (40,)})
-        file.write(np.ones(20))
+        file.write(np.ones(20).tobytes())
     size, claimed = (struct.pack("<I", 128 + 8 * count) for count in (20, 40))
     content = (tmp_path / "a.npz").read_bytes()
     assert content.count(size) == 2  # in the member's own header and in the directory

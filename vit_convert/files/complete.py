@@ -14,27 +14,13 @@ from vit_convert.rules import check
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Says what the operating system refuses, in a CheckpointError: a disk that is full, a lack of permission."""
-    try:
-        yield
-    except OSError as error:  # names the temporary, or nothing
-        raise CheckpointError(f"{path}: can't be written: {error.strerror or error}") from error
-
-
-@contextmanager
 def complete(path: Path) -> Iterator[BinaryIO]:
-    """A file beside `path` to write into; it takes the name at the end, or vanishes on failure.
-
-    Raises:
-        CheckpointError: the disk is full, or writing is not permitted.
-    """
+    """A file beside `path` to write into; it takes the name at the end, or vanishes on failure."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with writing(path):
-            with open(temporary, "wb") as file:
-                yield file
-            os.replace(temporary, path)
+        with open(temporary, "wb") as file:
+            yield file
+        os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -179,8 +179,9 @@ def write_msgpack(
     when it is complete; on failure nothing of it is left.
 
     Raises:
-        CheckpointError: names of which one is another's dict, a dtype that is not known, tensors that are not those
-            of `specs`, or a disk that is full.
+        CheckpointError: names of which one is another's dict, a dtype that is not known, or tensors that are not
+            those of `specs`.
+        OSError: the disk is full.
     """
     odd = [f"{name} {spec.dtype}" for name, spec in specs.items() if spec.dtype not in CODES]
     if odd:

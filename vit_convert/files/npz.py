@@ -145,8 +145,8 @@ def write_npz(
     The file appears under its name only when it is complete; on failure nothing of it is left.
 
     Raises:
-        CheckpointError: a dtype or name that npz doesn't have, tensors that are not those of `specs`, or a disk
-            that is full.
+        CheckpointError: a dtype or name that npz doesn't have, or tensors that are not those of `specs`.
+        OSError: the disk is full.
     """
     odd = [f"{name} {spec.dtype}" for name, spec in specs.items() if spec.dtype not in DTYPES]
     odd += [repr(name) for name in specs if "\0" in name or len(name.encode()) > 2**16 - 99]

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from vit_convert.files.complete import writing
 from vit_convert.files.flax_msgpack import write_msgpack
 from vit_convert.files.npz import write_npz
 from vit_convert.files.safetensors import write_safetensors
@@ -18,12 +17,12 @@ def write_tensors(path: Path, specs: Mapping[str, Spec], tensors: Stream, metada
     """Writes a stream of tensors in the format of the path's suffix; only safetensors has a place for metadata.
 
     Raises:
-        CheckpointError: tensors that are not those of `specs`, a dtype that the format has not, or a full disk.
+        CheckpointError: tensors that are not those of `specs`, or a dtype that the format has not.
+        OSError: the disk is full, or writing is not permitted; nothing of the file is left.
     """
     if path.suffix == ".npz":
         write_npz(path, specs, tensors)
     elif path.suffix == ".msgpack":
         write_msgpack(path, specs, tensors)
     else:
-        with writing(path):
-            write_safetensors(path, specs, tensors, metadata)
+        write_safetensors(path, specs, tensors, metadata)

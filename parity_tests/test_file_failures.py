@@ -100,9 +100,9 @@ DISKS = {"full": (full_disk, "No space left on device"), "of small files": (smal
 @pytest.mark.parametrize(("disk", "reason"), DISKS.values(), ids=DISKS)
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_disk_that_fills_up_is_one_clear_error_and_leaves_nothing(tmp_path, suffix, disk, reason):
-    with disk(), pytest.raises(CheckpointError, match=f"^{tmp_path}/model: can't be written: {reason}$"):
-        with directory(tmp_path / "model") as folder:
-            write_tensors(folder / f"a{suffix}", specs_of(LARGE), LARGE.items(), {})
+    refused = pytest.raises(CheckpointError, match=f"^{tmp_path}/model: can't be written: {reason}$")
+    with disk(), refused, directory(tmp_path / "model") as folder:
+        write_tensors(folder / f"a{suffix}", specs_of(LARGE), LARGE.items(), {})
     assert not list(tmp_path.iterdir())
 
 

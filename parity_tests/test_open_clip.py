@@ -87,6 +87,15 @@ def test_a_bundled_config_is_read_as_the_tower_that_open_clip_builds(name):
     assert config.image_hw == tuple(tower.image_size)
 
 
+@pytest.mark.parametrize(("projection", "norm"), [(None, "pooled"), ("linear", "tokens")])
+def test_the_norm_of_timm_s_tower_follows_the_pooling_only_where_timm_makes_it_so(projection, norm):
+    vision = {"timm_model_name": "test_vit", "timm_pool": "avg", "timm_proj": projection, "image_size": 160}
+    config = {"embed_dim": 11, "vision_cfg": vision}
+    shapes = {f"visual.{name}": tuple(tensor.shape) for name, tensor in build(config).state_dict().items()}
+    _, found = read(config, shapes)
+    assert (found.pool, found.final_norm) == ("mean", norm)
+
+
 def pool_of(tower: Any) -> str:
     return tower.trunk.global_pool if hasattr(tower, "trunk") else tower.pool_type
 

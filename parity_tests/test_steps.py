@@ -42,6 +42,7 @@ SAME_FUNCTION: dict[str, tuple[Callable[[ViTConfig], Step | None], ViTConfig, di
     "zero qkv bias": (steps.zero_qkv_bias, CONFIG.replace(qkv_bias="none"), {"qkv_bias": "all"}),
     "zero head bias": (steps.zero_head_bias, CONFIG.replace(head_bias=False), {"head_bias": True}),
     "zero patch bias": (steps.zero_patch_bias, CONFIG.replace(patch_bias=False), {"patch_bias": True}),
+    "zero mean in the head": (steps.zero_mean_head, CONFIG, {"pool": "class_mean"}),
 }
 
 

@@ -223,3 +223,153 @@ def test_clip_s_older_configs_say_the_tower_twice_and_the_second_counts(tmp_path
     (tmp_path / "config.json").write_text(json.dumps(said))
     assert open_checkpoint(tmp_path).config.act == "gelu"
     assert transformers.CLIPConfig.from_pretrained(tmp_path).vision_config.hidden_act == "gelu"
+
+
+def test_a_timm_wrapper_is_read_as_timm_s(tmp_path):
+    """TimmWrapperForImageClassification saves timm's names, and timm's config with a model_type."""
+    config = ViTConfig(**{**READ, "norm_eps": 1e-6, "pos_resize": "bicubic_antialias"}, num_classes=3)
+    labels = ("cat", "dog", "fox")
+    theirs: Any = transformers.TimmWrapperForImageClassification
+    theirs.from_pretrained(write(config, "timm", labels=labels)).save_pretrained(tmp_path)
+    found = open_checkpoint(tmp_path)
+    assert (found.layout, found.config, found.labels) == ("timm:vit", config, labels)
+
+
+CONVNEXT: Any = transformers.DINOv3ConvNextConfig
+NO_CLASSES = [
+    (transformers.BeitModel, maker(transformers.BeitConfig), "BEiT or data2vec's ViT"),
+    (transformers.BeitForImageClassification, maker(transformers.BeitConfig), "BEiT or data2vec's ViT"),
+    (transformers.Data2VecVisionModel, maker(transformers.Data2VecVisionConfig), "BEiT or data2vec's ViT"),
+    (transformers.DINOv3ConvNextModel, lambda: CONVNEXT(hidden_sizes=[8] * 4, depths=[1] * 4), "DINOv3's ConvNeXt"),
+]
+
+
+@pytest.mark.parametrize(("cls", "config", "what"), NO_CLASSES, ids=lambda case: getattr(case, "__name__", None))
+@pytest.mark.parametrize("original", [True, False], ids=["on disk", "in memory"])
+def test_models_of_other_functions_are_refused_by_name_with_their_config_and_without(
+    cls, config, what, original, tmp_path
+):
+    cls(config()).save_pretrained(tmp_path, save_original_format=original)
+    with pytest.raises(CheckpointError, match=f"{what} is not read: "):
+        open_checkpoint(tmp_path)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(CheckpointError, match=f"{what} is not read: "):
+        open_checkpoint(tmp_path)
+
+
+def test_siglip_2_of_any_shape_is_refused_by_its_config(tmp_path):
+    sizes = {name: value for name, value in SIZES.items() if name != "image_size"}
+    model: Any = transformers.Siglip2VisionModel(transformers.Siglip2VisionConfig(**sizes, num_patches=25))
+    model.save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="NaFlex"):
+        open_checkpoint(tmp_path)
+
+
+def test_a_model_type_that_no_layout_reads_is_refused_whatever_its_names(tmp_path):
+    """Such as Pixio, whose names are ViT's."""
+    ROWS[0].make().save_pretrained(tmp_path)
+    said = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(said | {"model_type": "pixio"}))
+    with pytest.raises(CheckpointError, match="model_type 'pixio' is not read; these are: transformers:vit, "):
+        open_checkpoint(tmp_path)
+
+
+BASE = ViTConfig(**{**READ, "mlp_dim": 72, "norm_eps": 1e-6}, num_classes=11)
+SCALED = BASE.replace(layer_scale=True)
+# What no class holds as it is -> the class that holds it after steps.
+ADAPTED = {
+    "no class row": (BASE.replace(pos_prefix="none"), "vit"),
+    "no k bias": (BASE.replace(qkv_bias="qv"), "vit"),
+    "no head bias": (BASE.replace(head_bias=False), "vit"),
+    "no patch bias": (BASE.replace(patch_bias=False), "vit"),
+    "DeiT III": (SCALED.replace(pos_prefix="none"), "dinov2"),
+    "registers, as timm has them": (
+        SCALED.replace(num_registers=4, pos_prefix="none", num_classes=0),
+        "dinov2_with_registers",
+    ),
+    "SigLIP without biases of k": (
+        BASE.replace(class_token=False, pool="map", num_classes=0, qkv_bias="qv"),
+        "siglip_vision_model",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ADAPTED)
+def test_what_no_class_holds_as_it_is_goes_into_one_of_the_same_function(case, tmp_path):
+    config, model_type = ADAPTED[case]
+    tensors = random_tensors(config, dtype=np.float64)
+    said = save_checkpoint(tmp_path / "theirs", config, tensors.items(), layout="transformers")
+    assert any("the same function" in note for note in said)
+    assert open_checkpoint(tmp_path / "theirs").layout == f"transformers:{model_type}"
+    save_checkpoint(tmp_path / "ours", config, tensors.items())
+    images = np.random.default_rng(0).standard_normal((2, 40, 40, 3))
+    ours = run_torch(vit_torch.ViT.from_pretrained(tmp_path / "ours"), images)["output"]
+    assert gap(answer(auto_model(tmp_path / "theirs"))(images), ours) < FORWARD
+
+
+# The class that `--to transformers` picks.
+NATURAL = {
+    "ViTForImageClassification": BASE,
+    "ViTModel": BASE.replace(num_classes=0),
+    "DeiTForImageClassificationWithTeacher": BASE.replace(dist_token=True, pool="class_dist"),
+    "DeiTForImageClassification": BASE.replace(dist_token=True),
+    "IJepaForImageClassification": BASE.replace(class_token=False, pool="mean"),
+    "Dinov2ForImageClassification": SCALED.replace(pool="class_mean"),
+    "Dinov2WithRegistersModel": SCALED.replace(num_classes=0, num_registers=4),
+    "SiglipVisionModel": BASE.replace(class_token=False, pool="map", num_classes=0),
+    "CLIPVisionModelWithProjection": BASE.replace(pre_norm=True, patch_bias=False, head_bias=False),
+    "CLIPVisionModel": BASE.replace(pre_norm=True, patch_bias=False, num_classes=0),
+}
+
+
+@pytest.mark.parametrize("name", NATURAL)
+def test_to_transformers_picks_the_class_by_the_config(name):
+    said = json.loads((write(NATURAL[name], "transformers") / "config.json").read_text())
+    assert said["architectures"] == [name]
+
+
+@pytest.mark.parametrize("name", [name for name in NATURAL if NATURAL[name].num_classes])
+def test_labels_travel(name):
+    labels = tuple(f"name {i}" for i in range(11))
+    path = write(NATURAL[name], "transformers", labels=labels)
+    assert open_checkpoint(path).labels == labels
+    assert tuple(auto_model(path).config.id2label.values()) == labels
+
+
+REFUSED = {
+    "a width that is no multiple": ("dinov2", SCALED.replace(mlp_dim=73, num_classes=0), "mlp_dim 73: only a multiple"),
+    "a SwiGLU of another width": (
+        "dinov2",
+        SCALED.replace(mlp_dim=49, mlp="swiglu", act="silu", num_classes=0),
+        "mlp_dim 49: only a multiple of dim 36, two thirds of it rounded up to a multiple of 8",
+    ),
+    "a GELU in a SwiGLU": (
+        "dinov2",
+        SCALED.replace(mlp_dim=48, mlp="swiglu", num_classes=0),
+        "act 'gelu': only 'silu' with mlp 'swiglu'",
+    ),
+    "registers without registers": ("dinov2_with_registers", SCALED.replace(num_classes=0), "num_registers 0"),
+    "oblong images": ("siglip_vision_model", BASE.replace(image_size=(40, 48)), "image_size 40x48: the class takes"),
+    "a projection with a bias": (
+        "clip_vision_model",
+        BASE.replace(pre_norm=True, patch_bias=False),
+        "head_bias True: only False with pool 'class'",
+    ),
+    "a teacher without a head": (
+        "deit",
+        BASE.replace(dist_token=True, pool="class_dist", num_classes=0),
+        "pool 'class_dist': only 'class' without a head",
+    ),
+    "rounded periods": (
+        "dinov3_vit",
+        SCALED.replace(pos_embed="none", rope="dinov3", rope_theta=100.0, rope_round_periods="bfloat16", num_classes=0),
+        "If that will do: --set rope_round_periods=none",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_a_class_cannot_hold_is_refused_in_words(case):
+    layout, config, message = REFUSED[case]
+    with pytest.raises(CheckpointError, match=message):
+        write(config, f"transformers:{layout}")

@@ -148,6 +148,21 @@ def zero_patch_bias(config: ViTConfig) -> Step | None:
     return _zero_biases(config, config.replace(patch_bias=True), "a patch embedding bias of zeros")
 
 
+def zero_mean_head(config: ViTConfig) -> Step | None:
+    """Widens a head on the class token to one on class token and mean of the patches, whose part is zeros.
+
+    The same function: DINOv2's classifiers have this form.
+    """
+    if config.pool != "class" or not config.num_classes or config.pre_logits:
+        return None
+
+    def widen(name: str, array: np.ndarray) -> np.ndarray:
+        return np.concatenate([array, np.zeros_like(array)], axis=1)
+
+    said = "head weights of zeros for the mean of the patches: the same function"
+    return Step(config.replace(pool="class_mean"), said, _each(widen, only="head.weight"))
+
+
 def cast(config: ViTConfig, dtype: np.dtype) -> Step:
     """Rounds every floating tensor to `dtype`, to nearest even."""
 

@@ -5,6 +5,7 @@ References:
     https://github.com/mlfoundations/open_clip src/open_clip/transformer.py, modified_resnet.py
     https://github.com/pytorch/vision torchvision/models/vision_transformer.py
     https://github.com/facebookresearch/deit models_v2.py, dino eval_linear.py, dinov2 and dinov3 hub/classifiers.py
+    https://github.com/huggingface/transformers src/transformers/models/{beit,data2vec,dinov3_convnext,siglip2}
     https://github.com/baaivision/EVA EVA-02/asuka/modeling_finetune.py
 """
 
@@ -171,7 +172,32 @@ BAAI = (
         names=("blocks.0.attn.inner_attn_ln.weight", "rope.freqs_cos", "blocks.0.attn.rope.freqs_cos"),
     ),
 )
-REFUSALS: tuple[Refusal, ...] = (*TIMM, *OPEN_CLIP, *TORCHVISION, *META, *BAAI)
+HUGGING_FACE = (
+    Refusal(
+        "BEiT or data2vec's ViT",
+        "a learned bias for each distance is added to its attention",
+        names=("beit.", "data2vec_vision.", "encoder.layer.0.lambda_1", "layers.0.lambda_1"),
+        model_types=("beit", "data2vec-vision"),
+    ),
+    Refusal(
+        "a hybrid ViT",
+        "convolutions stand before its patches",
+        names=("embeddings.patch_embeddings.backbone.", "vit.embeddings.patch_embeddings.backbone."),
+        model_types=("vit-hybrid",),
+    ),
+    Refusal(
+        "DINOv3's ConvNeXt",
+        "it is no Vision Transformer",
+        names=("stages.0.layers.0.depthwise_conv.weight", "model.stages.0.layers.0.depthwise_conv.weight"),
+        model_types=("dinov3_convnext",),
+    ),
+    Refusal(
+        "SigLIP 2 of any shape (NaFlex)",
+        "it takes images as lists of patches with a mask; the checkpoints of a fixed resolution are read",
+        model_types=("siglip2", "siglip2_vision_model"),
+    ),
+)
+REFUSALS: tuple[Refusal, ...] = (*TIMM, *OPEN_CLIP, *TORCHVISION, *META, *BAAI, *HUGGING_FACE)
 
 
 def refuse(path: Path, shapes: Mapping[str, Shape], beside: Beside) -> None:

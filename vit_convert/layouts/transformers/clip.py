@@ -24,6 +24,7 @@ from vit_convert.layouts.transformers.common import (
 )
 from vit_convert.preprocess import Preprocess
 from vit_convert.rules import Rule, Shape, Spelling
+from vit_convert.steps import zero_key_bias, zero_prefix_positions, zero_qkv_bias
 
 UNUSED = "unused_norm"
 RULES = (
@@ -121,4 +122,5 @@ CLIP = Layout(
     bare=bare,
     asides=towers.ASIDES,
     spares=SPARES,
+    adapts=(zero_prefix_positions, zero_key_bias, zero_qkv_bias),
 )

@@ -10,6 +10,7 @@ from vit_convert.preprocess import Preprocess
 from vit_convert.processors import differences
 from vit_convert.processors import transformers as processor
 from vit_convert.rules import Shape
+from vit_convert.steps import zero_head_bias, zero_key_bias, zero_patch_bias
 
 DEFAULT, CODE = "transformers' default", "transformers' code"
 LEAVES = ("weight", "bias")
@@ -71,6 +72,9 @@ PLAIN = {
     "head_bias": True,
     "pool": "class",
 }
+
+# What these classes have zeros of, where a model has none.
+ZERO_BIASES = (zero_key_bias, zero_head_bias, zero_patch_bias)
 
 
 def described(

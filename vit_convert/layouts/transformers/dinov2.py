@@ -20,6 +20,7 @@ from vit_convert.layouts.transformers.common import (
     KEYS,
     LEAVES,
     PLAIN,
+    ZERO_BIASES,
     described,
     entries,
     files,
@@ -31,7 +32,7 @@ from vit_convert.layouts.transformers.common import (
 )
 from vit_convert.preprocess import Preprocess
 from vit_convert.rules import Rule, Shape, Spelling
-from vit_convert.steps import zero_prefix_positions
+from vit_convert.steps import zero_mean_head, zero_prefix_positions
 
 LAYER, BLOCK = "{model}encoder.layer.{block}", "blocks.{block}"
 LAYERS = {
@@ -158,7 +159,7 @@ class Kind:
             conflicts=self.conflicts,
             bare=self.bare,
             spares=SPARES,
-            adapts=(zero_prefix_positions,),
+            adapts=(zero_prefix_positions, zero_mean_head, *ZERO_BIASES),
         )
 
 

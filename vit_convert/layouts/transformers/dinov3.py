@@ -26,6 +26,7 @@ from vit_convert.layouts.transformers.common import (
 )
 from vit_convert.preprocess import Preprocess
 from vit_convert.rules import Rule, Shape, Spelling
+from vit_convert.steps import zero_patch_bias
 
 LAYER, BLOCK = "{layers}{block}", "blocks.{block}"
 LAYERS = {
@@ -158,4 +159,5 @@ DINOV3 = Layout(
     conflicts=conflicts,
     bare=lambda file: coded("transformers", CODE),
     spares=SPARES,
+    adapts=(zero_patch_bias,),
 )

@@ -13,6 +13,7 @@ from vit_convert.layouts.transformers.common import (
     DEFAULTS,
     LEAVES,
     PLAIN,
+    ZERO_BIASES,
     described,
     entries,
     files,
@@ -22,6 +23,7 @@ from vit_convert.layouts.transformers.common import (
 )
 from vit_convert.preprocess import Preprocess
 from vit_convert.rules import Rule, Shape, Spelling
+from vit_convert.steps import zero_qkv_bias
 
 # The attention pooling, which a classifier does without.
 POOL = {"attention.out_proj": "proj", "layernorm": "norm", "mlp.fc1": "mlp.fc1", "mlp.fc2": "mlp.fc2"}
@@ -110,4 +112,5 @@ SIGLIP = Layout(
     bare=bare,
     asides=towers.ASIDES,
     spares=SPARES,
+    adapts=(*ZERO_BIASES, zero_qkv_bias),
 )

@@ -18,6 +18,7 @@ from vit_convert.layouts.transformers.common import (
     DEFAULTS,
     LEAVES,
     PLAIN,
+    ZERO_BIASES,
     described,
     entries,
     files,
@@ -28,6 +29,7 @@ from vit_convert.layouts.transformers.common import (
 )
 from vit_convert.preprocess import Preprocess
 from vit_convert.rules import Rule, Shape, Spelling
+from vit_convert.steps import zero_prefix_positions
 
 LAYER, BLOCK = "{layers}{block}", "blocks.{block}"
 LAYERS = {
@@ -181,6 +183,7 @@ class Kind:
             bare=self.bare,
             asides=self.asides,
             spares=SPARES,
+            adapts=(zero_prefix_positions, *ZERO_BIASES),
         )
 
 

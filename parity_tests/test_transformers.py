@@ -186,6 +186,16 @@ def test_decoders_of_masked_pre_training_are_left_out_and_said(cls, config, layo
     assert also in said
 
 
+def test_a_decoder_beside_it_tells_vit_mae_from_vit_without_a_config(tmp_path):
+    model: Any = transformers.ViTMAEForPreTraining(MAE())
+    model.save_pretrained(tmp_path)
+    expected = open_checkpoint(tmp_path).config
+    (tmp_path / "config.json").unlink()
+    given = {name: getattr(expected, name) for name in ("image_size", "num_heads", "norm_eps", "act")}
+    found = open_checkpoint(tmp_path, overrides=given)
+    assert (found.layout, found.config) == ("transformers:vit_mae", expected)
+
+
 def edited(path: Path, tensors: dict[str, np.ndarray]) -> None:
     """Puts more tensors into a file."""
     own = safetensors.numpy.load_file(path / "model.safetensors")

@@ -94,9 +94,6 @@ class Kind:
 
     def recognise(self, shapes: Mapping[str, Shape]) -> Mapping[str, Spelling] | None:
         """By the patch embedding's name, the tokens beside it, and the layers'."""
-        masked = any(name.startswith("decoder.decoder_") for name in shapes)
-        if masked and self.model_type != "vit_mae":
-            return None
         for model in (self.prefix, ""):
             if has(shapes, f"{model}embeddings.patch_embeddings.projection") and self._has_tokens(shapes, model):
                 return _spelled(shapes, model)

@@ -64,7 +64,7 @@ def of_open_clip(name: str) -> Real:
         from vit_convert.files import local_path
 
         path = local_path(f"hf-hub:{name}")
-        model = open_clip.create_model(f"hf-hub:{name}", pretrained=True).double().eval()
+        model = open_clip.create_model(f"hf-hub:{name}").double().eval()  # its weights come with it
         return path, partial(_run, model.visual, "")
 
     return real
@@ -86,7 +86,8 @@ def of_torch_hub(repository: str, name: str) -> Real:
     """torch.hub downloads the repository's code and its weights: the real class."""
 
     def real() -> tuple[Path, Answer]:
-        model = torch.hub.load(repository, name, trust_repo=True)
+        hub: Any = torch.hub
+        model = hub.load(repository, name, trust_repo=True)
         return _saved(model, name), partial(_run, model.double().eval(), "")
 
     return real

@@ -8,6 +8,7 @@ import sys
 import tracemalloc
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -285,7 +286,8 @@ def test_moving_tensors_between_formats_takes_the_memory_of_one(tmp_path, suffix
     if suffix == "pth":
         torch.save({name: torch.from_numpy(array) for name, array in tensors.items()}, source)
     elif suffix == "compressed.npz":
-        np.savez_compressed(source, **tensors)
+        named: Any = tensors
+        np.savez_compressed(source, **named)
     else:
         write_tensors(source, specs_of(tensors), tensors.items(), {})
     tracemalloc.start()

@@ -175,15 +175,16 @@ def test_a_dinov3_file_of_a_size_that_nobody_builds_is_asked_for_its_image_size_
     assert found.sources["rope_theta"] == found.sources["num_heads"] == "rope_embed.periods"
 
 
-SPOILED: list[tuple[str, Any, str]] = [
-    ("blocks.1.attn.qkv.bias_mask", lambda mask: np.full_like(mask, np.nan), "bias_mask: expected ones for q and v"),
-    ("blocks.1.attn.qkv.bias_mask", np.ones_like, "bias_mask: expected ones for q and v and zeros for k"),
-    ("rope_embed.periods", lambda periods: periods[::-1].copy(), "rope_theta, .*rope_embed.periods are not the powers"),
-    ("rope_embed.periods", lambda periods: periods[:1], "nothing tells rope_theta"),
-]
+MASK, PERIODS = "blocks.1.attn.qkv.bias_mask", "rope_embed.periods"
+SPOILED: dict[str, tuple[str, Any, str]] = {
+    "mask as it is made": (MASK, lambda m: np.full_like(m, np.nan), "bias_mask: expected ones for q and v"),
+    "mask of ones": (MASK, np.ones_like, "bias_mask: expected ones for q and v and zeros for k"),
+    "periods reversed": (PERIODS, lambda p: p[::-1].copy(), "rope_theta, .*rope_embed.periods are not the powers"),
+    "one period": (PERIODS, lambda p: p[:1], "nothing tells rope_theta"),
+}
 
 
-@pytest.mark.parametrize(("name", "spoil", "message"), SPOILED, ids=str)
+@pytest.mark.parametrize(("name", "spoil", "message"), SPOILED.values(), ids=list(SPOILED))
 def test_a_dinov3_file_whose_mask_or_periods_mean_another_function_is_refused(tmp_path, name, spoil, message):
     tensors = written("dinov3", DINOV3, tmp_path)
     with pytest.raises(CheckpointError, match=message):

@@ -104,8 +104,9 @@ def no_file(name: str) -> None:
 
 def test_vit_s_own_files_are_read_with_their_labels_and_sources(tmp_path):
     labels = {0: "cat", 1: "dog", 2: "fox", 3: "owl", 4: "bat"}
-    more: Any = {"image_size": [6, 9], "patch_size": [2, 3], "num_channels": 1, "id2label": labels}
-    theirs = transformers.ViTConfig(**SIZES | more, hidden_act="gelu_new")
+    more = {"image_size": [6, 9], "patch_size": [2, 3], "num_channels": 1, "id2label": labels}
+    sizes: Any = SIZES | more
+    theirs = transformers.ViTConfig(**sizes, hidden_act="gelu_new")
     transformers.ViTForImageClassification(theirs).save_pretrained(tmp_path)
     found = open_checkpoint(tmp_path)
     assert (found.config.image_hw, found.config.patch_hw) == ((6, 9), (2, 3))
@@ -151,7 +152,8 @@ def test_vit_msn_s_head_is_read_as_transformers_4_and_5_name_its_layers_and_writ
     tensors = safetensors.numpy.load_file(tmp_path / "5" / "model.safetensors")
     assert "encoder.layer.0.layernorm_before.weight" in tensors
     found = open_checkpoint(tmp_path / "5")
-    assert found.config == ViTConfig(**READ | MSN.read)
+    read: Any = READ | MSN.read
+    assert found.config == ViTConfig(**read)
     save_checkpoint(tmp_path / "4", found.config, found.tensors(), layout="transformers:vit_msn")
     assert "vit.encoder.layer.0.layernorm_before.weight" in open_checkpoint(tmp_path / "4")._file.specs
     images = np.random.default_rng(0).standard_normal((2, 40, 40, 3))
@@ -232,7 +234,8 @@ def test_clip_s_older_configs_say_the_tower_twice_and_the_second_counts(tmp_path
     said["vision_config_dict"] = {**said["vision_config"], "hidden_act": "gelu"}
     (tmp_path / "config.json").write_text(json.dumps(said))
     assert open_checkpoint(tmp_path).config.act == "gelu"
-    assert transformers.CLIPConfig.from_pretrained(tmp_path).vision_config.hidden_act == "gelu"
+    theirs: Any = transformers.CLIPConfig.from_pretrained(tmp_path)
+    assert theirs.vision_config.hidden_act == "gelu"
 
 
 def test_a_timm_wrapper_is_read_as_timm_s(tmp_path):
@@ -268,7 +271,7 @@ def test_models_of_other_functions_are_refused_by_name_with_their_config_and_wit
 
 
 def test_siglip_2_of_any_shape_is_refused_by_its_config(tmp_path):
-    sizes = {name: value for name, value in SIZES.items() if name != "image_size"}
+    sizes: Any = {name: value for name, value in SIZES.items() if name != "image_size"}
     model: Any = transformers.Siglip2VisionModel(transformers.Siglip2VisionConfig(**sizes, num_patches=25))
     model.save_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match="NaFlex"):

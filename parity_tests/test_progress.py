@@ -1,12 +1,20 @@
 """Progress: one line on a terminal for what takes long, nothing elsewhere, and it is gone however the work ends."""
 
 import io
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from parity_tests.strategies import random_tensors
 from vit_convert import progress
+from vit_convert.checkpoint import save_checkpoint
+from vit_convert.config import ViTConfig
 from vit_convert.progress import shown
 
 ARRAYS = [(f"tensor{i}", np.full(2, i, np.float64)) for i in range(4)]
@@ -80,3 +88,43 @@ def test_what_is_no_terminal_gets_nothing(terminal, monkeypatch):
     monkeypatch.setattr(terminal, "isatty", lambda: False)
     assert list(shown(iter(ARRAYS), TOTAL, "converting")) == ARRAYS
     assert terminal.getvalue() == ""
+
+
+COMMAND = """
+import sys
+from vit_convert import __main__, progress
+progress.SHOWN_FROM, progress.REFRESH = 1, 0.0
+sys.exit(__main__.main(sys.argv[1:]))
+"""
+
+
+def stderr_of(arguments, terminal):
+    """What the command writes to stderr, be that a terminal or a pipe; a tiny file is large to it."""
+    ours, its = os.openpty() if terminal else os.pipe()
+    command = [sys.executable, "-c", COMMAND, *map(str, arguments)]
+    root = Path(__file__).resolve().parent.parent
+    process = subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL, stderr=its)
+    os.close(its)
+    heard = b""
+    try:
+        while piece := os.read(ours, 4096):
+            heard += piece
+    except OSError:  # how Linux ends a terminal whose other side is closed
+        pass
+    os.close(ours)
+    assert process.wait() == 0, heard
+    return heard.decode()
+
+
+@pytest.mark.parametrize("what", ["converting", "inspecting"])
+def test_the_commands_show_it_on_a_terminal_and_write_nothing_into_a_pipe(tmp_path, what):
+    config = ViTConfig(image_size=4, patch_size=2, dim=8, depth=2, num_heads=2, mlp_dim=16, num_classes=3)
+    save_checkpoint(tmp_path / "native", config, random_tensors(config).items())
+    converting = (tmp_path / "native", tmp_path / "flax", "--to", "flax", "--overwrite")
+    arguments = converting if what == "converting" else ("inspect", tmp_path / "native")
+    drawn = stderr_of(arguments, terminal=True)
+    percents = re.findall(rf"{what} +(\d+)%", drawn)
+    assert percents == sorted(percents, key=int)
+    assert (len(percents), percents[-1]) == (len(random_tensors(config)), "100")
+    assert drawn.endswith(progress.CLEAR)
+    assert stderr_of(arguments, terminal=False) == ""

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from vit_convert.layouts import choose, get_layout
 from vit_convert.layouts.base import Files, Layout
 from vit_convert.place import check_place, directory
 from vit_convert.preprocess import Preprocess
+from vit_convert.progress import shown
 from vit_convert.rules import check, right_dtypes
 from vit_convert.steps import Step
 from vit_convert.table import Named, from_layout, layout_dtypes, layout_shapes, steps_of, to_layout
@@ -33,6 +35,11 @@ class Plan:
     files: Files
     specs: Mapping[str, Spec]
     notes: tuple[str, ...]  # what is changed on the way, and what the layout can't say
+
+    @property
+    def nbytes(self) -> int:
+        """Of all tensors together."""
+        return sum(prod(spec.shape) * spec.dtype.itemsize for spec in self.specs.values())
 
 
 def plan_save(
@@ -107,6 +114,9 @@ def save_planned(
 ) -> None:
     """Writes what was planned, from hub tensors (name, array) before the plan's steps.
 
+    Args:
+        progress: show on a terminal how far it is, where that takes long.
+
     Raises:
         CheckpointError: `dst` exists or has no parent directory, or tensors that are not those of the config.
     """
@@ -114,7 +124,8 @@ def save_planned(
     check_place(place, overwrite)
     for step in plan.steps:
         tensors = step.apply(tensors)
-    _write(place, plan, to_layout(plan.layout, plan.config, tensors))
+    stream = to_layout(plan.layout, plan.config, tensors)
+    _write(place, plan, shown(stream, plan.nbytes, "converting") if progress else stream)
 
 
 def _write(place: Path, plan: Plan, stream: Iterator[Named]) -> None:

@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Sequence
-from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,8 +73,7 @@ def _image_size(text: str | None) -> int | tuple[int, int] | None:
 
 
 def _show(args: argparse.Namespace, source: "Checkpoint", plan: "Plan") -> None:
-    size = sum(prod(spec.shape) * spec.dtype.itemsize for spec in plan.specs.values())
     print(f"{args.src} ({source.layout}) -> {args.dst} ({plan.layout.name}), dry run: nothing is written")
-    print(f"  {plan.layout.weights_file}: {len(plan.specs)} tensors, {size:,} bytes")
+    print(f"  {plan.layout.weights_file}: {len(plan.specs)} tensors, {plan.nbytes:,} bytes")
     for name in plan.files.files:
         print(f"  {name}")

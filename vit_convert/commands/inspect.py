@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from vit_convert.commands.arguments import add_source, make_parser, open_source
@@ -54,10 +55,13 @@ def _count_not_finite(found: "Checkpoint") -> dict[str, int]:
     """Hub name -> how many of its values are NaN or infinite, where there are any. Reads the whole file."""
     import numpy as np
 
+    from vit_convert.hub import hub_shapes
+    from vit_convert.progress import shown
     from vit_convert.steps import is_floating
 
+    total = sum(prod(shape) * found.dtypes[name].itemsize for name, shape in hub_shapes(found.config).items())
     counts = {}
-    for name, array in found.tensors():
+    for name, array in shown(found.tensors(), total, "inspecting"):
         if is_floating(array.dtype) and (count := array.size - int(np.count_nonzero(np.isfinite(array)))):
             counts[name] = count
     return counts

@@ -102,8 +102,16 @@ def test_a_bare_file_is_asked_about_and_the_answers_suffice(native, tmp_path, ca
 
 def test_formats_lists_the_layouts(capsys):
     assert run("formats") == 0
-    names = [line for line in capsys.readouterr().out.splitlines() if not line.startswith(" ")]
-    assert names == [*sorted(LAYOUTS), *LIBRARIES]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if not line.startswith(" ")] == [*sorted(LAYOUTS), *LIBRARIES]
+    said = dict.fromkeys(LAYOUTS, "")
+    name = ""
+    for line in lines[: lines.index(next(iter(LIBRARIES)))]:
+        name, said[name] = (line, "") if line in LAYOUTS else (name, said[name] + line.strip() + " ")
+    assert said["native"].endswith("holds every model ")
+    assert "always class_token, " in said["transformers:dinov2"]
+    assert "never dist_token, num_registers, " in said["transformers:dinov2"]
+    assert "mlp mlp|swiglu, qkv_bias all|none, pool class|class_mean" in said["transformers:dinov2"]
 
 
 def test_a_dry_run_checks_everything_and_writes_nothing(native, tmp_path, capsys):

@@ -1,7 +1,9 @@
-"""The README's file tree names every module, and none that is not there."""
+"""What the README lists is what is there: its file tree names every module, its table every family that is tested."""
 
 import re
 from pathlib import Path
+
+from parity_tests.families_table import with_table
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("vit_convert", "vit_torch", "train", "vit_tools", "parity_tests", "benchmarks")
@@ -30,3 +32,8 @@ def test_the_tree_names_every_module_and_no_other():
     tree = named()
     assert {folder: tree[folder] for folder in PACKAGES} == {folder: present(folder) for folder in PACKAGES}
     assert tree["vit_flax"] == present("vit_flax") - present("vit_torch")
+
+
+def test_the_table_of_families_is_the_one_that_is_tested():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert with_table(readme) == readme

@@ -14,7 +14,7 @@ def run(arguments: Sequence[str]) -> int:
     from vit_convert.layouts import LAYOUTS, LIBRARIES
 
     for name in sorted(LAYOUTS):
-        _print(name, LAYOUTS[name].summary, _holds(LAYOUTS[name].limits))
+        _print(name, LAYOUTS[name].summary, *_holds(LAYOUTS[name].limits))
     for name, layouts in LIBRARIES.items():
         _print(name, f"the first of these that holds the model: {', '.join(layout.name for layout in layouts)}")
     return 0
@@ -26,9 +26,17 @@ def _print(name: str, *texts: str) -> None:
         print(fill(text, 110, initial_indent="    ", subsequent_indent="    "))
 
 
-def _holds(limits: Mapping[str, tuple[Any, ...]]) -> str:
-    """Fields that a layout has in some values only; True and False as one types them."""
+def _holds(limits: Mapping[str, tuple[Any, ...]]) -> list[str]:
+    """Fields that a layout has in some values only: those it always has, never has, and has in these values alone."""
     if not limits:
-        return "holds every model"
-    texts = (f"{field} {'|'.join(str(value).lower() for value in values)}" for field, values in limits.items())
-    return f"only {', '.join(texts)}"
+        return ["holds every model"]
+    groups: dict[str, list[str]] = {"always": [], "never": [], "only": []}
+    for field, values in limits.items():
+        texts = [str(value).lower() for value in values]
+        if texts == ["true"]:
+            groups["always"].append(field)
+        elif texts in (["false"], ["0"], ["none"]):
+            groups["never"].append(field)
+        else:
+            groups["only"].append(f"{field} {'|'.join(texts)}")
+    return [f"{word} {', '.join(fields)}" for word, fields in groups.items() if fields]

@@ -275,5 +275,9 @@ def tower(name: str, summary: str, behind: bool) -> Layout:
 
 OPEN_CLIP = (
     tower("open_clip:vit", "the visual tower of a CLIP of open_clip or OpenAI", behind=False),
-    tower("open_clip:clipa", "the same, with the norm behind the pooling, as CLIPA has it", behind=True),
+    tower(
+        "open_clip:clipa",
+        "open_clip's visual tower with its norm behind the pooling, as CLIPA has it",
+        behind=True,
+    ),
 )

@@ -15,13 +15,18 @@ from vit_convert.layouts.transformers import TRANSFORMERS
 from vit_convert.rules import Rule, Shape, Spelling
 
 CONV = "patch_embed.proj.weight"
-# The vision models that had a Flax class, and what it has less than the PyTorch class.
-CLASSES = {"vit": {}, "dinov2": {}, "clip_vision_model": {"num_classes": (0,), "pool": ("class",)}}
+# The vision models that had a Flax class, how it was loaded, and what it has less than the PyTorch class.
+CLASSES = {
+    "vit": ("FlaxViTForImageClassification.from_pretrained(DIR), or FlaxViTModel without a head", {}),
+    "dinov2": ("FlaxDinov2ForImageClassification.from_pretrained(DIR), or FlaxDinov2Model without a head", {}),
+    "clip_vision_model": ("FlaxCLIPVisionModel.from_pretrained(DIR)", {"num_classes": (0,), "pool": ("class",)}),
+}
 
 
 def in_flax(layout: Layout) -> Layout:
     """The layout of the Flax class beside a PyTorch class's."""
     kind = layout.name.partition(":")[2]
+    summary, fewer = CLASSES[kind]
 
     def recognise(shapes: Mapping[str, Shape]) -> Mapping[str, Spelling] | None:
         if not any("/" in name for name in shapes):
@@ -35,11 +40,11 @@ def in_flax(layout: Layout) -> Layout:
     return replace(
         layout,
         name=f"transformers_flax:{kind}",
-        summary=f"Flax{layout.summary}" if layout.summary else "",
+        summary=f"transformers 4's {summary}",
         rules=tuple(map(_rule, layout.rules)),
         recognise=recognise,
         spell=lambda config: _slashed(layout.spell(config)),
-        limits={**layout.limits, **CLASSES[kind]},
+        limits={**layout.limits, **fewer},
         bare=bare,
         asides=tuple(Aside(aside.name.replace(".", "/"), aside.what) for aside in layout.asides),
         weights_file="flax_model.msgpack",

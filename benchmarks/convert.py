@@ -25,13 +25,13 @@ from pathlib import Path
 
 import numpy as np
 
+from parity_tests.memory import LOOK, anonymous
 from vit_convert.checkpoint import save_checkpoint
 from vit_convert.hub import hub_shapes
 from vit_convert.presets import get_preset
 
 MODELS = {"large": "vit_large_patch16_224", "giant": "vit_giant_patch14_224"}
 CONVERSIONS = (("native", "timm"), ("native", "transformers"), ("native", "flax"), ("flax", "native"))
-LOOK = 0.001  # seconds between two looks at the memory
 Timings = dict[str, tuple[list[float], list[float]]]  # conversion -> seconds of each round: cp's, ours
 
 
@@ -69,15 +69,6 @@ def peak_memory(command: list[str]) -> int:
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
     return peak
-
-
-def anonymous(pid: int) -> int:
-    """Bytes of a process's memory, now, that no file backs; 0 when it is gone."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except ProcessLookupError:
-        return 0
-    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith(("RssAnon:", "RssShmem:")))
 
 
 def measure(sources: dict[str, Path], rounds: int) -> tuple[dict[str, int], Timings]:

@@ -72,13 +72,13 @@ class Pretrained(nnx.Module):
         if param_dtype is None:
             for stored in set(checkpoint.dtypes.values()):
                 check_x64(stored)
-        arrays = {name: to_array(array) for name, array in checkpoint.tensors("flax")}
-        param_dtype = param_dtype or jnp.result_type(*arrays.values())
+        param_dtype = param_dtype or jnp.result_type(*checkpoint.dtypes.values())
         make = cast(Callable[..., Self], cls)
         run |= dict(dtype=dtype, param_dtype=param_dtype)
         model = nnx.eval_shape(lambda: make(checkpoint.config, rngs=nnx.Rngs(0), **run))  # no values are drawn
-        for name, parameter in parameters_by_path(model).items():
-            parameter.set_value(arrays.pop(name).astype(param_dtype))
+        parameters = parameters_by_path(model)
+        for name, array in checkpoint.tensors("flax"):
+            parameters[name].set_value(to_array(array, param_dtype))
         model.preprocess, model.labels = checkpoint.preprocess, checkpoint.labels
         return model
 
@@ -127,9 +127,18 @@ def log_all(lines: Iterable[str]) -> None:
         logger.info(line)
 
 
-def to_array(array: np.ndarray) -> Array:
-    """NumPy to JAX, bit for bit (bfloat16 too)."""
-    return jnp.array(array)  # a copy: device_put may alias NumPy's buffer on a CPU
+def to_array(array: np.ndarray, dtype: Any) -> Array:
+    """NumPy to JAX, bit for bit (bfloat16 too) where the dtype is its own.
+
+    Always a copy, the only one: the array may be a view of the file, and a model must not change with its file.
+    """
+    # mirror: on a CPU, JAX keeps NumPy's memory as it is where it begins at a multiple of 64 bytes, and copies it else
+    size = array.size * jnp.dtype(dtype).itemsize
+    memory = np.empty(size + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    aligned = memory[start : start + size].view(dtype).reshape(array.shape)
+    aligned[...] = array
+    return jax.device_put(aligned)
 
 
 def check_x64(dtype: Any) -> None:

@@ -67,9 +67,9 @@ class Pretrained(nn.Module):
         log_all(checkpoint.said)
         with torch.device("meta"):  # shapes only: no initial values are drawn
             model = cls(checkpoint.config, **run)
-        state = {name: to_tensor(array) for name, array in checkpoint.tensors("native")}
-        dtype = dtype or reduce(torch.promote_types, (x.dtype for x in state.values()))
-        model.load_state_dict({name: x.to(dtype) for name, x in state.items()}, assign=True)
+        common = dtype or reduce(torch.promote_types, (getattr(torch, d.name) for d in checkpoint.dtypes.values()))
+        state = {name: to_tensor(array, common) for name, array in checkpoint.tensors("native")}
+        model.load_state_dict(state, assign=True)
         model.preprocess, model.labels = checkpoint.preprocess, checkpoint.labels
         return model
 
@@ -117,12 +117,14 @@ def log_all(lines: Iterable[str]) -> None:
         logger.info(line)
 
 
-def to_tensor(array: np.ndarray) -> Tensor:
-    """NumPy to torch, bit for bit (bfloat16 too)."""
-    array = array.copy()  # it may be a view of the file, and a model must not change with its file
-    if array.dtype == ml_dtypes.bfloat16:  # torch does not know NumPy's bfloat16
-        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(array)
+def to_tensor(array: np.ndarray, dtype: torch.dtype) -> Tensor:
+    """NumPy to torch, bit for bit (bfloat16 too) where the dtype is its own.
+
+    Always a copy, the only one: the array may be a view of the file, and a model must not change with its file.
+    """
+    tensor = torch.empty(array.shape, dtype=dtype, device="cpu")
+    to_numpy(tensor)[...] = array
+    return tensor
 
 
 def to_numpy(tensor: Tensor) -> np.ndarray:

@@ -144,6 +144,7 @@ DINOV3 |= {"rope_theta": 100.0}
 SIGLIP: dict[str, Any] = {"class_token": False, "act": "gelu_tanh", "norm_eps": 1e-6}
 CLIP = "clip_vision_model"
 CLIPS: dict[str, Any] = {"norm_eps": 1e-5, "act": "quick_gelu", "pre_norm": True, "patch_bias": False}
+BARE_TOWER: dict[str, Any] = {"more": {"renamed": True}}  # transformers 5 saves it without its prefix
 TOWER: dict[str, Any] = {"method": "get_image_features", "more": {"renamed": True}}
 ROWS = (
     Row("ViT", transformers.ViTForImageClassification, maker(transformers.ViTConfig, **CLASSES), "vit", HEAD),
@@ -256,7 +257,7 @@ ROWS = (
         maker(transformers.SiglipVisionConfig),
         "siglip_vision_model",
         SIGLIP | {"pool": "map"},
-        **WITHOUT_HEAD,
+        **WITHOUT_HEAD | BARE_TOWER,
     ),
     Row(
         "SigLIP with its text tower",
@@ -275,7 +276,14 @@ ROWS = (
         HEAD | SIGLIP | {"pool": "mean"},
         more={"beside": ("vision_model.head.",)},
     ),
-    Row("CLIP", transformers.CLIPVisionModel, maker(transformers.CLIPVisionConfig), CLIP, CLIPS, **WITHOUT_HEAD),
+    Row(
+        "CLIP",
+        transformers.CLIPVisionModel,
+        maker(transformers.CLIPVisionConfig),
+        CLIP,
+        CLIPS,
+        **WITHOUT_HEAD | BARE_TOWER,
+    ),
     Row(
         "CLIP with its projection",
         transformers.CLIPVisionModelWithProjection,

@@ -8,11 +8,11 @@ TORCH, FLAX = "transformers_4", "transformers_4_flax"
 
 FAMILIES = (
     golden(TORCH, "vit", "transformers:vit", "ViT of transformers 4"),
-    golden(TORCH, "clip_vision", "transformers:clip_vision_model", "CLIP of transformers 4", renamed=True),
-    golden(TORCH, "siglip_vision", "transformers:siglip_vision_model", "SigLIP of transformers 4", renamed=True),
+    golden(TORCH, "clip_vision", "transformers:clip_vision_model", "CLIP of transformers 4"),
+    golden(TORCH, "siglip_vision", "transformers:siglip_vision_model", "SigLIP of transformers 4"),
     golden(TORCH, "dinov2", "transformers:dinov2", "DINOv2 of transformers 4", beside=("embeddings.mask_token",)),
     golden(FLAX, "vit", "transformers_flax:vit", "ViT"),
-    golden(FLAX, "clip_vision", "transformers_flax:clip_vision_model", "CLIP", renamed=True),
+    golden(FLAX, "clip_vision", "transformers_flax:clip_vision_model", "CLIP"),
     golden(FLAX, "dinov2_classifier", "transformers_flax:dinov2", "DINOv2", renamed=True),
 )
 

@@ -58,8 +58,8 @@ def recognise(shapes: Mapping[str, Shape]) -> Mapping[str, Spelling] | None:
 
 
 def spell(config: ViTConfig) -> Mapping[str, Spelling]:
-    """As transformers 5 names them: prefixed where there is a head of either kind."""
-    return _holes("vision_model." if config.num_classes else "", config.pool == "mean")
+    """As transformers 4 names them; transformers 5 leaves the prefix off a bare tower, and loads both."""
+    return _holes(towers.PREFIX, config.pool == "mean")
 
 
 def _holes(model: str, classifies: bool) -> Mapping[str, Spelling]:

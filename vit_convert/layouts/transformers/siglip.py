@@ -59,8 +59,8 @@ def recognise(shapes: Mapping[str, Shape]) -> Mapping[str, Spelling] | None:
 
 
 def spell(config: ViTConfig) -> Mapping[str, Spelling]:
-    """As transformers 5 names them: prefixed where there is a classifier."""
-    return _holes("vision_model." if config.num_classes else "", "attn_pool")
+    """As transformers 4 names them; transformers 5 leaves the prefix off a bare tower, and loads both."""
+    return _holes(towers.PREFIX, "attn_pool")
 
 
 def _holes(model: str, pool: str) -> Mapping[str, Spelling]:

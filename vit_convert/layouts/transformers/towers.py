@@ -3,7 +3,8 @@
 References:
     https://github.com/huggingface/transformers src/transformers/models/{clip,siglip}
 
-Up to transformers 4, and in every class with something beside the tower, names begin with `vision_model.`.
+Up to transformers 4, and in every class with something beside the tower, names begin with `vision_model.`. So they
+are written: transformers 4 would leave a tower without the prefix at random values, with no more than a warning.
 """
 
 from collections.abc import Mapping
@@ -14,7 +15,8 @@ from vit_convert.layouts.base import Aside, Json
 from vit_convert.layouts.transformers.common import LEAVES, square
 from vit_convert.rules import Rule, Shape
 
-PREFIXES = ("vision_model.", "")
+PREFIX = "vision_model."
+PREFIXES = (PREFIX, "")
 LAYER, BLOCK = "{model}encoder.layers.{block}", "blocks.{block}"
 LAYERS = {
     "{model}embeddings.patch_embedding": "patch_embed.proj",

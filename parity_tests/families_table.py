@@ -28,13 +28,14 @@ def table(published: dict[str, Any]) -> str:
     ]
     for (layout, real), families in rows.items():
         names = "; ".join(dict.fromkeys(family.name for family in families))
-        lines.append(f"| `{layout}` | {names} | {real} | {_published(layout, published)} |")
+        lines.append(f"| `{layout}` | {names} | {real} | {_published(families, published)} |")
     return "\n".join(lines) + "\n"
 
 
-def _published(layout: str, published: dict[str, Any]) -> str:
+def _published(families: list["Family"], published: dict[str, Any]) -> str:
     """Hub names whose weights someone has run, and the margin seen: docs/published.json, by `make test-published`."""
-    found = [(name, entry) for name, entry in published.items() if entry["layout"] == layout]
+    here = {(family.layout, family.name) for family in families}
+    found = [(name, entry) for name, entry in published.items() if (entry["layout"], entry["family"]) in here]
     return "; ".join(f"{name} ({max(entry['gaps'].values()):.0e})" for name, entry in found) or "not run"
 
 

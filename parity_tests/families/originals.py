@@ -19,7 +19,7 @@ LEFT_OUT = ("mask_token", "rope_embed.periods", "local_cls_norm.")
 
 FAMILIES = (
     golden("deit", "plain", "timm:vit", "DeiT", to="deit", asked=PLAIN),
-    golden("deit", "distilled", "timm:vit", "DeiT, distilled", to="deit", asked=PLAIN),
+    golden("deit", "distilled", "timm:vit", "distilled DeiT", to="deit", asked=PLAIN),
     golden(
         "deit",
         "training",

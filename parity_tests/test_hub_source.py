@@ -14,7 +14,13 @@ import numpy as np
 import pytest
 from huggingface_hub import constants
 
-from parity_tests.test_files import specs_of
+import vit_flax
+import vit_torch
+from parity_tests.strategies import random_tensors
+from parity_tests.test_files import assert_same, specs_of
+from vit_convert.__main__ import main
+from vit_convert.checkpoint import save_checkpoint
+from vit_convert.config import ViTConfig
 from vit_convert.errors import CheckpointError
 from vit_convert.files import find_weights, local_path, open_tensors, write_safetensors
 
@@ -228,3 +234,21 @@ def test_a_repository_without_one_file_of_weights_is_one_clear_error(hub):
     with pytest.raises(CheckpointError, match=r"has several: download one, and pass its path: a\.pth, b\.pth$"):
         open_tensors(f"{SOURCE}@v2")
     assert not {"a.pth", "b.pth"} & set(hub.asked)
+
+
+def test_both_models_and_the_command_open_a_cached_model_offline(cache, tmp_path, monkeypatch, capsys):
+    snapshot = put(cache)
+    for link in list(snapshot.iterdir()):
+        link.unlink()
+    config = ViTConfig(image_size=8, patch_size=4, dim=16, depth=1, num_heads=4, mlp_dim=24, num_classes=2)
+    tensors = random_tensors(config)
+    save_checkpoint(tmp_path / "first", config, tensors.items(), layout="timm", labels=("cat", "dog"))
+    for file in (tmp_path / "first").iterdir():
+        file.rename(snapshot / file.name)
+    for model in (vit_torch.ViT, vit_flax.ViT):
+        loaded = model.from_pretrained(SOURCE)
+        assert (loaded.config, loaded.labels) == (config, ("cat", "dog"))
+    monkeypatch.chdir(tmp_path)
+    assert main([SOURCE, "out", "--to", "native"]) == 0
+    assert f"{SOURCE} (timm:vit) -> out (native)" in capsys.readouterr().out
+    assert_same({name: open_tensors("out").read(name) for name in tensors}, tensors)

@@ -416,7 +416,7 @@ REFUSED = {
         ),
     ],
     "timm:vit": [
-        (HF.replace(norm_eps=1e-12), r"norm_eps 1e-12 .*layer 1e-06 mlp"),
+        (HF.replace(norm_eps=1e-12), r"norm_eps 1e-12: only 1e-06 or 1e-05 with norm 'layer' .*; --set norm_eps=1e-06"),
         (HF.replace(pos_embed="sincos2d"), "pos_embed 'sincos2d': only 'learned' or 'none'"),
         (HF.replace(pre_norm=True), "patch_bias True: only False with pre_norm True"),
         (HF.replace(dist_token=True), "dist_token True: only False with pool 'class'"),

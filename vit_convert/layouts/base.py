@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import log
 from typing import Any
 
 import numpy as np
@@ -134,7 +135,11 @@ class Layout:
 def outside(config: ViTConfig, name: str, allowed: tuple[Any, ...], why: str = "") -> list[str]:
     """A message if a field's value is not one of those allowed, else nothing."""
     value = getattr(config, name)
-    return [] if value in allowed else [f"{name} {value!r}: only {' or '.join(map(repr, allowed))}{why}"]
+    if value in allowed:
+        return []
+    nearest = min(allowed, key=lambda eps: abs(log(eps / value))) if name == "norm_eps" else None
+    instead = f"; --set norm_eps={nearest!r} takes that, nearly the same function" if nearest else ""
+    return [f"{name} {value!r}: only {' or '.join(map(repr, allowed))}{why}{instead}"]
 
 
 def coded(who: str, fields: Mapping[str, Any]) -> Described:

@@ -57,13 +57,8 @@ def conflicts(config: ViTConfig) -> list[str]:
     for name, values in allowed.items():
         other = why.get(name, "pool")
         problems += outside(config, name, values, f" with {other} {getattr(config, other)!r}")
-    if (config.norm, config.norm_eps, config.mlp) not in CODE:
-        known = "; ".join(f"{norm} {eps:g} {mlp}" for norm, eps, mlp in CODE)
-        problems.append(
-            f"norm {config.norm!r}, norm_eps {config.norm_eps:g} and mlp {config.mlp!r} together: "
-            f"timm has them in its code, for norm, eps, mlp: {known}"
-        )
-    return problems
+    coded = tuple(eps for norm, eps, mlp in CODE if (norm, mlp) == (config.norm, config.mlp))
+    return problems + outside(config, "norm_eps", coded, f" with norm {config.norm!r} and mlp {config.mlp!r}")
 
 
 def write(config: ViTConfig, preprocess: Preprocess | None, labels: tuple[str, ...] | None) -> Files:

@@ -130,7 +130,7 @@ def files(config: ViTConfig, said: Json, code: Json, preprocess: Preprocess | No
     if preprocess:
         written = processor.write(preprocess)
         content |= {processor.FILE: written} if written else {}
-        notes += differences("transformers' image processors", preprocess, processor.read(written))
+        notes += differences("transformers' image processor", preprocess, processor.read(written))
     return Files(content, tuple(notes), {"format": "pt"})
 
 

@@ -109,6 +109,14 @@ def test_every_tensor_lies_aligned_whatever_came_before_it(tmp_path):
     assert all(file.read(name).flags.aligned for name in odd)
 
 
+def test_large_tensors_begin_at_multiples_of_64_bytes_in_the_file(tmp_path):
+    """Where they are written and mapped fastest; what has no such size comes behind them."""
+    round_ones = {f"weight{i}": np.zeros((16, i + 1), np.float32) for i in range(3)}
+    tensors = {"a": np.zeros(3, np.float32), **round_ones, "b": np.zeros(3, np.float32)}
+    file = open_tensors(write(tmp_path / "a.safetensors", tensors, metadata={"format": "pt"}))
+    assert all(file.read(name).ctypes.data % 64 == 0 for name in round_ones)  # a mapping begins at a page
+
+
 def test_shards_read_as_one(tmp_path):
     first, second = ({n: TENSORS[n] for n in names} for names in ("ab", "cde"))
     write(tmp_path / "model-1.safetensors", first)

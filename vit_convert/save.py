@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from vit_convert.ahead import ahead
 from vit_convert.config import ViTConfig
 from vit_convert.contiguous import contiguous
 from vit_convert.errors import CheckpointError, some
@@ -124,7 +125,7 @@ def save_planned(
     check_place(place, overwrite)
     for step in plan.steps:
         tensors = step.apply(tensors)
-    stream = to_layout(plan.layout, plan.config, tensors)
+    stream = ahead(to_layout(plan.layout, plan.config, tensors))
     _write(place, plan, shown(stream, plan.nbytes, "converting") if progress else stream)
 
 

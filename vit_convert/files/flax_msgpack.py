@@ -17,7 +17,7 @@ import numpy as np
 
 from vit_convert.contiguous import contiguous
 from vit_convert.errors import CheckpointError, some
-from vit_convert.files.complete import complete, octets, promised
+from vit_convert.files.complete import complete, octets, pieces, promised
 from vit_convert.files.msgpack import (
     Token,
     Walker,
@@ -196,7 +196,7 @@ def write_msgpack(
             data, done = octets(array), 0
             for at, count in places[name]:
                 file.seek(at)
-                file.write(data[done : done + count])
+                file.writelines(pieces(data[done : done + count]))
                 done += count
 
 

@@ -19,7 +19,7 @@ from numpy.lib import format as npy
 
 from vit_convert.contiguous import contiguous
 from vit_convert.errors import CheckpointError, some
-from vit_convert.files.complete import complete, octets, promised
+from vit_convert.files.complete import complete, octets, pieces, promised
 from vit_convert.files.tensors import Spec, Tensors
 
 # npy names dtypes by kind and size alone: bfloat16, which NumPy doesn't have, is two bytes of no kind (`|V2`), as
@@ -166,4 +166,4 @@ def _write(archive: zipfile.ZipFile, file: IO[bytes], name: str, array: np.ndarr
     header: dict[str, Any] = {"descr": npy.dtype_to_descr(array.dtype), "fortran_order": False, "shape": array.shape}
     with archive.open(info, "w", force_zip64=large) as member:
         npy.write_array_header_1_0(member, header)
-        member.write(octets(array))
+        member.writelines(pieces(octets(array)))

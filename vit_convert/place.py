@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from uuid import uuid4
 
 from vit_convert.errors import CheckpointError
 
@@ -38,7 +37,7 @@ def directory(dst: Path) -> Iterator[Path]:
     Raises:
         CheckpointError: the disk is full, or writing is not permitted.
     """
-    folder = dst.with_name(f".{dst.name}.{uuid4().hex}.part")
+    folder = dst.with_name(f".{dst.name}.{os.urandom(8).hex()}.part")
     try:
         folder.mkdir()  # not mkdtemp, which makes it private
         yield folder
@@ -53,7 +52,7 @@ def _put(folder: Path, dst: Path) -> None:
     if not dst.exists():
         os.rename(folder, dst)
         return
-    old = dst.with_name(f".{dst.name}.{uuid4().hex}.old")
+    old = dst.with_name(f".{dst.name}.{os.urandom(8).hex()}.old")
     os.rename(dst, old)
     try:
         os.rename(folder, dst)

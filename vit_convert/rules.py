@@ -263,16 +263,17 @@ def _fill(rule: Rule, spellings: Mapping[str, Spelling], sizes: Mapping[str, int
     if any(not spellings[hole] for hole in left + right if hole not in texts):
         return
     _check_axes(rule, free)
-    axes = {hole: len(spellings[hole]) for hole in free[0] + free[1]}
+    alone = [{hole: spellings[hole] for hole in holes} for holes in free]
+    known = {**sizes, **{hole: len(spellings[hole]) for hole in free[0] + free[1]}}
     for picked in product(*(_pairs(spellings[hole]) for hole in both)):
-        sides = []
-        for which, name in enumerate((rule.left, rule.right)):
-            fixed = {**texts, **{hole: pair[which] for hole, pair in zip(both, picked, strict=True)}}
-            sides.append(_side(name, which, fixed, {hole: spellings[hole] for hole in free[which]}))
-        yield Step(sides[0], sides[1], rule.axes, {**sizes, **axes})
+        fixed = [{**texts, **{h: pair[which] for h, pair in zip(both, picked, strict=True)}} for which in (0, 1)]
+        left_side, right_side = (_side(n, i, fixed[i], alone[i]) for i, n in enumerate((rule.left, rule.right)))
+        yield Step(left_side, right_side, rule.axes, known)
 
 
 def _side(name: str, which: int, fixed: Mapping[str, str | int], free: Mapping[str, Spelling]) -> Side:
+    if not free:  # nearly always: a large model has thousands of names
+        return Side((name.format(**fixed),))
     choices = [[pair[which] for pair in _pairs(spelling)] for spelling in free.values()]
     names = (name.format(**fixed, **dict(zip(free, chosen, strict=True))) for chosen in product(*choices))
     return Side(tuple(names), tuple(len(choice) for choice in choices))
@@ -307,6 +308,10 @@ def _through(step: Step, shape: Shape) -> Shape:
 
 def _count_blocks(rules: tuple[Rule, ...], spellings: Mapping[str, Spelling], names: Collection[str]) -> int:
     repeated, depth = [rule for rule in rules if "{block}" in rule.left], 0
-    while any(name in names for s in plan(repeated, {**spellings, "block": [depth]}) for name in s.left.names):
+    while _any_there(repeated, {**spellings, "block": [depth]}, names):
         depth += 1
     return depth
+
+
+def _any_there(rules: Iterable[Rule], spellings: Mapping[str, Spelling], names: Collection[str]) -> bool:
+    return any(name in names for rule in rules for step in _fill(rule, spellings, {}) for name in step.left.names)

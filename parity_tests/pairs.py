@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from vit_convert.config import ViTConfig
 from vit_flax.pretrained import Pretrained
 
 Arrays = dict[str, np.ndarray]
+# XLA's own passes as ever, LLVM's left out: the tests compile hundreds of models and run each once. Not where rounding
+# itself is measured.
+QUICKLY: dict[str, Any] = {"xla_backend_optimization_level": 0}
 
 
 def randomise(model: torch.nn.Module, seed: int, std: float = 0.3) -> None:
@@ -72,8 +76,9 @@ def run_torch(model: vit_torch.ViT, images: np.ndarray, names: Sequence[str] = (
 def run_flax(model: vit_flax.ViT, images: np.ndarray, names: Sequence[str] = ()) -> Arrays:
     """Output and intermediates under plain jax.jit, as float64 NumPy arrays."""
     graph, state = nnx.split(model)
+    float64 = jax.tree.leaves(state)[0].dtype == jnp.float64
 
-    @jax.jit
+    @partial(jax.jit, compiler_options=QUICKLY if float64 else None)
     def apply(state: Any, images: jax.Array) -> Any:
         output = nnx.merge(graph, state)(images, names)
         return output if names else (output, {})
@@ -102,7 +107,8 @@ def grads_flax(model: vit_flax.ViT, images: np.ndarray, cotangent: np.ndarray) -
         return (output * jnp.asarray(cotangent, output.dtype)).sum()
 
     dtype = jax.tree.leaves(state)[0].dtype
-    grads, image_grad = jax.jit(jax.grad(loss, argnums=(0, 1)))(state, jnp.asarray(images, dtype))
+    grad = jax.jit(jax.grad(loss, argnums=(0, 1)), compiler_options=QUICKLY if dtype == jnp.float64 else None)
+    grads, image_grad = grad(state, jnp.asarray(images, dtype))
     found = hub_arrays(nnx.merge(graph, grads)) | {"images": np.asarray(image_grad)}
     return {name: np.asarray(x, np.float64) for name, x in found.items()}
 

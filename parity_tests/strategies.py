@@ -1,5 +1,6 @@
 """What hypothesis draws: small valid configs over every field, and random tensors for them."""
 
+from math import prod
 from typing import Any, get_args, get_type_hints
 
 import ml_dtypes
@@ -80,9 +81,19 @@ def assert_distinct(config: ViTConfig) -> None:
 
 
 def random_tensors(config: ViTConfig, seed: int = 0, dtype: Any = np.float32) -> dict[str, np.ndarray]:
-    """Hub name -> random tensor of a model of this config."""
+    """Hub name -> random tensor of a model of this config.
+
+    Matrices are scaled by their inputs: softmaxes of random weights are steps otherwise, which amplify rounding.
+    """
     rng = np.random.default_rng(seed)
-    return {name: rng.standard_normal(shape).astype(dtype) for name, shape in hub_shapes(config).items()}
+    return {
+        name: (rng.standard_normal(shape) * _scale(name, shape)).astype(dtype)
+        for name, shape in hub_shapes(config).items()
+    }
+
+
+def _scale(name: str, shape: tuple[int, ...]) -> float:
+    return prod(shape[1:]) ** -0.5 if name.endswith(".weight") and len(shape) > 1 else 1.0
 
 
 @st.composite

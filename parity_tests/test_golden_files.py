@@ -9,6 +9,7 @@ import pytest
 
 from parity_tests.golden.case import sha256
 from parity_tests.golden.make import FAMILIES
+from parity_tests.golden.tf_image_resize import FILE as PICTURES
 from vit_convert.config import ViTConfig
 
 ROOT = Path(__file__).parent / "golden"
@@ -25,7 +26,7 @@ def test_every_family_has_golden_files_and_every_file_a_record():
     assert {record["family"] for record in records} == set(FAMILIES)
     named = {ROOT / r["family"] / name for r in records for name in (r["file"], f"{r['case']}.expected.npz")}
     present = {path for path in ROOT.glob("*/*") if path.parent.name != "__pycache__"}  # a folder is one checkpoint
-    assert present == named | set(RECORDS)
+    assert present == named | set(RECORDS) | {PICTURES}
 
 
 def test_golden_files_stay_small():

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from os import PathLike
+from types import SimpleNamespace
 from typing import Any, Self, cast
 
 import jax
@@ -75,7 +76,9 @@ class Pretrained(nnx.Module):
         param_dtype = param_dtype or jnp.result_type(*checkpoint.dtypes.values())
         make = cast(Callable[..., Self], cls)
         run |= dict(dtype=dtype, param_dtype=param_dtype)
-        model = nnx.eval_shape(lambda: make(checkpoint.config, rngs=nnx.Rngs(0), **run))  # no values are drawn
+        # Shapes only: no values are drawn, so one key does; counting the keys of an nnx.Rngs takes most of the time.
+        rngs: Any = SimpleNamespace(params=lambda: jax.random.key(0))
+        model = nnx.eval_shape(lambda: make(checkpoint.config, rngs=rngs, **run))
         parameters = parameters_by_path(model)
         for name, array in checkpoint.tensors("flax"):
             parameters[name].set_value(to_array(array, param_dtype))

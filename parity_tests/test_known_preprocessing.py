@@ -1,20 +1,28 @@
 """Preprocessing that is in code alone: torchvision's own, Meta's evaluations, Google's with TensorFlow's own pixels."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 import torchvision
 from torchvision import transforms as tv
+from torchvision.models import VisionTransformer
 from torchvision.transforms import v2
 
 from parity_tests.golden.tf_image_resize import BOX, FILE
 from parity_tests.photographs import photograph, photographs
 from parity_tests.tolerances import PIXEL, POSITION, TORCHVISION_LEVELS
+from vit_convert.checkpoint import open_checkpoint
+from vit_convert.config import ViTConfig
+from vit_convert.hub import hub_shapes
 from vit_convert.preprocess import Preprocess
+from vit_convert.presets import PRESETS
 from vit_convert.processors.known import CLIP, FAMILIES, IMAGENET, SATELLITE, TORCHVISION, known
 from vit_convert.resample import resample
+from vit_convert.save import plan_save
 
 PHOTOGRAPHS = photographs()
 WEIGHTS = [
@@ -130,3 +138,56 @@ def test_an_unknown_family_is_refused_with_those_that_are_known():
     for name in ("resnet", "torchvision/vit_b_8"):
         with pytest.raises(ValueError, match=f"'{name}'; known are vit_jax, .*torchvision/vit_b_16_swag"):
             known(name, (224, 224))
+
+
+GOLDEN = Path(__file__).parent / "golden"
+# Without a config beside it: how the file is opened, and whose evaluation is then known.
+OPENED: dict[str, tuple[str, dict[str, Any], str]] = {
+    "vit_jax": ("vision_transformer/token_published.npz", {}, "vit_jax"),
+    "big_vision": ("big_vision/siglip.npz", {}, "big_vision"),
+    "fixed positions": ("big_vision/gap_sincos2d_rep.npz", {"overrides": {"image_size": (20, 20)}}, "big_vision"),
+    "DINOv2": ("dinov2/plain.pth", {"overrides": {"num_heads": 3}}, "dinov2"),
+    "scenic": ("scenic/token.msgpack", {}, ""),  # each of its data sets has one of its own
+}
+
+
+@pytest.mark.parametrize(("file", "how", "family"), OPENED.values(), ids=OPENED)
+def test_a_checkpoint_without_a_config_has_its_family_s_evaluation(file, how, family):
+    found = open_checkpoint(GOLDEN / file, **how)
+    assert found.preprocess == (known(family, found.config.image_hw) if family else None)
+
+
+def test_an_evaluation_follows_the_image_size_that_is_asked_for():
+    found = open_checkpoint(GOLDEN / "vision_transformer/token_published.npz", image_size=40)
+    assert found.preprocess == known("vit_jax", (40, 40))
+
+
+@pytest.mark.parametrize("preset", ["dino_vits16", "mae_vit_base_patch16", "vit_base_patch16_224"])
+def test_a_preset_of_a_repository_brings_its_evaluation(tmp_path, preset):
+    """Of bare files with timm's names; what timm's own architectures were trained on, their names don't tell."""
+    config = PRESETS[preset].config
+    tensors = {name: np.zeros(shape, np.float16) for name, shape in hub_shapes(config).items()}
+    safetensors.numpy.save_file(tensors, tmp_path / "bare.safetensors")
+    origin = PRESETS[preset].origin
+    expected = None if origin == "timm" else known(origin, config.image_hw)
+    assert open_checkpoint(tmp_path / "bare.safetensors", preset=preset).preprocess == expected
+
+
+@pytest.mark.parametrize(("name", "family"), [("vit_b_16_swag-9ac1b537", "torchvision/vit_b_16_swag"), ("mine", "")])
+def test_torchvision_s_files_have_the_evaluation_of_their_name(tmp_path, name, family):
+    model = VisionTransformer(32, 16, 1, 2, 24, 24, num_classes=3)
+    torch.save(model.state_dict(), tmp_path / f"{name}.pth")
+    found = open_checkpoint(tmp_path / f"{name}.pth", overrides={"num_heads": 2})
+    assert found.preprocess == (known(family, (32, 32)) if family else None)
+
+
+@pytest.mark.parametrize("layout", ["timm", "open_clip"])
+def test_defaults_that_a_library_would_take_for_what_is_unknown_are_said(layout):
+    config = ViTConfig(
+        image_size=32, patch_size=16, dim=24, depth=1, num_heads=2, mlp_dim=48, num_classes=3, head_bias=False
+    )
+    config = config.replace(pre_norm=True, patch_bias=False, norm_eps=1e-5)
+    dtypes = dict.fromkeys(hub_shapes(config), np.float32)
+    unknown = [note for note in plan_save(config, dtypes, layout).notes if "how images are prepared" in note]
+    assert len(unknown) == 1
+    assert not set(unknown) & set(plan_save(config, dtypes, layout, known("clip", (32, 32))).notes)

@@ -18,6 +18,8 @@ from vit_convert.layouts import choose
 from vit_convert.layouts.base import Bare, Beside, Described, Spare
 from vit_convert.layouts.native import read as read_ours
 from vit_convert.preprocess import Preprocess
+from vit_convert.presets import get_preset
+from vit_convert.processors.known import known
 from vit_convert.recognise import Recognised, recognise
 from vit_convert.resolve import resolve
 from vit_convert.rules import Shape, check, convert, flip, infer, right_dtypes, right_shapes
@@ -28,6 +30,8 @@ from vit_convert.table import check_spare, layout_shapes, spare_names, steps_of,
 
 __all__ = ["Checkpoint", "layout_shapes", "open_checkpoint", "save_checkpoint"]
 
+# Whose evaluation is that of a preset of theirs: their files have timm's names, and only the preset tells.
+REPOSITORIES = ("dino", "mae")
 FLOATING = ("float16", "bfloat16", "float32", "float64")
 Named = tuple[str, np.ndarray]
 
@@ -128,7 +132,7 @@ def open_checkpoint(
         name: "given" for name in ("image_size", "num_classes") if getattr(config, name) != getattr(stored, name)
     }
     sources |= {"image_size": "given"} if image_size is not None else {}
-    preprocess, followed = _follow(described.preprocess, config, sources, preset)
+    preprocess, followed = _follow(_preprocess(described, stored, preset), config, sources, preset)
     kept = config.num_classes == stored.num_classes
     return Checkpoint(
         path=Path(path),
@@ -148,7 +152,7 @@ def open_checkpoint(
 
 def _describe(found: Recognised, hub: Mapping[str, Shape], beside: Beside) -> Described:
     """What the family's code, the tensors themselves and the config beside them say; the config wins."""
-    bare = found.layout.bare(Bare(hub, found.file.shapes, found.file.read))
+    bare = found.layout.bare(Bare(hub, found.file.shapes, found.file.read, found.file.path.stem))
     if found.config is None or not (found.ours or found.layout.owns(found.config)):
         return replace(bare, hint="; ".join(filter(None, (bare.hint, _foreign(found)))))
     said = _read(found, beside)
@@ -159,7 +163,7 @@ def _describe(found: Recognised, hub: Mapping[str, Shape], beside: Beside) -> De
         hint=said.hint or bare.hint,
         fields={**bare.fields, **said.fields},
         sources={**bare.sources, **dict.fromkeys(said.fields, found.layout.config_file), **said.sources},
-        preprocess=said.preprocess or bare.preprocess,
+        evaluation=bare.evaluation,
     )
 
 
@@ -203,6 +207,15 @@ def _asked(
     # What the other steps compute is rounded once: to the wider of both.
     widens = all(d.itemsize < dtype.itemsize for d in dtypes.values() if is_floating(d))
     return config, (cast(stored, dtype), *steps) if widens else (*steps, cast(config, dtype))
+
+
+def _preprocess(described: Described, config: ViTConfig, preset: str | None) -> Preprocess | None:
+    """What the file says; or else how the family's own evaluation does it, or that of the preset's repository."""
+    if described.preprocess or config.in_channels != 3:
+        return described.preprocess
+    origin = get_preset(preset).origin if preset else ""
+    evaluation = described.evaluation or (origin if origin in REPOSITORIES else "")
+    return known(evaluation, config.image_hw) if evaluation else None
 
 
 def _follow(

@@ -27,6 +27,8 @@ class Described:
     hint: str = ""  # said when fields stay unknown
     # Field -> where it came from, if not from the config file itself: what its writer left to defaults and code.
     sources: Mapping[str, str] = field(default_factory=dict)
+    # Whose evaluation prepares the images where no file says how: a name of vit_convert.processors.known.
+    evaluation: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Bare:
     hub: Mapping[str, Shape]  # names and shapes of the table's right side, as far as it understands the file
     shapes: Mapping[str, Shape]  # the file's own
     read: Callable[[str], np.ndarray]  # by the file's own name
+    name: str = ""  # of the file, without its suffix
 
 
 @dataclass(frozen=True)

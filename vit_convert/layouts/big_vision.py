@@ -1,6 +1,7 @@
 """big_vision: npz of google-research/big_vision, an image tower alone or that of a SigLIP or LiT pair."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from vit_convert.config import ViTConfig
 from vit_convert.layouts.base import Aside, Bare, Described, Layout, outside
@@ -19,11 +20,11 @@ def _recognise(shapes: Mapping[str, Shape]) -> Mapping[str, Spelling] | None:
 
 def _bare(file: Bare) -> Described:
     """Without a table, positions are the fixed ones: there is no third kind."""
-    told = bare(NAME, file)
+    told = bare(NAME, file, evaluation=NAME)
     if "pos_embed" in file.hub:
         return told
     sources = {**told.sources, "pos_embed": f"{NAME}'s code: no table is stored"}
-    return Described({**told.fields, "pos_embed": "sincos2d"}, sources=sources)
+    return replace(told, fields={**told.fields, "pos_embed": "sincos2d"}, sources=sources)
 
 
 def conflicts(config: ViTConfig) -> list[str]:

@@ -67,7 +67,7 @@ def recognise(shapes: Mapping[str, Shape]) -> Mapping[str, Spelling] | None:
 def bare(file: Bare) -> Described:
     """All but sizes that the repository doesn't build."""
     who = "DeiT III"
-    return together("deit3", file.hub, coded(who, CODE), square(who, file.hub, 0), built(who, SIZES, file.hub))
+    return together("deit3", coded(who, CODE), square(who, file.hub, 0), built(who, SIZES, file.hub))
 
 
 DEIT3 = Layout(

@@ -44,9 +44,7 @@ def recognise(shapes: Mapping[str, Shape]) -> Mapping[str, Spelling] | None:
 
 def bare(file: Bare) -> Described:
     """All but sizes that the repository doesn't build."""
-    return together(
-        "dino", file.hub, coded("DINO", CODE), square("DINO", file.hub, 1), built("DINO", sizes_of("dino"), file.hub)
-    )
+    return together("dino", coded("DINO", CODE), square("DINO", file.hub, 1), built("DINO", sizes_of("dino"), file.hub))
 
 
 DINO = Layout(

@@ -86,9 +86,7 @@ def bare(file: Bare) -> Described:
     code["act"] = "silu" if any(name.endswith(".w12.weight") for name in file.shapes) else "gelu"
     code["pool"] = pooling(file)
     who = "DINOv2"
-    return together(
-        "dinov2", file.hub, coded(who, code), square(who, file.hub, 1), built(who, sizes_of("dinov2"), file.hub)
-    )
+    return together("dinov2", coded(who, code), square(who, file.hub, 1), built(who, sizes_of("dinov2"), file.hub))
 
 
 def pooling(file: Bare) -> str:

@@ -90,7 +90,7 @@ def bare(file: Bare) -> Described:
     if "num_heads" in size.fields:
         source = size.sources["num_heads"]
         size = Described({"image_size": HUB_SIZE}, sources={"image_size": source})
-    return together(_evaluation(file), file.hub, coded("DINOv3", code), size, rope(file))
+    return together(_evaluation(file), coded("DINOv3", code), size, rope(file))
 
 
 def _evaluation(file: Bare) -> str:

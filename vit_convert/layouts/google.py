@@ -138,7 +138,7 @@ def recognise(shapes: Mapping[str, Shape]) -> dict[str, Spelling] | None:
     return {**holes(TODAY, positions), "each": (), "all": "encoderblock", "block": range(stacked[0])}
 
 
-def bare(who: str, file: Bare) -> Described:
+def bare(who: str, file: Bare, evaluation: str = "") -> Described:
     """What the code of these repositories fixes, and what the kernels tell: the heads are an axis of theirs."""
     fields = {"norm_eps": 1e-6, "act": "gelu_tanh", "pos_resize": "bilinear_corners", "rope": "none"}
     if "cls_token" in file.hub:
@@ -150,7 +150,7 @@ def bare(who: str, file: Bare) -> Described:
         values["num_heads"], sources["num_heads"] = query[-2], "the heads' axis of the kernels"
     if size := _square_size(file.hub):
         values["image_size"], sources["image_size"] = size, f"{who}'s code: tables are square"
-    return Described(values, sources=sources)
+    return Described(values, sources=sources, evaluation=evaluation)
 
 
 def _square_size(hub: Mapping[str, Shape]) -> tuple[int, int] | None:

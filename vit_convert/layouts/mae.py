@@ -49,9 +49,7 @@ def recognise(shapes: Mapping[str, Shape]) -> Mapping[str, Spelling] | None:
 
 def bare(file: Bare) -> Described:
     """All but sizes that the repository doesn't build."""
-    return together(
-        "mae", file.hub, coded("MAE", CODE), square("MAE", file.hub, 1), built("MAE", sizes_of("mae"), file.hub)
-    )
+    return together("mae", coded("MAE", CODE), square("MAE", file.hub, 1), built("MAE", sizes_of("mae"), file.hub))
 
 
 def conflicts(config: ViTConfig) -> list[str]:

@@ -12,7 +12,6 @@ from vit_convert.layouts.base import Described, Files, outside
 from vit_convert.layouts.native import ours
 from vit_convert.preprocess import Preprocess
 from vit_convert.presets import PRESETS
-from vit_convert.processors.known import known
 from vit_convert.rules import Rule, Shape
 from vit_convert.steps import (
     fold_prefix_positions,
@@ -67,17 +66,12 @@ EMBED = {"patch_embed.proj": "patch_embed.proj"}
 TOKENS = (Rule("cls_token", "cls_token"), Rule("pos_embed", "pos_embed"))
 
 
-def together(family: str, hub: Mapping[str, Shape], *parts: Described) -> Described:
-    """All that several sources say; and with it, where they know the image size, how the family's evaluation crops.
-
-    Args:
-        family: whose evaluation, by its name in vit_convert.processors.known; empty: unknown.
-    """
+def together(evaluation: str, *parts: Described) -> Described:
+    """All that several sources say; and whose evaluation prepares the images, empty where that is unknown."""
     fields = {name: value for part in parts for name, value in part.fields.items()}
     sources = {name: source for part in parts for name, source in part.sources.items()}
-    size, colour = fields.get("image_size"), hub.get("patch_embed.proj.weight", ())[1:2] == (3,)
-    preprocess = known(family, (size, size)) if family and size and colour else None
-    return Described(fields, preprocess, hint="; ".join(part.hint for part in parts if part.hint), sources=sources)
+    hint = "; ".join(part.hint for part in parts if part.hint)
+    return Described(fields, hint=hint, sources=sources, evaluation=evaluation)
 
 
 def square(who: str, hub: Mapping[str, Shape], prefix: int) -> Described:

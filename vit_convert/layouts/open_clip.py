@@ -217,6 +217,8 @@ def tower_files(config: ViTConfig, model: Json, preprocess: Preprocess | None, l
     if preprocess:
         theirs = processor.read(said, config.image_hw) if said else None
         notes += differences("open_clip's preprocess_cfg", preprocess, theirs)
+    else:
+        notes.append("how images are prepared is unknown: open_clip takes OpenAI's statistics")
     if labels:
         entries[LABELS] = list(labels)
     if config.pos_embed == "learned" and config.pos_resize != "bicubic_antialias":

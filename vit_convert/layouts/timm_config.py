@@ -25,6 +25,8 @@ WRITTEN_POOLS = {ours: theirs for theirs, ours in POOLS.items()} | {"class_dist"
 HARMLESS = {"weight_init", "fix_init", "dynamic_img_size", "strict_img_size", "drop_rate", "pos_drop_rate"}
 HARMLESS |= {"patch_drop_rate", "proj_drop_rate", "attn_drop_rate", "drop_path_rate", "features_only", "pretrained"}
 
+UNPREPARED = "how images are prepared is unknown: timm takes ImageNet's statistics and a crop of 0.875"
+
 # A model_arg -> the ViTConfig fields that it means, from its value and the fields so far: None where it leaves a field
 # to the tensors. A KeyError: not read.
 Reader = Callable[[Any, Mapping[str, Any]], Json]
@@ -35,7 +37,9 @@ def write(
 ) -> Files:
     """The config.json with which `timm.create_model("local-dir:DIR", pretrained=True)` makes this model."""
     said = processor.write(preprocess, config.image_hw) if preprocess else None
-    notes = differences("timm's pretrained_cfg", preprocess, processor.read(said or {})) if preprocess else []
+    notes = [UNPREPARED]
+    if preprocess:
+        notes = differences("timm's pretrained_cfg", preprocess, processor.read(said or {}))
     pool = WRITTEN_POOLS[config.pool]
     entries = {
         "architecture": name,

@@ -4,6 +4,7 @@ References:
     https://github.com/pytorch/vision torchvision/models/vision_transformer.py
 """
 
+import re
 from collections.abc import Collection, Mapping
 from math import isqrt
 from typing import Any
@@ -12,6 +13,7 @@ from vit_convert.config import ViTConfig
 from vit_convert.layouts.base import Bare, Described, Files, Layout, coded, outside
 from vit_convert.layouts.native import ours
 from vit_convert.preprocess import Preprocess
+from vit_convert.processors.known import TORCHVISION as EVALUATIONS
 from vit_convert.rules import Rule, Shape, Spelling
 
 LAYER, BLOCK = "encoder.layers.encoder_layer_{block}", "blocks.{block}"
@@ -91,7 +93,9 @@ def bare(file: Bare) -> Described:
         name, heads = MODELS[kernel[0], depth, kernel[2]]
         told["num_heads"] = heads
         sources["num_heads"] = f"signature of {name}"
-    return Described({**described.fields, **told}, sources=sources)
+    published = re.fullmatch(r"(\w+)-[0-9a-f]{8}", file.name)  # vit_b_16_swag-9ac1b537: weights, and their hash
+    evaluation = f"torchvision/{published[1]}" if published and published[1] in EVALUATIONS else ""
+    return Described({**described.fields, **told}, sources=sources, evaluation=evaluation)
 
 
 def _image_size(hub: Mapping[str, Shape]) -> dict[str, Any]:

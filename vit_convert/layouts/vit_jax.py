@@ -38,7 +38,7 @@ VIT_JAX = Layout(
     write=ours(NAME),
     limits={**LIMITS, "pos_embed": ("learned",), "pool": ("class", "mean")},
     conflicts=conflicts,
-    bare=lambda file: bare(NAME, file),
+    bare=lambda file: bare(NAME, file, evaluation=NAME),
     roots=("", "params/", "opt/target/", "optimizer/target/"),
     asides=ASIDES,
     adapts=(zero_prefix_positions, *ADAPTS),

@@ -13,8 +13,8 @@ from vit_convert.files.tensors import Spec
 from vit_convert.rules import check
 
 # Bytes of one write. Linux brings all of a write's source into the page table before it copies any of it: a mapped
-# tensor written whole takes twice the time of one in pieces that a core's cache holds.
-PIECE = 2**18
+# tensor written whole takes nearly twice the time of one in pieces that fit the cache.
+PIECE = 2**20
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Every dialect of preprocessing: on photographs, the pixels of the library whose dialect it is, and back again."""
 
+import dataclasses
 import json
 from typing import Any
 
@@ -19,6 +20,7 @@ from parity_tests.tolerances import PIXEL, POSITION, TORCHVISION_LEVELS, TORCHVI
 from vit_convert.preprocess import Preprocess
 from vit_convert.processors import NEAR, differences, open_clip, timm
 from vit_convert.processors import transformers as hf
+from vit_convert.processors.known import known
 
 PHOTOGRAPHS, OTHERS = photographs(), of_other_kinds()
 IMAGENET: Any = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
@@ -323,3 +325,17 @@ def test_a_note_says_both_values():
     assert differences("X", torchvision, floor) == [
         "X preprocesses a little differently: crop_offset is 'floor', not 'round'"
     ]
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_google_s_statistics_arrive_where_resizing_without_antialias_can_t_be_said(dialect):
+    """Left out, the libraries would take ImageNet's or OpenAI's."""
+    square = known("big_vision", (32, 32))
+    google = dataclasses.replace(square, mode="shortest") if dialect == "open_clip" else square
+    write, read = DIALECTS[dialect]
+    back = read(write(google)) if read else open_clip.read(write(google), google.crop)
+    assert back is not None
+    assert (back.resize, back.crop, back.interpolation, back.mean, back.std) == (
+        (32, 32), (32, 32), "bilinear", (0.5,) * 3, (0.5,) * 3,
+    )  # fmt: skip
+    assert "antialias is True, not False" in differences(dialect, google, back)[0]

@@ -8,7 +8,7 @@ from dataclasses import fields
 
 from vit_convert.preprocess import Preprocess
 
-NEAR = ("rounding", "crop_offset", "alpha")
+NEAR = ("antialias", "rounding", "crop_offset", "alpha")
 
 
 def differences(dialect: str, ours: Preprocess, theirs: Preprocess | None) -> list[str]:

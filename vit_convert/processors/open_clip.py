@@ -47,7 +47,7 @@ def write(preprocess: Preprocess, image_hw: tuple[int, int]) -> dict[str, Any] |
         "resize_mode": preprocess.mode,
     }
     back = read(said, image_hw)
-    sizes = ("resize", "crop", "interpolation", "antialias", "mean")
+    sizes = ("resize", "crop", "interpolation", "mean")
     return said if back and all(getattr(back, f) == getattr(preprocess, f) for f in sizes) else None
 
 

@@ -39,7 +39,7 @@ def write(preprocess: Preprocess, image_hw: tuple[int, int]) -> dict[str, Any] |
     percent = min(c / r for c, r in zip(preprocess.crop, preprocess.resize, strict=True))  # the largest that fits
     options = (percent, nextafter(percent, 0), nextafter(percent, 2))
     fits = [p for p in options if tuple(floor(n / p) for n in preprocess.crop) == preprocess.resize]
-    if not fits or not preprocess.antialias or preprocess.crop != image_hw:  # timm crops to the model's input_size
+    if not fits or preprocess.crop != image_hw:  # timm crops to the model's input_size
         return None
     return {
         "input_size": [len(preprocess.mean), *preprocess.crop],

@@ -109,7 +109,7 @@ def write(preprocess: Preprocess) -> Json | None:
     """
     height, width = preprocess.resize
     shortest = preprocess.mode == "shortest"
-    if not preprocess.antialias or (shortest and height != width):
+    if shortest and height != width:
         return None
     crops = shortest or preprocess.crop != preprocess.resize
     crop = {"crop_size": dict(zip(("height", "width"), preprocess.crop, strict=True))} if crops else {}
@@ -137,7 +137,7 @@ def _class(config: Mapping[str, Any], model_type: str | None) -> str:
 
 def _class_for(preprocess: Preprocess, crops: bool) -> str:
     """A class whose releases have all had these options."""
-    if preprocess.rounding == "none":
+    if preprocess.rounding == "none" and preprocess.antialias:
         return "DINOv3ViTImageProcessorFast"
     if preprocess.mode == "shortest":
         return "CLIPImageProcessor"

@@ -96,6 +96,15 @@ def test_the_norm_of_timm_s_tower_follows_the_pooling_only_where_timm_makes_it_s
     assert (found.pool, found.final_norm) == ("mean", norm)
 
 
+@pytest.mark.parametrize("projection", [None, "linear", "none"])
+def test_a_pooling_of_null_is_the_architecture_s_own(projection):
+    vision = {"timm_model_name": "test_vit", "timm_pool": None, "timm_proj": projection, "image_size": 160}
+    config = {"embed_dim": 11, "vision_cfg": vision}
+    tower = build(config)
+    _, found = read(config, {f"visual.{name}": tuple(tensor.shape) for name, tensor in tower.state_dict().items()})
+    assert (pool_of(tower), found.pool) == ("token", "class")
+
+
 def pool_of(tower: Any) -> str:
     return tower.trunk.global_pool if hasattr(tower, "trunk") else tower.pool_type
 
@@ -140,6 +149,10 @@ def test_openai_s_names_without_a_config_are_asked_about_and_a_preset_answers(tm
         ({"scale_fc": True}, r"these options of vision_cfg are not read: {'scale_fc': True}"),
         ({"pool_type": "none"}, r"these options of vision_cfg are not read: {'pool_type': 'none'}"),
         ({"timm_model_name": "test_vit", "timm_proj": "mlp"}, r"timm_pool 'avg' with timm_proj 'mlp' is not read"),
+        (
+            {"timm_model_name": "test_vit", "timm_pool": "", "timm_proj": "none"},
+            r"timm_pool '' with timm_proj 'none' is not read",
+        ),
     ],
 )
 def test_options_that_no_field_holds_are_refused(options, message):

@@ -13,7 +13,7 @@ from vit_convert.config import ViTConfig
 from vit_convert.errors import CheckpointError
 from vit_convert.layouts import timm_config
 from vit_convert.layouts.base import Beside, Described, Files, Json, Layout
-from vit_convert.layouts.open_clip import ASIDES, CONFIG_FILE, WEIGHTS_FILE, labels_of, model_cfg, tower_files
+from vit_convert.layouts.open_clip import ASIDES, CONFIG_FILE, WEIGHTS_FILE, labels_of, tower_files
 from vit_convert.layouts.timm import TIMM
 from vit_convert.layouts.timm_eva import EVA
 from vit_convert.preprocess import Preprocess
@@ -48,7 +48,7 @@ def tower(name: str, summary: str, timm: Layout, presets: Mapping[str, Preset]) 
         return None if holes is None else {**holes, **head(own=f"{HEAD}.weight" not in shapes)}
 
     def read(config: Json, beside: Beside) -> Described:
-        _, vision = model_cfg(config)
+        vision = config["model_cfg"]["vision_cfg"]
         fields = _fields(vision, presets)
         preprocess = processor.read(config.get("preprocess_cfg") or {}, fields["image_size"])
         sources = dict.fromkeys(fields, f"timm's code for {vision['timm_model_name']}")
@@ -108,7 +108,9 @@ def _fields(vision: Json, presets: Mapping[str, Preset]) -> dict[str, Any]:
     fields = timm_config.code_of(vision["timm_model_name"], presets)
     assert fields is not None  # the layout owns the config
     pool, projection = vision.get("timm_pool", "avg"), vision.get("timm_proj", "linear")
-    if projection not in ("linear", "none", "") or pool not in ("", *timm_config.POOLS):
+    # null leaves the architecture its own pooling. So does "", but where the head is timm's it takes the pooling away.
+    pools = (None, *timm_config.POOLS, *([""] if projection == "linear" else []))
+    if projection not in ("linear", "none", "", None) or pool not in pools:
         raise CheckpointError(f"{CONFIG_FILE}: timm_pool {pool!r} with timm_proj {projection!r} is not read")
     if pool and timm_config.POOLS[pool] != fields["pool"]:
         fields["pool"] = timm_config.POOLS[pool]

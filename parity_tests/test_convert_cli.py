@@ -554,6 +554,30 @@ def test_a_config_whose_entries_are_of_another_kind_is_refused_by_name(native, c
         open_checkpoint(native)
 
 
+VISION = {"layers": 2, "width": 36, "head_width": 12}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        *(("config.json", {"architecture": odd}) for odd in ([], {}, None)),
+        *(("config.json", {"model_type": "clip", "vision_config": odd}) for odd in ("x", [1])),
+        *(("open_clip_config.json", {"model_cfg": odd}) for odd in ([], {}, {"vision_cfg": []}, {"vision_cfg": [1]})),
+        *(
+            ("open_clip_config.json", {"model_cfg": {"embed_dim": 3, "vision_cfg": VISION | odd}})
+            for odd in ({"head_width": 0}, {"image_size": []})
+        ),
+        *(("config.json", {"format": "vit-parity", "version": 1, "layout": layout}) for layout in LAYOUTS),
+    ],
+    ids=str,
+)
+def test_a_config_that_no_library_writes_is_one_message(tmp_path, name, content):
+    safetensors.numpy.save_file({"x": np.zeros(3, np.float32)}, tmp_path / "model.safetensors")
+    (tmp_path / name).write_text(json.dumps(content))
+    with pytest.raises(CheckpointError):
+        open_checkpoint(tmp_path)
+
+
 @pytest.mark.parametrize("depth", [10**9, 10**30])
 def test_a_depth_that_the_file_can_t_have_is_refused_at_once(native, depth):
     entries = json.loads((native / "config.json").read_text())

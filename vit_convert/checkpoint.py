@@ -151,13 +151,13 @@ def open_checkpoint(
 
 
 def _describe(found: Recognised, hub: Mapping[str, Shape], beside: Beside) -> Described:
-    """What the family's code, the tensors themselves and the config beside them say; the config wins."""
+    """What the family's code, the tensors themselves and the config beside them say; the config wins, ours alone."""
+    if found.ours:
+        return _read(found, beside)
     bare = found.layout.bare(Bare(hub, found.file.shapes, found.file.read, found.file.path.stem))
-    if found.config is None or not (found.ours or found.layout.owns(found.config)):
+    if found.config is None or not found.layout.owns(found.config):
         return replace(bare, hint="; ".join(filter(None, (bare.hint, _foreign(found)))))
     said = _read(found, beside)
-    if found.ours:
-        return said
     return replace(
         said,
         hint=said.hint or bare.hint,
@@ -178,7 +178,7 @@ def _read(found: Recognised, beside: Beside) -> Described:
         return read_ours(found.config, beside) if found.ours else layout.read(found.config, beside)
     except CheckpointError as error:
         raise CheckpointError(f"{folder}: {error}") from None
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         name = "config.json" if found.ours else layout.config_file
         raise CheckpointError(f"{folder / name}: not as {layout.name} writes it ({error})") from None
 

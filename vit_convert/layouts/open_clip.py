@@ -107,23 +107,22 @@ HARMLESS = {"patch_dropout", "output_tokens", "attn_pooler_queries", "attn_poole
 HARMLESS |= {"timm_model_pretrained", "timm_pool", "timm_proj", "timm_proj_bias", "timm_drop", "timm_drop_path"}
 
 
-def model_cfg(config: Json) -> tuple[Json, Json]:
-    """The model's config and its visual tower's, of open_clip_config.json."""
-    model = config["model_cfg"]
-    return model, {name: value for name, value in model["vision_cfg"].items() if value is not None}
+def vision_of(config: Json) -> Json | None:
+    """The visual tower's entries, if this is a config of open_clip's."""
+    model = config.get("model_cfg")
+    vision = model.get("vision_cfg") if isinstance(model, dict) else None
+    return vision if isinstance(vision, dict) else None
 
 
 def is_own(config: Json) -> bool:
     """Whether the tower is open_clip's own Transformer: neither timm's, nor a ResNet."""
-    if not isinstance(config.get("model_cfg"), dict):
-        return False
-    vision = config["model_cfg"].get("vision_cfg") or {}
-    return not vision.get("timm_model_name") and not isinstance(vision.get("layers"), list)
+    vision = vision_of(config)
+    return vision is not None and not vision.get("timm_model_name") and not isinstance(vision.get("layers"), list)
 
 
 def norm_behind(config: Json) -> bool:
     """Whether the last norm stands behind an average."""
-    _, vision = model_cfg(config)
+    vision = vision_of(config) or {}
     return bool(vision.get("final_ln_after_pool")) and vision.get("pool_type") == "avg"
 
 
@@ -133,7 +132,8 @@ def read(config: Json, beside: Beside) -> Described:
     Raises:
         CheckpointError: options that ViTConfig has no field for; all are named.
     """
-    model, vision = model_cfg(config)
+    model = config["model_cfg"]
+    vision = {name: value for name, value in model["vision_cfg"].items() if value is not None}
     said = {**DEFAULTS, **vision}
     fields = {**CODE, "pos_resize": "bicubic_antialias"} | _fields(said)
     fields |= {"act": _act(bool(model.get("quick_gelu")), said["act_kwargs"] or {}), "num_classes": model["embed_dim"]}

@@ -13,7 +13,7 @@ from vit_convert.config import ViTConfig
 from vit_convert.errors import CheckpointError
 from vit_convert.layouts import timm_config
 from vit_convert.layouts.base import Beside, Described, Files, Json, Layout
-from vit_convert.layouts.open_clip import ASIDES, CONFIG_FILE, WEIGHTS_FILE, labels_of, tower_files
+from vit_convert.layouts.open_clip import ASIDES, CONFIG_FILE, WEIGHTS_FILE, labels_of, tower_files, vision_of
 from vit_convert.layouts.timm import TIMM
 from vit_convert.layouts.timm_eva import EVA
 from vit_convert.preprocess import Preprocess
@@ -99,8 +99,7 @@ def own_head(config: ViTConfig) -> bool:
 
 
 def _architecture(config: Json) -> str:
-    model = config.get("model_cfg")
-    return str((model.get("vision_cfg") or {}).get("timm_model_name")) if isinstance(model, dict) else ""
+    return str((vision_of(config) or {}).get("timm_model_name"))
 
 
 def _fields(vision: Json, presets: Mapping[str, Preset]) -> dict[str, Any]:

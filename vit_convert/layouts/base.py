@@ -13,6 +13,7 @@ from vit_convert.preprocess import Preprocess
 from vit_convert.rules import Rule, Shape, Spelling
 from vit_convert.steps import Step
 
+LEAVES = ("weight", "bias")
 Json = dict[str, Any]
 Beside = Callable[[str], Json | None]  # a JSON file beside the weights, by its name
 
@@ -143,6 +144,19 @@ def outside(config: ViTConfig, name: str, allowed: tuple[Any, ...], why: str = "
     nearest = min(allowed, key=lambda eps: abs(log(eps / value))) if name == "norm_eps" else None
     instead = f"; --set norm_eps={nearest!r} takes that, nearly the same function" if nearest else ""
     return [f"{name} {value!r}: only {' or '.join(map(repr, allowed))}{why}{instead}"]
+
+
+def layer_rules(names: Mapping[str, str]) -> tuple[Rule, ...]:
+    """Rules for the weight and the bias of each layer, left name -> hub name."""
+    return tuple(Rule(f"{left}.{leaf}", f"{right}.{leaf}") for left, right in names.items() for leaf in LEAVES)
+
+
+def resizing(who: str, theirs: str, config: ViTConfig) -> list[str]:
+    """A note where a library resizes positions by another rule than the model does, else nothing."""
+    if config.pos_embed != "learned" or config.pos_resize == theirs:
+        return []
+    why = "the same function at this image size, another at others"
+    return [f"{who} resizes positions by {theirs}, not by {config.pos_resize}: {why}"]
 
 
 def coded(who: str, fields: Mapping[str, Any]) -> Described:

@@ -7,7 +7,7 @@ References:
 from collections.abc import Mapping
 from math import isqrt
 
-from vit_convert.layouts.base import Bare, Described, Layout, coded
+from vit_convert.layouts.base import Bare, Described, Layout, coded, layer_rules
 from vit_convert.layouts.meta import (
     ATTENTION,
     BLOCK,
@@ -18,7 +18,6 @@ from vit_convert.layouts.meta import (
     TOKENS,
     Sizes,
     built,
-    layers,
     only_squares,
     square,
     together,
@@ -29,7 +28,7 @@ from vit_convert.rules import Rule, Shape, Spelling
 HEAD = {name: name for name in ("norm", "head")}
 RULES = (
     *TOKENS,
-    *layers(EMBED | ATTENTION | MLP | HEAD),
+    *layer_rules(EMBED | ATTENTION | MLP | HEAD),
     *(Rule(f"{BLOCK}.gamma_{i}", f"{BLOCK}.ls{i}.gamma") for i in (1, 2)),
 )
 CODE = {

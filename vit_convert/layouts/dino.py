@@ -7,9 +7,7 @@ Its names are timm's, so a bare file of it is taken for timm's unless config.jso
 checkpoint has the projection head beside the backbone, and is known by that.
 """
 
-from collections.abc import Mapping
-
-from vit_convert.layouts.base import Aside, Bare, Described, Layout, coded
+from vit_convert.layouts.base import Aside, Bare, Described, Layout, coded, layer_rules
 from vit_convert.layouts.meta import (
     ATTENTION,
     CLASS_ROW,
@@ -18,14 +16,13 @@ from vit_convert.layouts.meta import (
     PLAIN,
     TOKENS,
     built,
-    layers,
     only_squares,
+    recognise_plain,
     sizes_of,
     square,
     together,
     writer,
 )
-from vit_convert.rules import Shape, Spelling
 
 CODE = {
     "norm_eps": 1e-6,
@@ -37,11 +34,6 @@ CODE = {
 }
 
 
-def recognise(shapes: Mapping[str, Shape]) -> Mapping[str, Spelling] | None:
-    plain = "patch_embed.proj.weight" in shapes and "blocks.0.norm1.weight" in shapes
-    return {} if plain and "blocks.0.ls1.gamma" not in shapes else None
-
-
 def bare(file: Bare) -> Described:
     """All but sizes that the repository doesn't build."""
     return together("dino", coded("DINO", CODE), square("DINO", file.hub, 1), built("DINO", sizes_of("dino"), file.hub))
@@ -50,8 +42,8 @@ def bare(file: Bare) -> Described:
 DINO = Layout(
     name="dino",
     summary="vision_transformer.py of facebookresearch/dino: load_state_dict of the backbone",
-    rules=(*TOKENS, *layers(EMBED | ATTENTION | MLP | {"norm": "norm"})),
-    recognise=recognise,
+    rules=(*TOKENS, *layer_rules(EMBED | ATTENTION | MLP | {"norm": "norm"})),
+    recognise=recognise_plain,
     spell=lambda config: {},
     write=writer("dino", "DINO", lambda config: "bicubic_offset"),
     limits={

@@ -13,14 +13,13 @@ from collections.abc import Mapping
 
 from vit_convert.config import ViTConfig
 from vit_convert.errors import CheckpointError
-from vit_convert.layouts.base import Aside, Bare, Described, Layout, Spare, coded
+from vit_convert.layouts.base import Aside, Bare, Described, Layout, Spare, coded, layer_rules
 from vit_convert.layouts.meta import (
     CLASS_ROW,
     ENCODER,
     built,
-    layers,
+    mlp_and_head,
     only_squares,
-    only_with,
     sizes_of,
     square,
     together,
@@ -43,7 +42,7 @@ RULES = (
     Rule("{model}register_tokens", "reg_token"),
     Rule("{model}mask_token", "mask_token"),
     *(Rule(f"{LEFT}.ls{i}.gamma", f"{RIGHT}.ls{i}.gamma") for i in (1, 2)),
-    *layers(LAYERS),
+    *layer_rules(LAYERS),
 )
 MLPS: Mapping[str, Spelling] = {"mlp": ["fc1", "fc2"], "swiglu": [("w12", "fc1"), ("w3", "fc2")]}  # w12: gate first
 WRAPPED = "backbone."
@@ -111,16 +110,6 @@ def _resize(registers: bool) -> str:
     return "bicubic_antialias" if registers else "bicubic_offset"
 
 
-def conflicts(config: ViTConfig) -> list[str]:
-    """What depends on another field."""
-    swiglu = config.mlp == "swiglu"
-    problems = only_squares(config) + only_with(config, "mlp", act=("silu" if swiglu else "gelu",))
-    problems += only_with(config, "num_classes", pool=("class_mean" if config.num_classes else "class",))
-    if swiglu and config.mlp_dim % 8:
-        problems.append(f"mlp_dim {config.mlp_dim}: only multiples of 8 with mlp 'swiglu'")
-    return problems
-
-
 DINOV2 = Layout(
     name="dinov2",
     summary="facebookresearch/dinov2: load_state_dict of the backbone, or of its linear classifier",
@@ -137,7 +126,7 @@ DINOV2 = Layout(
         "norm_eps": (1e-6,),
         "final_norm": ("tokens",),
     },
-    conflicts=conflicts,
+    conflicts=lambda config: only_squares(config) + mlp_and_head(config),
     bare=bare,
     asides=tuple(Aside(f"{head}_head.", "the self-supervised head") for head in ("dino", "ibot")),
     spares=(Spare("mask_token", "mask_token (masked pre-training)", make=zeros("1", "dim")),),

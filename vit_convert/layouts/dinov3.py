@@ -16,9 +16,9 @@ import ml_dtypes
 import numpy as np
 
 from vit_convert.config import ViTConfig
-from vit_convert.layouts.base import Aside, Bare, Described, Layout, Spare, coded
+from vit_convert.layouts.base import Aside, Bare, Described, Layout, Spare, coded, layer_rules
 from vit_convert.layouts.dinov2 import pooling
-from vit_convert.layouts.meta import BIASES, ENCODER, built, layers, only_with, sizes_of, together, writer, zeros
+from vit_convert.layouts.meta import BIASES, ENCODER, built, mlp_and_head, sizes_of, together, writer, zeros
 from vit_convert.positions import rope_periods
 from vit_convert.rules import Rule, Shape, Spelling
 
@@ -44,7 +44,7 @@ RULES = (
     Rule(f"{LEFT}.attn.qkv.bias_mask", MASK),
     *(Rule(f"{LEFT}.mlp.{{packed}}.{leaf}", f"{RIGHT}.mlp.fc1.{leaf}", axes) for leaf, axes in PACKED.items()),
     *(Rule(f"{LEFT}.ls{i}.gamma", f"{RIGHT}.ls{i}.gamma") for i in (1, 2)),
-    *layers(LAYERS),
+    *layer_rules(LAYERS),
 )
 WRAPPED = "backbone."
 HUB_SIZE = 224  # img_size of every model in hub/backbones.py
@@ -189,16 +189,6 @@ SPARES = (
 )
 
 
-def conflicts(config: ViTConfig) -> list[str]:
-    """What depends on another field."""
-    swiglu = config.mlp == "swiglu"
-    problems = only_with(config, "mlp", act=("silu" if swiglu else "gelu",))
-    problems += only_with(config, "num_classes", pool=("class_mean" if config.num_classes else "class",))
-    if swiglu and config.mlp_dim % 8:
-        problems.append(f"mlp_dim {config.mlp_dim}: only multiples of 8 with mlp 'swiglu'")
-    return problems
-
-
 DINOV3 = Layout(
     name="dinov3",
     summary="facebookresearch/dinov3: load_state_dict of the backbone, or of its linear classifier",
@@ -216,7 +206,7 @@ DINOV3 = Layout(
         "norm_eps": (1e-5,),
         "final_norm": ("tokens",),
     },
-    conflicts=conflicts,
+    conflicts=mlp_and_head,
     bare=bare,
     asides=tuple(Aside(f"{head}_head.", "the self-supervised head") for head in ("dino", "ibot")),
     spares=SPARES,

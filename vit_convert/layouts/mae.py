@@ -7,10 +7,8 @@ The names are timm's: a file without the decoder is taken for timm's unless conf
 is written loads into models_vit.VisionTransformer, with global_pool=True if it averages the patches.
 """
 
-from collections.abc import Mapping
-
 from vit_convert.config import ViTConfig
-from vit_convert.layouts.base import Aside, Bare, Described, Layout, Spare, coded
+from vit_convert.layouts.base import Aside, Bare, Described, Layout, Spare, coded, layer_rules
 from vit_convert.layouts.meta import (
     ATTENTION,
     CLASS_ROW,
@@ -19,15 +17,15 @@ from vit_convert.layouts.meta import (
     PLAIN,
     TOKENS,
     built,
-    layers,
     only_squares,
     only_with,
+    recognise_plain,
     sizes_of,
     square,
     together,
     writer,
 )
-from vit_convert.rules import Rule, Shape, Spelling
+from vit_convert.rules import Rule
 
 HEAD = {name: name for name in ("norm", "fc_norm", "head")}
 DECODER = "the decoder of masked pre-training"
@@ -40,11 +38,6 @@ CODE = {
     "pos_resize": "bicubic",
     "pool": "class",
 }
-
-
-def recognise(shapes: Mapping[str, Shape]) -> Mapping[str, Spelling] | None:
-    plain = "patch_embed.proj.weight" in shapes and "blocks.0.norm1.weight" in shapes
-    return {} if plain and "blocks.0.ls1.gamma" not in shapes else None
 
 
 def bare(file: Bare) -> Described:
@@ -61,8 +54,8 @@ def conflicts(config: ViTConfig) -> list[str]:
 MAE = Layout(
     name="mae",
     summary="models_vit.py of facebookresearch/mae: load_state_dict of the model",
-    rules=(*TOKENS, Rule("mask_token", "mask_token"), *layers(EMBED | ATTENTION | MLP | HEAD)),
-    recognise=recognise,
+    rules=(*TOKENS, Rule("mask_token", "mask_token"), *layer_rules(EMBED | ATTENTION | MLP | HEAD)),
+    recognise=recognise_plain,
     spell=lambda config: {},
     write=writer("mae", "MAE", lambda config: "bicubic"),
     limits={

@@ -1,6 +1,7 @@
 """What the layouts of Meta's repositories share: facts that their code fixes, sizes that their builders have."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from math import isqrt
 from typing import Any
 
@@ -8,11 +9,11 @@ import numpy as np
 
 from vit_convert.config import ViTConfig
 from vit_convert.describe import describe
-from vit_convert.layouts.base import Described, Files, outside
+from vit_convert.layouts.base import Described, Files, outside, resizing
 from vit_convert.layouts.native import ours
 from vit_convert.preprocess import Preprocess
 from vit_convert.presets import PRESETS
-from vit_convert.rules import Rule, Shape
+from vit_convert.rules import Rule, Shape, Spelling
 from vit_convert.steps import (
     fold_prefix_positions,
     zero_head_bias,
@@ -52,18 +53,17 @@ BIASES = (zero_key_bias, zero_patch_bias, zero_head_bias)
 CLASS_ROW, NO_CLASS_ROW = (zero_prefix_positions, *BIASES), (fold_prefix_positions, *BIASES)
 
 
-def layers(names: Mapping[str, str]) -> tuple[Rule, ...]:
-    """Rules for the weight and the bias of each layer, left name -> hub name."""
-    return tuple(
-        Rule(f"{left}.{leaf}", f"{right}.{leaf}") for left, right in names.items() for leaf in ("weight", "bias")
-    )
-
-
 BLOCK = "blocks.{block}"
 ATTENTION = {f"{BLOCK}.{name}": f"{BLOCK}.{name}" for name in ("norm1", "attn.qkv", "attn.proj", "norm2")}
 MLP = {f"{BLOCK}.mlp.{name}": f"{BLOCK}.mlp.{name}" for name in ("fc1", "fc2")}
 EMBED = {"patch_embed.proj": "patch_embed.proj"}
 TOKENS = (Rule("cls_token", "cls_token"), Rule("pos_embed", "pos_embed"))
+
+
+def recognise_plain(shapes: Mapping[str, Shape]) -> Mapping[str, Spelling] | None:
+    """By names that are timm's too: what stands aside, or config.json, tells DINO's, DeiT's and MAE's from them."""
+    plain = "patch_embed.proj.weight" in shapes and "blocks.0.norm1.weight" in shapes
+    return {} if plain and "blocks.0.ls1.gamma" not in shapes else None
 
 
 def together(evaluation: str, *parts: Described) -> Described:
@@ -111,11 +111,8 @@ def writer(layout: str, who: str, resizes: Callable[[ViTConfig], str]) -> Callab
     """The writer of our config.json, which says where the family's code resizes positions by another rule."""
 
     def write(config: ViTConfig, preprocess: Preprocess | None, labels: tuple[str, ...] | None) -> Files:
-        files, theirs = ours(layout)(config, preprocess, labels), resizes(config)
-        if config.pos_embed != "learned" or config.pos_resize == theirs:
-            return files
-        note = f"{who}'s code resizes positions by {theirs}, not by {config.pos_resize}: "
-        return Files(files.files, (*files.notes, note + "the same function at this image size, another at others"))
+        files = ours(layout)(config, preprocess, labels)
+        return replace(files, notes=(*files.notes, *resizing(f"{who}'s code", resizes(config), config)))
 
     return write
 
@@ -130,6 +127,16 @@ def only_with(config: ViTConfig, given: str, **allowed: tuple[Any, ...]) -> list
     """Problems of fields that may have only these values, given another field's."""
     why = f" with {given} {getattr(config, given)!r}"
     return [problem for name, values in allowed.items() for problem in outside(config, name, values, why)]
+
+
+def mlp_and_head(config: ViTConfig) -> list[str]:
+    """Problems of what DINOv2's and DINOv3's code makes of other fields: their SwiGLU, and their classifier's input."""
+    swiglu = config.mlp == "swiglu"
+    problems = only_with(config, "mlp", act=("silu" if swiglu else "gelu",))
+    problems += only_with(config, "num_classes", pool=("class_mean" if config.num_classes else "class",))
+    if swiglu and config.mlp_dim % 8:
+        problems.append(f"mlp_dim {config.mlp_dim}: only multiples of 8 with mlp 'swiglu'")
+    return problems
 
 
 def zeros(*shape: str) -> Callable[[ViTConfig], np.ndarray]:

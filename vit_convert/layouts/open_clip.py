@@ -13,7 +13,19 @@ from typing import Any
 
 from vit_convert.config import ViTConfig
 from vit_convert.errors import CheckpointError
-from vit_convert.layouts.base import Aside, Bare, Beside, Described, Files, Json, Layout, coded
+from vit_convert.layouts.base import (
+    LEAVES,
+    Aside,
+    Bare,
+    Beside,
+    Described,
+    Files,
+    Json,
+    Layout,
+    coded,
+    layer_rules,
+    resizing,
+)
 from vit_convert.layouts.timm_args import ratio
 from vit_convert.preprocess import Preprocess
 from vit_convert.processors import differences
@@ -31,14 +43,13 @@ LAYERS = {
     f"{LAYER}.mlp.c_proj": f"{BLOCK}.mlp.fc2",
     "visual.{post}": "{post}",  # one norm, before the pooling or behind it
 }
-LEAVES = ("weight", "bias")
 RULES = (
     Rule("visual.class_embedding", "cls_token", "d -> 1 1 d"),
     Rule("visual.positional_embedding", "pos_embed", "n d -> 1 n d"),
     Rule("visual.conv1.weight", "patch_embed.proj.weight"),
     *(Rule(f"{LAYER}.attn.in_proj_{leaf}", f"{BLOCK}.attn.qkv.{leaf}") for leaf in LEAVES),
     *(Rule(f"{LAYER}.ls_{i}.gamma", f"{BLOCK}.ls{i}.gamma") for i in (1, 2)),
-    *(Rule(f"{left}.{leaf}", f"{right}.{leaf}") for left, right in LAYERS.items() for leaf in LEAVES),
+    *layer_rules(LAYERS),
     Rule("visual.proj", "head.weight", "i o -> o i"),
 )
 
@@ -221,11 +232,7 @@ def tower_files(config: ViTConfig, model: Json, preprocess: Preprocess | None, l
         notes.append("how images are prepared is unknown: open_clip takes OpenAI's statistics")
     if labels:
         entries[LABELS] = list(labels)
-    if config.pos_embed == "learned" and config.pos_resize != "bicubic_antialias":
-        notes.append(
-            f"open_clip resizes positions by bicubic_antialias, not by {config.pos_resize}: "
-            "the same function at this image size, another at others"
-        )
+    notes += resizing("open_clip", "bicubic_antialias", config)
     return Files({CONFIG_FILE: entries}, tuple(notes), {"format": "pt"})
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from vit_convert.config import ViTConfig
 from vit_convert.errors import CheckpointError
-from vit_convert.layouts.base import Described, Files, Json
+from vit_convert.layouts.base import Described, Files, Json, resizing
 from vit_convert.preprocess import Preprocess
 from vit_convert.presets import Preset
 from vit_convert.presets.timm_vit import CUT_OFF
@@ -58,12 +58,8 @@ def write(
     }
     if labels:
         entries["label_names"] = list(labels)
-    if config.pos_embed == "learned" and config.pos_resize != "bicubic_antialias":
-        notes.append(f"timm resizes positions by bicubic_antialias, not by {config.pos_resize}: {_SAME_SIZE}")
+    notes += resizing("timm", "bicubic_antialias", config)
     return Files({"config.json": entries}, tuple(notes), {"format": "pt"})
-
-
-_SAME_SIZE = "the same function at this image size, another at others"
 
 
 def architecture(config: ViTConfig, presets: Mapping[str, Preset]) -> str | None:

@@ -10,7 +10,7 @@ from math import isqrt
 from typing import Any
 
 from vit_convert.config import ViTConfig
-from vit_convert.layouts.base import Bare, Described, Files, Layout, coded, outside
+from vit_convert.layouts.base import LEAVES, Bare, Described, Files, Layout, coded, layer_rules, outside, resizing
 from vit_convert.layouts.native import ours
 from vit_convert.preprocess import Preprocess
 from vit_convert.processors.known import TORCHVISION as EVALUATIONS
@@ -28,12 +28,11 @@ LAYERS = {
     "heads.pre_logits": "pre_logits",  # both are tanh of a linear layer
     "heads.head": "head",
 }
-LEAVES = ("weight", "bias")
 RULES = (
     Rule("class_token", "cls_token"),
     Rule("encoder.pos_embedding", "pos_embed"),
     *(Rule(f"{LAYER}.self_attention.in_proj_{leaf}", f"{BLOCK}.attn.qkv.{leaf}") for leaf in LEAVES),
-    *(Rule(f"{left}.{leaf}", f"{right}.{leaf}") for left, right in LAYERS.items() for leaf in LEAVES),
+    *layer_rules(LAYERS),
 )
 # The MLP is a Sequential; files before torchvision 0.14 name its two layers.
 NOW: Mapping[str, Spelling] = {"first": "0", "second": "3"}
@@ -119,12 +118,7 @@ def conflicts(config: ViTConfig) -> list[str]:
 
 def write(config: ViTConfig, preprocess: Preprocess | None, labels: tuple[str, ...] | None) -> Files:
     """Our config.json: torchvision has none."""
-    notes = []
-    if config.pos_resize != "bicubic_corners":
-        notes.append(
-            f"torchvision's interpolate_embeddings resizes positions by bicubic_corners, not by {config.pos_resize}: "
-            "the same function at this image size, another at others"
-        )
+    notes = resizing("torchvision's interpolate_embeddings", "bicubic_corners", config)
     if not config.num_classes:
         notes.append("there is no head: load it with model.heads = torch.nn.Identity()")
     return Files(ours("torchvision")(config, preprocess, labels).files, tuple(notes), {"format": "pt"})
@@ -136,8 +130,6 @@ TORCHVISION = Layout(
     rules=RULES,
     recognise=recognise,
     spell=lambda config: NOW,
-    owns=lambda config: False,
-    read=lambda config, beside: Described(),
     write=write,
     limits={name: (value,) for name, value in CODE.items()},
     conflicts=conflicts,

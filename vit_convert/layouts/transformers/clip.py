@@ -9,11 +9,10 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from vit_convert.config import ViTConfig
-from vit_convert.layouts.base import Bare, Beside, Described, Files, Json, Layout, Spare, coded
+from vit_convert.layouts.base import Bare, Beside, Described, Files, Json, Layout, Spare, coded, layer_rules
 from vit_convert.layouts.transformers import towers
 from vit_convert.layouts.transformers.common import (
     DEFAULTS,
-    LEAVES,
     PLAIN,
     described,
     entries,
@@ -30,8 +29,7 @@ UNUSED = "unused_norm"
 RULES = (
     *towers.RULES,
     Rule("{model}embeddings.class_embedding", "cls_token", "d -> 1 1 d"),
-    *(Rule(f"{{model}}pre_layrnorm.{leaf}", f"norm_pre.{leaf}") for leaf in LEAVES),  # so it is spelled
-    *(Rule(f"{{model}}post_layernorm.{leaf}", f"{{post_norm}}.{leaf}") for leaf in LEAVES),
+    *layer_rules({"{model}pre_layrnorm": "norm_pre", "{model}post_layernorm": "{post_norm}"}),  # so it is spelled
 )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from vit_convert.config import ViTConfig
 from vit_convert.errors import CheckpointError
-from vit_convert.layouts.base import Beside, Described, Files, Json
+from vit_convert.layouts.base import LEAVES, Beside, Described, Files, Json, resizing
 from vit_convert.preprocess import Preprocess
 from vit_convert.processors import differences
 from vit_convert.processors import transformers as processor
@@ -13,7 +13,6 @@ from vit_convert.rules import Shape
 from vit_convert.steps import zero_head_bias, zero_key_bias, zero_patch_bias
 
 DEFAULT, CODE = "transformers' default", "transformers' code"
-LEAVES = ("weight", "bias")
 # Each activation's name in ViTConfig, the first of transformers' names for it being the one that is written.
 ACTS = {
     "gelu": "gelu",
@@ -121,12 +120,7 @@ def entries(config: ViTConfig, model_type: str, architecture: str) -> Json:
 
 def files(config: ViTConfig, said: Json, code: Json, preprocess: Preprocess | None, notes: Iterable[str] = ()) -> Files:
     """config.json for `from_pretrained`, and preprocessor_config.json where an image processor can say it."""
-    content, notes = {"config.json": said}, list(notes)
-    if config.pos_embed == "learned" and config.pos_resize != code["pos_resize"]:
-        notes.append(
-            f"transformers resizes positions by {code['pos_resize']}, not by {config.pos_resize}: "
-            "the same function at this image size, another at others"
-        )
+    content, notes = {"config.json": said}, [*notes, *resizing("transformers", code["pos_resize"], config)]
     if preprocess:
         written = processor.write(preprocess)
         content |= {processor.FILE: written} if written else {}

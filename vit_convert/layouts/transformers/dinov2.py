@@ -14,11 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from vit_convert.config import ViTConfig
-from vit_convert.layouts.base import Bare, Beside, Described, Files, Json, Layout, Spare, coded
+from vit_convert.layouts.base import Bare, Beside, Described, Files, Json, Layout, Spare, coded, layer_rules
 from vit_convert.layouts.transformers.common import (
     DEFAULTS,
     KEYS,
-    LEAVES,
     PLAIN,
     ZERO_BIASES,
     described,
@@ -55,7 +54,7 @@ RULES = (
     Rule(f"{LAYER}.mlp.{{gated}}_proj.weight", f"{BLOCK}.mlp.fc1.weight", "gated o i -> (gated o) i"),
     Rule(f"{LAYER}.mlp.{{gated}}_proj.bias", f"{BLOCK}.mlp.fc1.bias", "gated o -> (gated o)"),
     *(Rule(f"{LAYER}.layer_scale{i}.lambda1", f"{BLOCK}.ls{i}.gamma") for i in (1, 2)),
-    *(Rule(f"{left}.{leaf}", f"{right}.{leaf}") for left, right in LAYERS.items() for leaf in LEAVES),
+    *layer_rules(LAYERS),
 )
 ON_DISK: Mapping[str, Spelling] = {
     "attn": "attention.attention.",

@@ -12,11 +12,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from vit_convert.config import ViTConfig
-from vit_convert.layouts.base import Beside, Described, Files, Json, Layout, Spare, coded
+from vit_convert.layouts.base import Beside, Described, Files, Json, Layout, Spare, coded, layer_rules
 from vit_convert.layouts.transformers.common import (
     DEFAULTS,
     KEYS,
-    LEAVES,
     PLAIN,
     described,
     entries,
@@ -48,7 +47,7 @@ RULES = (
     Rule(f"{LAYER}.mlp.{{gated}}_proj.weight", f"{BLOCK}.mlp.fc1.weight", "gated o i -> (gated o) i"),
     Rule(f"{LAYER}.mlp.{{gated}}_proj.bias", f"{BLOCK}.mlp.fc1.bias", "gated o -> (gated o)"),
     *(Rule(f"{LAYER}.layer_scale{i}.lambda1", f"{BLOCK}.ls{i}.gamma") for i in (1, 2)),
-    *(Rule(f"{left}.{leaf}", f"{right}.{leaf}") for left, right in LAYERS.items() for leaf in LEAVES),
+    *layer_rules(LAYERS),
 )
 # On disk, and in memory since transformers 5.
 NAMES = ("layer.", "model.layer.")

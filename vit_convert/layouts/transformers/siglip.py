@@ -7,11 +7,10 @@ References:
 from collections.abc import Mapping
 
 from vit_convert.config import ViTConfig
-from vit_convert.layouts.base import Bare, Beside, Described, Files, Json, Layout, Spare, coded
+from vit_convert.layouts.base import LEAVES, Bare, Beside, Described, Files, Json, Layout, Spare, coded, layer_rules
 from vit_convert.layouts.transformers import towers
 from vit_convert.layouts.transformers.common import (
     DEFAULTS,
-    LEAVES,
     PLAIN,
     ZERO_BIASES,
     described,
@@ -33,12 +32,8 @@ RULES = (
     Rule("{model}head.probe", "{pool}.latent"),
     Rule("{model}head.attention.in_proj_weight", "{pool}.{qkv}.weight", "(qkv o) i -> qkv o i"),
     Rule("{model}head.attention.in_proj_bias", "{pool}.{qkv}.bias", "(qkv o) -> qkv o"),
-    *(
-        Rule(f"{{model}}head.{left}.{leaf}", f"{{pool}}.{right}.{leaf}")
-        for left, right in POOL.items()
-        for leaf in LEAVES
-    ),
-    *(Rule(f"{{model}}post_layernorm.{leaf}", f"norm.{leaf}") for leaf in LEAVES),
+    *layer_rules({f"{{model}}head.{left}": f"{{pool}}.{right}" for left, right in POOL.items()}),
+    *layer_rules({"{model}post_layernorm": "norm"}),
 )
 SPARES = tuple(
     Spare(name, "the attention pooling, which the classifier does without")

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from math import isqrt
 
 from vit_convert.config import ViTConfig
-from vit_convert.layouts.base import Aside, Json
-from vit_convert.layouts.transformers.common import LEAVES, square
+from vit_convert.layouts.base import Aside, Json, layer_rules
+from vit_convert.layouts.transformers.common import square
 from vit_convert.rules import Rule, Shape
 
 PREFIX = "vision_model."
@@ -31,7 +31,7 @@ RULES = (
     Rule("{model}embeddings.position_embedding.weight", "pos_embed", "n d -> 1 n d"),
     Rule(f"{LAYER}.self_attn.{{part}}_proj.weight", f"{BLOCK}.attn.qkv.weight", "part o i -> (part o) i"),
     Rule(f"{LAYER}.self_attn.{{part}}_proj.bias", f"{BLOCK}.attn.qkv.bias", "part o -> (part o)"),
-    *(Rule(f"{left}.{leaf}", f"{right}.{leaf}") for left, right in LAYERS.items() for leaf in LEAVES),
+    *layer_rules(LAYERS),
 )
 PARTS = ("q", "k", "v")
 _TEXT = "the text tower"

@@ -13,10 +13,9 @@ from dataclasses import dataclass, field
 
 from vit_convert.config import ViTConfig
 from vit_convert.errors import CheckpointError
-from vit_convert.layouts.base import Aside, Bare, Beside, Described, Files, Json, Layout, Spare, coded
+from vit_convert.layouts.base import Aside, Bare, Beside, Described, Files, Json, Layout, Spare, coded, layer_rules
 from vit_convert.layouts.transformers.common import (
     DEFAULTS,
-    LEAVES,
     PLAIN,
     ZERO_BIASES,
     described,
@@ -51,7 +50,7 @@ RULES = (
     Rule("{model}embeddings.position_embeddings", "pos_embed"),
     Rule(f"{LAYER}.{{attn}}{{part}}.weight", f"{BLOCK}.attn.qkv.weight", "part o i -> (part o) i"),
     Rule(f"{LAYER}.{{attn}}{{part}}.bias", f"{BLOCK}.attn.qkv.bias", "part o -> (part o)"),
-    *(Rule(f"{left}.{leaf}", f"{right}.{leaf}") for left, right in LAYERS.items() for leaf in LEAVES),
+    *layer_rules(LAYERS),
 )
 ON_DISK: Mapping[str, Spelling] = {
     "attn": "attention.attention.",

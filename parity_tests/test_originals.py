@@ -129,6 +129,14 @@ def test_dinov2_s_registers_keep_the_class_row_which_timm_gets_folded_and_gives_
     assert padded[0].said == "position rows of zeros for the class token: the same function"
 
 
+@pytest.mark.parametrize("name", ["backbone.cls_token", "linear_head.weight", "backbone.patch_embed.proj.weight"])
+def test_a_tensor_with_no_axes_is_listed(tmp_path, name):
+    config = ViTConfig(**SMALL, num_classes=3, pool="class_mean", layer_scale=True, pos_resize="bicubic_offset")
+    path = saved(written("dinov2", config, tmp_path) | {name: np.zeros((), np.float32)}, tmp_path)
+    with pytest.raises(CheckpointError, match=f"1 misshapen:\n    {name}: expected .*, got \\(\\)"):
+        open_checkpoint(path, overrides=config.to_dict())
+
+
 def test_a_classifier_on_four_blocks_is_refused_and_one_on_the_last_is_read(tmp_path):
     config = ViTConfig(**SMALL, layer_scale=True, num_classes=5, pool="class_mean", pos_resize="bicubic_offset")
     tensors = written("dinov2", config, tmp_path)

@@ -94,10 +94,10 @@ def pooling(file: Bare) -> str:
     Raises:
         CheckpointError: a classifier on four layers' class tokens.
     """
-    head, dim = file.hub.get("head.weight"), file.hub.get("cls_token", (1, 1, 0))[-1]
+    head, token = file.hub.get("head.weight"), file.hub.get("cls_token", ())
     if head is None:
         return "class"
-    if dim and head[-1] == 5 * dim:
+    if token and head[-1:] == (5 * token[-1],):
         raise CheckpointError(
             "linear_head.weight is on the class tokens of four blocks, which is not read: the classifier on the last "
             "block alone is (dinov2_vit*14_lc with layers=1), and so is the backbone without linear_head"

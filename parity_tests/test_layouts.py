@@ -326,6 +326,24 @@ def test_timm_s_own_files_are_recognised_and_read(tmp_path, name, options, expec
     assert_equal_bits(found.tensors("timm"), {name: tensor.numpy() for name, tensor in model.state_dict().items()})
 
 
+def test_a_config_of_timm_s_in_its_older_form_says_the_same(tmp_path):
+    """Without `pretrained_cfg`: its entries stand beside the architecture, as in the first files of timm's hub."""
+    import timm
+    from timm.models import save_for_hf
+
+    name = "vit_base_patch16_224"
+    save_for_hf(timm.create_model(name, num_classes=2, depth=1), tmp_path, safe_serialization=True)
+    entries = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(entries | {"label_names": ["a", "b"], "model_args": {"depth": 1}}))
+    now = open_checkpoint(tmp_path)
+    older = {**entries["pretrained_cfg"], "architecture": name, "num_classes": 2, "labels": ["a", "b"]}
+    (tmp_path / "config.json").write_text(json.dumps(older))
+    timm.create_model(f"local-dir:{tmp_path}", pretrained=True, depth=1)  # timm reads it
+    then = open_checkpoint(tmp_path, overrides={"depth": 1})
+    assert (then.config, then.preprocess, then.labels) == (now.config, now.preprocess, ("a", "b"))
+    assert then.preprocess is not None
+
+
 def test_a_file_of_timm_s_without_any_fc1_is_asked_for_its_width():
     path = save(READ, random_tensors(READ), layout="timm")
     config = json.loads((path / "config.json").read_text())

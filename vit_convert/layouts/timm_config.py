@@ -92,8 +92,10 @@ def read(config: Json, presets: Mapping[str, Preset], read_args: Callable[[Json,
         CheckpointError: options that change the function in a way that ViTConfig has no field for.
     """
     name, args = str(config["architecture"]), dict(config.get("model_args") or {})
-    pretrained = config.get("pretrained_cfg") or {}
-    labels = config.get("label_names") or pretrained.get("label_names")
+    pretrained = (
+        config.get("pretrained_cfg", config) or {}
+    )  # timm's older files have its entries beside the architecture
+    labels = config.get("label_names") or pretrained.get("label_names") or pretrained.get("labels")
     preprocess = processor.read(pretrained)
     labels = tuple(map(str, labels)) if isinstance(labels, list) else None
     code = code_of(name, presets)
@@ -147,6 +149,6 @@ def only(value: Any) -> Reader:
 
 def _input_size(pretrained: Json) -> Json:
     size = pretrained.get("input_size")
-    if not pretrained.get("fixed_input_size", True) or not isinstance(size, list) or len(size) != 3:
+    if not pretrained.get("fixed_input_size") or not isinstance(size, list) or len(size) != 3:
         return {}
     return {"image_size": tuple(size[1:])}

@@ -5,7 +5,7 @@ the weights, and how far the answers were apart.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,6 @@ class Published:
     layout: str  # as which it is recognised
     family: str  # the name of one of that layout's families, which it is an example of
     real: Real
-    given: dict[str, Any] = field(default_factory=dict)
     preset: str | None = None
     tolerance: float = FORWARD
 

@@ -48,11 +48,11 @@ def test_published_weights_give_their_own_class_s_answers(published: Published) 
     if not network():
         pytest.skip("no network")
     path, answer = published.real()
-    found = open_checkpoint(path, preset=published.preset, overrides=published.given)
+    found = open_checkpoint(path, preset=published.preset)
     assert found.layout == published.layout
     images = photograph_for(found)
     expected, gaps = answer(images), {}
-    options: dict[str, Any] = dict(preset=published.preset, overrides=published.given)
+    options: dict[str, Any] = dict(preset=published.preset)
     ours = vit_torch.ViT.from_pretrained(path, **options, dtype=torch.float64)
     gaps["torch"] = gap(run_torch(ours, images)["output"], expected)
     del ours

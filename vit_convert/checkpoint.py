@@ -96,7 +96,7 @@ def open_checkpoint(
     dtype: npt.DTypeLike | None = None,
     weights: str | None = None,
 ) -> Checkpoint:
-    """Opens a file or directory of any layout; reads no data yet.
+    """Opens a file, a directory or hf-hub:owner/name, of any layout; reads no data yet.
 
     Each config field comes from `overrides`, else the `preset`, else the config beside the file, else the family's
     code, else names and shapes; what none of them tells is asked for, never guessed.
@@ -128,10 +128,8 @@ def open_checkpoint(
     _check_spares(found, config, table, spares)
     stored, found_dtypes = config, _hub_dtypes(table, file, spares)
     config, steps = _asked(stored, found_dtypes, image_size, num_classes, None if dtype is None else _floating(dtype))
-    sources |= {
-        name: "given" for name in ("image_size", "num_classes") if getattr(config, name) != getattr(stored, name)
-    }
-    sources |= {"image_size": "given"} if image_size is not None else {}
+    asked = {"image_size": image_size, "num_classes": num_classes}
+    sources |= {name: "given" for name, value in asked.items() if value is not None}
     preprocess, followed = _follow(_preprocess(described, stored, preset), config, sources, preset)
     kept = config.num_classes == stored.num_classes
     return Checkpoint(

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from vit_convert.errors import CheckpointError, some
 from vit_convert.files import Tensors
@@ -115,7 +114,3 @@ def _renamed(file: Tensors, names: Mapping[str, str]) -> Tensors:
 
 def _first(file: Tensors) -> str:
     return ", ".join(list(file.specs)[:5]) or "none at all"
-
-
-def folder_of(path: Path) -> Path:
-    return path if path.is_dir() else path.parent

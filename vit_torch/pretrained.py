@@ -41,7 +41,7 @@ class Pretrained(nn.Module):
         """Loads a checkpoint of any layout that vit_convert knows.
 
         Args:
-            path: a file or a directory.
+            path: a file, a directory, an Orbax step of a training run, or hf-hub:owner/name.
             preset: a name of vit_convert.presets, where names and shapes don't tell the config.
             overrides: ViTConfig fields that win over what the checkpoint says.
             image_size: resize the position table for this image size, by the config's own rule; logged.

@@ -16,6 +16,7 @@ from parity_tests.strategies import random_tensors
 from parity_tests.tolerances import FORWARD
 from vit_convert import steps
 from vit_convert.config import ViTConfig
+from vit_convert.errors import CheckpointError
 from vit_convert.hub import hub_shapes
 from vit_convert.steps import Step
 
@@ -123,6 +124,16 @@ def test_two_heads_are_dropped_or_kept_but_not_replaced():
     assert steps.replace_head(config, 5).said == ""
     with pytest.raises(ValueError, match="two heads"):
         steps.replace_head(config, 7)
+
+
+@pytest.mark.parametrize("stored", ["float32", "float64", "bfloat16"])
+def test_a_cast_makes_no_finite_value_infinite(stored):
+    step = steps.cast(CONFIG, np.dtype("float16"))
+    fits = np.array([65504 if stored != "bfloat16" else 65280, np.inf, np.nan, 1e-30], stored)
+    ((_, rounded),) = step.apply([("norm.weight", fits)])
+    assert np.array_equal(rounded, fits.astype(np.float64).astype(np.float16), equal_nan=True)
+    with pytest.raises(CheckpointError, match=r"norm.weight: float16 holds values up to 6.55e\+04"):
+        list(step.apply([("norm.weight", np.array([1e5], stored))]))
 
 
 def test_a_cast_rounds_to_nearest_even_and_leaves_integers_alone():

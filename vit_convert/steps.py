@@ -7,9 +7,11 @@ does, and applies to a stream of (hub name, array).
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+import ml_dtypes
 import numpy as np
 
 from vit_convert.config import ViTConfig
+from vit_convert.errors import CheckpointError
 from vit_convert.hub import hub_shapes
 from vit_convert.positions import resize_table
 
@@ -164,10 +166,24 @@ def zero_mean_head(config: ViTConfig) -> Step | None:
 
 
 def cast(config: ViTConfig, dtype: np.dtype) -> Step:
-    """Rounds every floating tensor to `dtype`, to nearest even."""
+    """Rounds every floating tensor to `dtype`, to nearest even.
+
+    Applied, it raises CheckpointError for a finite value that the dtype would make infinite.
+    """
 
     def rounded(name: str, array: np.ndarray) -> np.ndarray:
-        return array.astype(dtype) if is_floating(array.dtype) else array
+        if not is_floating(array.dtype) or array.dtype == dtype:
+            return array
+        # bfloat16 by way of float32, which holds it exactly: cast to float16 by itself, it overflows in silence.
+        wide = array if array.dtype.kind == "f" else array.astype(np.float32)
+        try:
+            with np.errstate(over="raise"):
+                return wide.astype(dtype)
+        except FloatingPointError:
+            raise CheckpointError(
+                f"{name}: {dtype} holds values up to {ml_dtypes.finfo(dtype).max:.4g}, it has larger ones; "
+                "bfloat16 has the range of float32"
+            ) from None
 
     def dtypes(before: Dtypes) -> dict[str, np.dtype]:
         return {name: dtype if is_floating(old) else old for name, old in before.items()}

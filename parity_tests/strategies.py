@@ -33,7 +33,7 @@ def configs(draw: st.DrawFn, **fixed: st.SearchStrategy[Any]) -> ViTConfig:
     pools = ["mean", "map", *(["class", "class_mean"] * class_token), *(["class_dist"] * dist_token)]
     pool = pick("pool", *pools)
     num_heads, head_dim = pick("num_heads", 4, 5), draw(st.sampled_from([8, 12]))
-    bools = ("pre_norm", "qk_norm", "attn_norm", "mlp_norm", "layer_scale")
+    bools = ("patch_norm", "pre_norm", "qk_norm", "attn_norm", "mlp_norm", "layer_scale")
     biases = ("patch_bias", "proj_bias", "mlp_bias", "head_bias")
     rope = literal("rope")
     rotary: dict[str, Any] = {} if rope == "none" else {"rope_theta": pick("rope_theta", 100.0, 10_000.0)}

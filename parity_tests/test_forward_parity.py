@@ -24,7 +24,7 @@ CONFIGS = {
     "q and v biases": SMALL.replace(qkv_bias="qv"),
     "no biases": SMALL.replace(patch_bias=False, qkv_bias="none", proj_bias=False, mlp_bias=False, head_bias=False),
     "qk norm": SMALL.replace(qk_norm=True),
-    "inner norms": SMALL.replace(attn_norm=True, mlp_norm=True),
+    "inner norms": SMALL.replace(patch_norm=True, attn_norm=True, mlp_norm=True),
     "rms norm and swiglu": SMALL.replace(norm="rms", mlp="swiglu", act="silu"),
     "norm before the blocks": SMALL.replace(pre_norm=True, patch_bias=False, act="quick_gelu", norm_eps=1e-5),
     "layer scale and registers": SMALL.replace(num_registers=3, pos_prefix="none", layer_scale=True),

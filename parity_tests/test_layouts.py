@@ -44,12 +44,16 @@ HELD: dict[str, st.SearchStrategy[ViTConfig]] = {
 def timm_configs(draw: st.DrawFn) -> ViTConfig:
     distilled, pre_norm, bias = draw(st.sampled_from([False] * 3 + [True])), draw(st.booleans()), draw(st.booleans())
     pool = "class_dist" if distilled else draw(st.sampled_from(["class", "mean", "map"]))
-    norm, eps = draw(st.sampled_from([("layer", 1e-6), ("rms", 1e-6), *([] if distilled else [("layer", 1e-5)])]))
-    mlp = draw(st.sampled_from(["mlp"] if distilled or pool == "map" or eps != 1e-6 else ["mlp", "swiglu"]))
+    coded = [] if distilled else [("layer", 1e-5), *([] if pool == "map" else [("rms", 1e-5)])]
+    norm, eps = draw(st.sampled_from([("layer", 1e-6), ("rms", 1e-6), *coded]))
+    aim = (norm, eps) == ("rms", 1e-5)
+    gated = ["swiglu"] if aim else ["mlp"] if distilled or pool == "map" or eps != 1e-6 else ["mlp", "swiglu"]
+    mlp = draw(st.sampled_from(gated))
     registers = 0 if distilled else draw(st.sampled_from([0, 10]))
     prefix = draw(st.sampled_from(["none", "all"] if registers else ["none", "class"]))
     fixed = {
         "pool": pool,
+        "patch_norm": aim or (eps == 1e-6 and draw(st.booleans())),
         "dist_token": distilled,
         "pre_norm": pre_norm,
         "patch_bias": not pre_norm,

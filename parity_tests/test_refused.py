@@ -23,7 +23,6 @@ TIMMS: dict[str, tuple[str, dict[str, Any]]] = {
     "a ViT with parallel things (ParallelThingsBlock)": ("vit_small_patch16_18x2_224", VIT),
     "a post-norm ViT": ("eva02_enormous_patch14_clip_224", VIT),
     "timm's test_vit3": ("test_vit3", VIT),
-    "AIMv2": ("aimv2_large_patch14_224", VIT),
     "a ViT with rotary positions of learned, mixed frequencies": ("vit_small_patch16_rope_mixed_224", VIT),
     "a ViT with rotary positions that count columns first": ("vit_small_patch16_rope_224", VIT),
     "PE (Perception Encoder)": ("vit_pe_core_tiny_patch16_384", VIT | dict(attn_pool_num_heads=2)),

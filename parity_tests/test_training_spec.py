@@ -34,7 +34,7 @@ HYPER = training.Hyper(
 EVERYTHING = (
     ViTConfig(
         image_size=8, patch_size=4, dim=16, depth=1, num_heads=2, mlp_dim=24, num_classes=K, dist_token=True,
-        num_registers=2, pos_prefix="all", pre_norm=True, qk_norm=True, attn_norm=True, mlp_norm=True,
+        num_registers=2, pos_prefix="all", patch_norm=True, pre_norm=True, qk_norm=True, attn_norm=True, mlp_norm=True,
         layer_scale=True, qkv_bias="qv", pool="class_dist",
     ),
     ViTConfig(

@@ -67,6 +67,7 @@ def config_of(model: Any) -> ViTConfig:
         **_rope(model),
         norm=norm,  # type: ignore[arg-type]
         norm_eps=norm_eps,
+        patch_norm="patch_embed.norm.weight" in shapes,
         pre_norm="norm_pre.weight" in shapes,
         final_norm=_final_norm(shapes),  # type: ignore[arg-type]
         qk_norm=has("attn.q_norm.weight"),
@@ -97,8 +98,6 @@ def _check_class(model: Any) -> None:
 def _check_geometry(patch: Any) -> None:
     if any(side % length for side, length in zip(patch.img_size, patch.patch_size, strict=True)):
         raise Inexpressible("patches don't divide the image: what is left over is cut off")
-    if not isinstance(patch.norm, nn.Identity):
-        raise Inexpressible("a norm between the patch embedding and the positions")
 
 
 def _check_attention(block: Any, shapes: dict[str, Any]) -> None:

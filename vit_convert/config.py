@@ -63,6 +63,7 @@ class ViTConfig:
 
     norm: Literal["layer", "rms"] = "layer"
     norm_eps: float = 1e-6
+    patch_norm: bool = False  # a norm of each embedded patch, before positions are added (AIMv2)
     pre_norm: bool = False  # a norm between the embeddings and the first block (CLIP)
     final_norm: Literal["tokens", "pooled", "none"] = "tokens"
     qk_norm: bool = False  # over each head's width

@@ -19,6 +19,7 @@ def describe(shapes: Mapping[str, Shape]) -> dict[str, Any]:
         "dist_token": "dist_token" in shapes,
         "num_registers": registers[1] if registers else 0,
         "depth": len({name.split(".")[1] for name in shapes if name.startswith("blocks.")}),
+        "patch_norm": "patch_embed.norm.weight" in shapes,
         "pre_norm": "norm_pre.weight" in shapes,
         "final_norm": "tokens" if "norm.weight" in shapes else "pooled" if "fc_norm.weight" in shapes else "none",
         "patch_bias": "patch_embed.proj.bias" in shapes,

@@ -23,6 +23,8 @@ def hub_shapes(config: ViTConfig) -> dict[str, Shape]:
     if config.pos_embed == "learned":
         shapes["pos_embed"] = (1, config.num_pos_prefix + config.num_patches, dim)
     shapes |= _linear("patch_embed.proj", (dim, config.in_channels, *config.patch_hw), config.patch_bias)
+    if config.patch_norm:
+        shapes |= _norm(config, "patch_embed.norm", dim)
     if config.pre_norm:
         shapes |= _norm(config, "norm_pre", dim)
     for i in range(config.depth):

@@ -2,16 +2,18 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
 from vit_convert.config import ViTConfig, grid_of
 from vit_flax.linear import add_bias
+from vit_flax.norm import make_norm
 
 
 class PatchEmbed(nnx.Module):
-    """A linear map of each patch: (B, H, W, C) -> (B, N, D), patches row by row."""
+    """A linear map of each patch, normed in AIMv2 (Fini et al. 2024): (B, H, W, C) -> (B, N, D), row by row."""
 
     def __init__(self, config: ViTConfig, *, dynamic_size: bool = False, rngs: nnx.Rngs, dtype: Any, param_dtype: Any):
         self.image_size = config.image_hw
@@ -31,6 +33,8 @@ class PatchEmbed(nnx.Module):
             param_dtype=param_dtype,
             rngs=rngs,
         )
+        of: dict[str, Any] = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        self.norm = make_norm(config, config.dim, **of) if config.patch_norm else jax.nn.identity
 
     def __call__(self, images: Array) -> tuple[Array, tuple[int, int]]:
         grid = self.check(images)
@@ -42,7 +46,7 @@ class PatchEmbed(nnx.Module):
         x = x @ kernel.reshape(-1, kernel.shape[-1])
         if self.proj.bias is not None:
             x = add_bias(x, self.proj.bias.get_value())
-        return x.reshape(images.shape[0], rows * columns, x.shape[-1]), grid
+        return self.norm(x.reshape(images.shape[0], rows * columns, x.shape[-1])), grid
 
     def check(self, images: Array) -> tuple[int, int]:
         """(rows, columns) of patches in these images; ValueError if the model doesn't take them."""

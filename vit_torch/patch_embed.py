@@ -3,10 +3,11 @@
 from torch import Tensor, nn
 
 from vit_convert.config import ViTConfig, grid_of
+from vit_torch.norm import make_norm
 
 
 class PatchEmbed(nn.Module):
-    """A linear map of each patch: (B, C, H, W) -> (B, N, D), patches row by row."""
+    """A linear map of each patch, normed in AIMv2 (Fini et al. 2024): (B, C, H, W) -> (B, N, D), row by row."""
 
     def __init__(self, config: ViTConfig, *, dynamic_size: bool = False):
         super().__init__()
@@ -17,11 +18,12 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(
             config.in_channels, config.dim, kernel_size=config.patch_hw, stride=config.patch_hw, bias=config.patch_bias
         )
+        self.norm = make_norm(config, config.dim) if config.patch_norm else nn.Identity()
 
     def forward(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         grid = self.check(images)
         x = self.proj(images.to(self.proj.weight.dtype))
-        return x.flatten(2).transpose(1, 2), grid
+        return self.norm(x.flatten(2).transpose(1, 2)), grid
 
     def check(self, images: Tensor) -> tuple[int, int]:
         """(rows, columns) of patches in these images; ValueError if the model doesn't take them."""

@@ -68,6 +68,7 @@ _DINOV3 = dict(rope="dinov3", rope_theta=100, pos_embed="none", num_registers=4,
 _DINOV3 |= dict(pool="mean")
 _GAP = dict(class_token=False, pool="mean")
 _CLIP = dict(norm_eps=1e-5, pre_norm=True, patch_bias=False)
+_AIM = dict(norm="rms", norm_eps=1e-5, patch_norm=True, qkv_bias="none", proj_bias=False, mlp_bias=False)
 _BEIT3 = dict(norm_eps=1e-5, attn_norm=True, mlp_norm=True)
 _REGISTERS = dict(layer_scale=True, pos_prefix="none")
 _RMS = dict(norm="rms", num_registers=1, pos_prefix="all", layer_scale=True, final_norm="pooled")
@@ -95,6 +96,7 @@ FAMILIES = (
     vit("CLIP", "vit_base_patch16_clip_224", {}, **_CLIP),
     vit("BEiT-3", "beit3_base_patch16_224", {}, **_BEIT3, **_AVERAGE),
     vit("RMS norm", "test_vit4", {}, class_token=False, pool="mean", **_RMS),
+    vit("AIMv2", "aimv2_large_patch14_224", {}, **_AIM, **_GAP, **_SWIGLU),
     eva("EVA", "eva_giant_patch14_224", **_BIASED, **_AVERAGE),
     eva("EVA-02, packed", "eva02_tiny_patch14_224", **_EVA02, **_AVERAGE),
     eva("EVA-02", "eva02_base_patch14_224", **_EVA02, **_AVERAGE, mlp_norm=True),

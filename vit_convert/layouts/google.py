@@ -93,6 +93,7 @@ LIMITS = {
     "rope": ("none",),
     "norm": ("layer",),
     "norm_eps": (1e-6,),
+    "patch_norm": (False,),
     "pre_norm": (False,),
     "final_norm": ("tokens",),
     "qk_norm": (False,),

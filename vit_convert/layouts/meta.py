@@ -28,6 +28,7 @@ Sizes = Mapping[tuple[int, int, int], tuple[int, str]]  # dim, depth, patch -> n
 ENCODER: Mapping[str, tuple[Any, ...]] = {
     "class_token": (True,),
     "norm": ("layer",),
+    "patch_norm": (False,),
     "pre_norm": (False,),
     "qk_norm": (False,),
     "attn_norm": (False,),

@@ -6,8 +6,8 @@ from vit_convert.roles import role
 
 _MOST = ViTConfig(
     image_size=1, patch_size=1, dim=1, depth=1, num_heads=1, mlp_dim=1, num_classes=1, dist_token=True,
-    num_registers=1, pre_norm=True, qk_norm=True, attn_norm=True, mlp_norm=True, layer_scale=True, pool="map",
-    pre_logits=1,
+    num_registers=1, patch_norm=True, pre_norm=True, qk_norm=True, attn_norm=True, mlp_norm=True, layer_scale=True,
+    pool="map", pre_logits=1,
 )  # fmt: skip
 # What one model can't have beside the rest.
 _OTHERS = (_MOST.replace(qkv_bias="qv", final_norm="pooled"), _MOST.replace(pool="class_dist", pre_logits=0))

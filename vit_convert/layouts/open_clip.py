@@ -75,6 +75,7 @@ CODE: Mapping[str, Any] = {
     "norm": "layer",
     "qk_norm": False,
     "attn_norm": False,
+    "patch_norm": False,
     "mlp_norm": False,
     "mlp": "mlp",
     "patch_bias": False,

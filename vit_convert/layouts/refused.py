@@ -69,12 +69,6 @@ TIMM = (
         architectures=("test_vit3",),
     ),
     Refusal(
-        "AIMv2",
-        "a norm stands between its patch embedding and its positions",
-        names=("patch_embed.norm.weight",),
-        architectures=("aimv2_*",),
-    ),
-    Refusal(
         "a ViT with rotary positions of learned, mixed frequencies",
         "each block and head has frequencies of its own",
         names=("rope.freqs",),

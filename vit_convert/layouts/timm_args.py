@@ -28,6 +28,7 @@ SAME = {
     "reg_tokens": "num_registers",
     "pre_norm": "pre_norm",
 }
+NORMS = {"layer": "layernorm", "rms": "rmsnorm"}
 ACTS = {name: name for name in ("gelu", "gelu_tanh", "quick_gelu", "silu")} | {"swish": "silu"}
 
 
@@ -36,7 +37,7 @@ def write_args(config: ViTConfig) -> Json:
     args = {theirs: getattr(config, ours) for theirs, ours in SAME.items() if theirs != "num_classes"}
     args |= {"img_size": list(config.image_hw), "patch_size": list(config.patch_hw)}
     args |= {
-        "mlp_ratio": ratio(config.dim, config.mlp_dim * (2 if config.mlp == "swiglu" else 1)),
+        "mlp_ratio": ratio(config.dim, config.mlp_dim * _width(config.to_dict())),
         "qkv_bias": config.qkv_bias == "all",
         "proj_bias": config.proj_bias,
         "init_values": 1e-5 if config.layer_scale else 0.0,  # only whether there is one matters to trained weights
@@ -46,7 +47,21 @@ def write_args(config: ViTConfig) -> Json:
         "fc_norm": config.final_norm == "pooled",
         "act_layer": config.act,
     }
-    return args | ({"norm_layer": "rmsnorm"} if config.norm == "rms" else {})
+    if config.norm_eps != 1e-6:
+        return args  # norms of that eps are in the architecture's code alone
+    named = NORMS[config.norm]
+    args |= {"norm_layer": named} if config.norm == "rms" else {}
+    return args | ({"embed_norm_layer": named} if config.patch_norm else {})
+
+
+def gated_apart(fields: Mapping[str, Any]) -> bool:
+    """Whether timm has gate and value of a SwiGLU in two matrices: in AIMv2's code, which these fields tell."""
+    return (fields["norm"], fields["norm_eps"], fields["mlp"]) == ("rms", 1e-5, "swiglu")
+
+
+def _width(fields: Mapping[str, Any]) -> int:
+    """How many mlp_dim timm's mlp_ratio counts: two where it makes gate and value together."""
+    return 2 if fields["mlp"] == "swiglu" and not gated_apart(fields) else 1
 
 
 def ratio(dim: int, width: int) -> float:
@@ -91,12 +106,17 @@ def _final_norm(args: Json, other_pool: bool, own: str) -> Json:
 
 
 def _read_mlp_ratio(value: Any, fields: Mapping[str, Any]) -> Json:
-    width = int(fields["dim"] * value)
-    return {"mlp_dim": width // 2 if fields["mlp"] == "swiglu" else width}
+    return {"mlp_dim": int(fields["dim"] * value) // _width(fields)}
 
 
 def _read_norm(value: str) -> Json:
-    return {"norm": {"layernorm": "layer", "rmsnorm": "rms"}[value.replace("_", "").lower()], "norm_eps": 1e-6}
+    kinds = {name: kind for kind, name in NORMS.items()}
+    return {"norm": kinds[value.replace("_", "").lower()], "norm_eps": 1e-6}
+
+
+def _read_patch_norm(value: str, fields: Mapping[str, Any]) -> Json:
+    own = {name: fields[name] for name in ("norm", "norm_eps")}
+    return {True: {"patch_norm": True}}[_read_norm(value) == own]  # one kind of norm for all
 
 
 def _read_pool(value: str, fields: Mapping[str, Any]) -> Json:
@@ -119,4 +139,5 @@ READERS: dict[str, Reader] = {
     "no_embed_class": lambda v, f: {"pos_prefix": "none" if v else "all"},
     "act_layer": lambda v, f: {"act": ACTS[v]},
     "norm_layer": lambda v, f: _read_norm(v),
+    "embed_norm_layer": _read_patch_norm,
 }

@@ -11,6 +11,7 @@ from vit_convert.config import ViTConfig
 from vit_convert.layouts import timm_config
 from vit_convert.layouts.base import Beside, Described, Files, Json, Layout, outside
 from vit_convert.layouts.timm import RULES as VIT_RULES
+from vit_convert.layouts.timm import holes as vit_holes
 from vit_convert.layouts.timm_eva_args import read_args, unfused, unpacked, write_args
 from vit_convert.preprocess import Preprocess
 from vit_convert.presets import TIMM_EVA, TIMM_VIT
@@ -18,8 +19,8 @@ from vit_convert.rules import Rule, Spelling
 from vit_convert.steps import fold_prefix_positions, zero_head_bias, zero_patch_bias
 
 BLOCK = "blocks.{block}"
-ATTN, MLP = f"{BLOCK}.attn", f"{BLOCK}.mlp"
-_OWN = (".ls1.", ".ls2.", ".qkv.", ".q_bias", ".v_bias", ".fc1.")  # named otherwise, or in two ways
+ATTN = f"{BLOCK}.attn"
+_OWN = (".ls1.", ".ls2.", ".qkv.", ".q_bias", ".v_bias")  # named otherwise, or in two ways
 RULES = (
     *(rule for rule in VIT_RULES if not (rule.left.startswith(BLOCK) and any(own in rule.left for own in _OWN))),
     Rule(f"{BLOCK}.gamma_1", f"{BLOCK}.ls1.gamma"),
@@ -29,10 +30,6 @@ RULES = (
     Rule(f"{ATTN}.{{bias}}_bias", f"{ATTN}.{{bias}}_bias"),
     Rule(f"{ATTN}.{{part}}_proj.weight", f"{ATTN}.qkv.weight", "part o i -> (part o) i"),
     Rule(f"{ATTN}.{{part_bias}}_proj.bias", f"{ATTN}.{{part_bias}}_bias"),
-    # Gate and value of a SwiGLU in one matrix, or in two.
-    *(Rule(f"{MLP}.{{packed}}.{leaf}", f"{MLP}.{{packed}}.{leaf}") for leaf in ("weight", "bias")),
-    Rule(f"{MLP}.fc1_{{gate}}.weight", f"{MLP}.fc1.weight", "gate o i -> (gate o) i"),
-    Rule(f"{MLP}.fc1_{{gate}}.bias", f"{MLP}.fc1.bias", "gate o -> (gate o)"),
 )
 
 # eps -> an architecture whose code says so; model_args can say the rest.
@@ -41,11 +38,9 @@ CODE = {1e-6: "eva_giant_patch14_224", 1e-5: "vit_base_patch16_dinov3"}
 
 def holes(apart: bool, gated_apart: bool) -> Mapping[str, Spelling]:
     """Whether the projections of query, key and value are three, and those of gate and value are two."""
-    three, two = {"part": "qkv", "part_bias": "qv"}, {"gate": "gx"}
-    one = {"fused": ("qkv",), "bias": "qv"}
-    filled = (three if apart else one) | (two if gated_apart else {"packed": ("fc1",)})
-    names = ("fused", "bias", "part", "part_bias", "packed", "gate")
-    return {"kv": ("k", "v"), **{name: tuple(filled.get(name, ())) for name in names}}
+    filled = {"part": "qkv", "part_bias": "qv"} if apart else {"fused": ("qkv",), "bias": "qv"}
+    names = ("fused", "bias", "part", "part_bias")
+    return {**vit_holes(gated_apart), **{name: tuple(filled.get(name, ())) for name in names}}
 
 
 def recognise(names: Collection[str]) -> Mapping[str, Spelling] | None:
@@ -99,6 +94,7 @@ EVA = Layout(
         "dist_token": (False,),
         "pos_embed": ("learned", "none"),
         "norm": ("layer",),
+        "patch_norm": (False,),
         "norm_eps": tuple(CODE),
         "qkv_bias": ("qv", "none"),
         "proj_bias": (True,),

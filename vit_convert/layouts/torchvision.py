@@ -49,6 +49,7 @@ CODE: Mapping[str, Any] = {
     "rope": "none",
     "norm": "layer",
     "norm_eps": 1e-6,
+    "patch_norm": False,
     "pre_norm": False,
     "final_norm": "tokens",
     "qk_norm": False,

@@ -22,6 +22,9 @@ _FC_NORM = {"num_classes": 1000, "pool": "mean", "final_norm": "pooled"}
 _TEST = {"num_classes": 1000, "num_heads": 3, "dim": 96, "depth": 9, "mlp_dim": 192}
 _TEST_REGISTER = _TEST | _NO_CLASS | {"layer_scale": True, "num_registers": 1, "pos_prefix": "all"}
 
+_AIM = {"depth": 24, **_NO_CLASS, "norm": "rms", "norm_eps": 1e-5, "patch_norm": True, "mlp": "swiglu", "act": "silu"}
+_AIM |= {"qkv_bias": "none", "proj_bias": False, "mlp_bias": False}
+
 _TIMM = "timm's own trainings (Wightman 2024)"
 _GOOGLE = "Dosovitskiy et al. 2021 and Steiner et al. 2021 (AugReg); g and G: Zhai et al. 2022"
 _OPEN_CLIP = "Radford et al. 2021 (CLIP), as in open_clip"
@@ -219,6 +222,15 @@ FAMILIES = (
         "Ridnik et al. 2021 (ImageNet-21K pretraining for the masses)",
         {"num_classes": 1000, "qkv_bias": "none"},
         "base/16 224",
+    ),
+    *(
+        Family(
+            f"aimv2_{size}_patch{{patch}}_{{image}}",
+            "Fini et al. 2024 (AIMv2)",
+            _AIM | {"dim": 128 * heads, "num_heads": heads, "mlp_dim": mlp_dim},
+            f"{size}/14 224 336 448",
+        )
+        for size, heads, mlp_dim in (("large", 8, 2816), ("huge", 12, 4096), ("1b", 16, 5632), ("3b", 24, 8192))
     ),
     Family("test_vit", _TIMM, _TEST | {"dim": 64, "depth": 6, "num_heads": 2}, "test/16 160"),
     Family(

@@ -58,6 +58,7 @@ PLAIN = {
     "pos_resize": "bicubic",
     "rope": "none",
     "norm": "layer",
+    "patch_norm": False,
     "pre_norm": False,
     "final_norm": "tokens",
     "qk_norm": False,

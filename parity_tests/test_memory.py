@@ -62,8 +62,11 @@ def saved(folder: Path, config: ViTConfig, layout: str, dtypes: tuple[str, ...])
     return folder
 
 
+SLOWLY = [pytest.param(case, marks=pytest.mark.slow) for case in CASES if case != "native"]
+
+
 @pytest.mark.parametrize("package", ["vit_torch", "vit_flax"])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", ["native", *SLOWLY])
 def test_loading_holds_one_copy_of_the_weights(tmp_path, package, case):
     """Beside the weights there is room for the tensor on its way: as it is stacked, transposed, cast and copied,
     which is less than the largest one four times. A second copy of all would be 21 times the largest."""

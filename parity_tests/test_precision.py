@@ -41,7 +41,7 @@ def held_exactly(x: np.ndarray, dtype: str) -> np.ndarray:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
-@pytest.mark.parametrize("weights", ["fused", "attn.weights"])
+@pytest.mark.parametrize("weights", ["fused", pytest.param("attn.weights", marks=pytest.mark.slow)])
 def test_flax_is_as_near_to_float64_as_torch_is(config, dtype, weights):
     exact, rounded, flax = three(config, dtype)
     names = ["embeddings", *(f"blocks.{i}" for i in range(config.depth)), "norm", "pooled"]

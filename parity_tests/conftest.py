@@ -6,6 +6,9 @@ from typing import cast
 os.environ["JAX_ENABLE_X64"] = "1"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# LLVM's passes don't change what a program computes, and take a third of the suite's time: thousands of programs are
+# compiled to run once. `make test-all` has them.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import pytest
 import torch

@@ -30,7 +30,7 @@ from vit_convert.layouts import LAYOUTS
 from vit_convert.layouts.names import HUB
 from vit_convert.roles import role
 from vit_convert.rules import flip, right_shapes
-from vit_convert.table import made, steps_of
+from vit_convert.table import made, moves_of
 
 just = st.just
 # Configs that each layout can hold.
@@ -138,12 +138,12 @@ def test_a_table_is_a_bijection_between_its_names_and_the_hub_s(layout, data):
     table = LAYOUTS[layout]
     table.check(config)
     spares = {name: array.shape for name, array in made(table, config).items()}
-    hub, steps = hub_shapes(config) | spares, steps_of(table, config, spares=spares)
-    left, right = [n for s in steps for n in s.left.names], [n for s in steps for n in s.right.names]
+    hub, moves = hub_shapes(config) | spares, moves_of(table, config, spares=spares)
+    left, right = [n for m in moves for n in m.left.names], [n for m in moves for n in m.right.names]
     assert sorted(right) == sorted(hub)
     assert len(set(left)) == len(left)
-    there = right_shapes(flip(steps), hub)
-    assert right_shapes(steps, there) == hub
+    there = right_shapes(flip(moves), hub)
+    assert right_shapes(moves, there) == hub
     assert sum(map(np.prod, there.values())) == sum(map(np.prod, hub.values()))
 
 

@@ -22,11 +22,10 @@ from vit_convert.presets import get_preset
 from vit_convert.processors.known import known
 from vit_convert.recognise import Recognised, recognise
 from vit_convert.resolve import resolve
-from vit_convert.rules import Shape, check, convert, flip, infer, right_dtypes, right_shapes
-from vit_convert.rules import Step as TableStep
+from vit_convert.rules import Move, Shape, check, convert, flip, infer, right_dtypes, right_shapes
 from vit_convert.save import save_checkpoint
 from vit_convert.steps import Step, cast, is_floating, replace_head, resize_positions
-from vit_convert.table import check_spare, layout_shapes, spare_names, steps_of, to_layout
+from vit_convert.table import check_spare, layout_shapes, moves_of, spare_names, to_layout
 
 __all__ = ["Checkpoint", "layout_shapes", "open_checkpoint", "save_checkpoint"]
 
@@ -49,7 +48,7 @@ class Checkpoint:
     dtypes: Mapping[str, np.dtype]  # native name -> dtype
     said: tuple[str, ...] = ()  # what was chosen, left out or changed on the way
     _file: Tensors = field(repr=False, kw_only=True)
-    _table: tuple[TableStep, ...] = field(repr=False, kw_only=True)
+    _table: tuple[Move, ...] = field(repr=False, kw_only=True)
     _spares: Mapping[str, Spare] = field(repr=False, kw_only=True)
     _steps: tuple[Step, ...] = field(repr=False, kw_only=True)
 
@@ -80,7 +79,7 @@ class Checkpoint:
         return to_layout(target, steps[-1].config if steps else self.config, stream)
 
     def _hub(self) -> Iterator[Named]:
-        order = (name for step in self._table for name in step.left.names)
+        order = (name for move in self._table for name in move.left.names)
         for name, array in convert(self._table, self._file.stream(order), self._file.shapes):
             if name not in self._spares:
                 yield name, array
@@ -233,32 +232,30 @@ def _follow(
 
 def _checked(
     found: Recognised, config: ViTConfig, spares: Mapping[str, Spare], hub: Mapping[str, Shape]
-) -> tuple[TableStep, ...]:
-    """The steps from the file to the hub, once every name and shape is known to be right."""
+) -> tuple[Move, ...]:
+    """The moves from the file to the hub, once every name and shape is known to be right."""
     layout, file = found.layout, found.file
     spellings = layout.spellings(config)
     if found.spelled is not None:
         spellings = {"block": spellings["block"], **found.spelled}
-    steps = steps_of(layout, config, spellings, spares)
+    moves = moves_of(layout, config, spellings, spares)
     right = hub_shapes(config) | {name: hub[name] for name in spares}
-    check(right_shapes(flip(steps), right), file.shapes, f"{file.path}, read as {layout.name}")
-    return steps
+    check(right_shapes(flip(moves), right), file.shapes, f"{file.path}, read as {layout.name}")
+    return moves
 
 
-def _check_spares(
-    found: Recognised, config: ViTConfig, table: tuple[TableStep, ...], spares: Mapping[str, Spare]
-) -> None:
+def _check_spares(found: Recognised, config: ViTConfig, table: tuple[Move, ...], spares: Mapping[str, Spare]) -> None:
     """Reads the spare tensors whose values say something about the function: all are small."""
     checked = {name for name, spare in spares.items() if spare.check is not None}
-    steps = tuple(step for step in table if checked & set(step.right.names))
-    names = [name for step in steps for name in step.left.names]
+    moves = tuple(move for move in table if checked & set(move.right.names))
+    names = [name for move in moves for name in move.left.names]
     shapes = {name: found.file.shapes[name] for name in names}
-    for name, array in convert(steps, found.file.stream(names), shapes):
+    for name, array in convert(moves, found.file.stream(names), shapes):
         if name in checked:
             check_spare(name, spares[name], config, array, str(found.file.path))
 
 
-def _hub_dtypes(table: tuple[TableStep, ...], file: Tensors, spares: Mapping[str, Spare]) -> dict[str, np.dtype]:
+def _hub_dtypes(table: tuple[Move, ...], file: Tensors, spares: Mapping[str, Spare]) -> dict[str, np.dtype]:
     return {name: dtype for name, dtype in right_dtypes(table, file.dtypes).items() if name not in spares}
 
 

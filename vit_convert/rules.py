@@ -44,14 +44,14 @@ class Rule:
 
 @dataclass(frozen=True)
 class Side:
-    """The names of one side of a step, in row-major order over `stack`: one size for each one-sided hole."""
+    """The names of one side of a move, in row-major order over `stack`: one size for each one-sided hole."""
 
     names: tuple[str, ...]
     stack: Shape = ()
 
 
 @dataclass(frozen=True)
-class Step:
+class Move:
     """A rule with its shared holes filled: these arrays on the left are those on the right."""
 
     left: Side
@@ -59,35 +59,35 @@ class Step:
     axes: str = ""
     sizes: Mapping[str, int] = field(default_factory=dict)  # of axes that a shape alone doesn't tell
 
-    def flip(self) -> "Step":
-        """The inverse step."""
-        return Step(self.right, self.left, flip_axes(self.axes), self.sizes)
+    def flip(self) -> "Move":
+        """The inverse move."""
+        return Move(self.right, self.left, flip_axes(self.axes), self.sizes)
 
 
 def plan(
     rules: Iterable[Rule], spellings: Mapping[str, Spelling], sizes: Mapping[str, int] | None = None
-) -> tuple[Step, ...]:
-    """Every step of a table, rule by rule.
+) -> tuple[Move, ...]:
+    """Every move of a table, rule by rule.
 
     Raises:
         ValueError: the table names a tensor twice on one side, or a rule's axes don't fit its holes.
     """
-    steps = tuple(step for rule in rules for step in _fill(rule, spellings, sizes or {}))
-    for which, names in (("left", [s.left.names for s in steps]), ("right", [s.right.names for s in steps])):
+    moves = tuple(move for rule in rules for move in _fill(rule, spellings, sizes or {}))
+    for which, names in (("left", [m.left.names for m in moves]), ("right", [m.right.names for m in moves])):
         twice = [name for name, n in Counter(name for group in names for name in group).items() if n > 1]
         if twice:
             raise ValueError(f"the table names these twice on its {which} side: {', '.join(twice)}")
-    return steps
+    return moves
 
 
-def active(steps: Iterable[Step], hub: Collection[str]) -> tuple[Step, ...]:
-    """The steps of a plan that make the given right names.
+def active(moves: Iterable[Move], hub: Collection[str]) -> tuple[Move, ...]:
+    """The moves of a plan that make the given right names.
 
     Raises:
         CheckpointError: the table has no place for some of them, or has it only together with others.
     """
-    chosen = tuple(step for step in steps if any(name in hub for name in step.right.names))
-    made = {name for step in chosen for name in step.right.names}
+    chosen = tuple(move for move in moves if any(name in hub for name in move.right.names))
+    made = {name for move in chosen for name in move.right.names}
     if made != set(hub):
         lost, extra = sorted(set(hub) - made), sorted(made - set(hub))
         raise CheckpointError(
@@ -98,40 +98,40 @@ def active(steps: Iterable[Step], hub: Collection[str]) -> tuple[Step, ...]:
     return chosen
 
 
-def flip(steps: Iterable[Step]) -> tuple[Step, ...]:
+def flip(moves: Iterable[Move]) -> tuple[Move, ...]:
     """The same plan in the other direction."""
-    return tuple(step.flip() for step in steps)
+    return tuple(move.flip() for move in moves)
 
 
-def right_shapes(steps: Iterable[Step], left: Mapping[str, Shape]) -> dict[str, Shape]:
-    """Names and shapes on the right, from those on the left. `flip` the steps for the other direction.
+def right_shapes(moves: Iterable[Move], left: Mapping[str, Shape]) -> dict[str, Shape]:
+    """Names and shapes on the right, from those on the left. `flip` the moves for the other direction.
 
     Raises:
         ValueError: the shapes of the left side don't fit the rule's pattern.
     """
     shapes: dict[str, Shape] = {}
-    for step in steps:
-        shape = _through(step, _common([left[name] for name in step.left.names], step.left.names))
-        depth = len(step.right.stack)
-        if shape[:depth] != step.right.stack:
-            raise ValueError(f"{step.left.names[0]}: leading axes {shape[:depth]}, expected {step.right.stack}")
-        shapes |= dict.fromkeys(step.right.names, shape[depth:])
+    for move in moves:
+        shape = _through(move, _common([left[name] for name in move.left.names], move.left.names))
+        depth = len(move.right.stack)
+        if shape[:depth] != move.right.stack:
+            raise ValueError(f"{move.left.names[0]}: leading axes {shape[:depth]}, expected {move.right.stack}")
+        shapes |= dict.fromkeys(move.right.names, shape[depth:])
     return shapes
 
 
-def right_dtypes(steps: Iterable[Step], left: Mapping[str, np.dtype]) -> dict[str, np.dtype]:
+def right_dtypes(moves: Iterable[Move], left: Mapping[str, np.dtype]) -> dict[str, np.dtype]:
     """Name -> dtype on the right.
 
     Raises:
         CheckpointError: arrays that one array of the other side packs differ in dtype.
     """
     dtypes: dict[str, np.dtype] = {}
-    mixed = [s.left.names for s in steps if len({left[name] for name in s.left.names}) > 1]
+    mixed = [m.left.names for m in moves if len({left[name] for name in m.left.names}) > 1]
     if mixed:
         lines = [", ".join(f"{name} {left[name]}" for name in names) for names in mixed]
         raise CheckpointError("tensors that become one array must have one dtype, got\n  " + some(lines, "\n  "))
-    for step in steps:
-        dtypes |= dict.fromkeys(step.right.names, left[step.left.names[0]])
+    for move in moves:
+        dtypes |= dict.fromkeys(move.right.names, left[move.left.names[0]])
     return dtypes
 
 
@@ -143,13 +143,13 @@ def infer(
     rules, shapes, placed = tuple(rules), {}, set()
     if "block" not in spellings:
         spellings = {**spellings, "block": range(_count_blocks(rules, spellings, left))}
-    for step in plan(rules, spellings):
-        if all(name in left for name in step.left.names):
+    for move in plan(rules, spellings):
+        if all(name in left for name in move.left.names):
             try:
-                shapes |= right_shapes([step], left)
+                shapes |= right_shapes([move], left)
             except ValueError:
                 continue  # misshapen
-            placed.update(step.left.names)
+            placed.update(move.left.names)
     return shapes, tuple(name for name in left if name not in placed)
 
 
@@ -173,9 +173,9 @@ def check(expected: Mapping[str, Shape], found: Mapping[str, Shape], what: str) 
 
 
 def convert(
-    steps: Iterable[Step], tensors: Iterable[tuple[str, np.ndarray]], shapes: Mapping[str, Shape]
+    moves: Iterable[Move], tensors: Iterable[tuple[str, np.ndarray]], shapes: Mapping[str, Shape]
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Streams (left name, array) into (right name, array): arrays wait only until their step is complete.
+    """Streams (left name, array) into (right name, array): arrays wait only until their move is complete.
 
     What comes out is C-contiguous and equal bit for bit; arrays that need no change are handed through.
 
@@ -185,7 +185,7 @@ def convert(
     Raises:
         CheckpointError: tensors missing, unexpected, misshapen or given twice.
     """
-    step_of = {name: step for step in steps for name in step.left.names}
+    move_of = {name: move for move in moves for name in move.left.names}
     seen: dict[str, Shape] = {}
     waiting: dict[str, np.ndarray] = {}
     sound = True
@@ -194,38 +194,38 @@ def convert(
             raise CheckpointError(f"{name} comes twice")
         seen[name] = array.shape
         # After the first offence nothing more is converted; the rest is only counted, to list it all.
-        sound = sound and name in step_of and shapes[name] == array.shape
+        sound = sound and name in move_of and shapes[name] == array.shape
         if sound:
             waiting[name] = array
-            step = step_of[name]
-            if all(part in waiting for part in step.left.names):
-                yield from _move(step, [waiting.pop(part) for part in step.left.names])
+            move = move_of[name]
+            if all(part in waiting for part in move.left.names):
+                yield from _moved(move, [waiting.pop(part) for part in move.left.names])
     check(shapes, seen, "stream of tensors")
 
 
-def _move(step: Step, arrays: list[np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
-    if not step.right.stack:
-        yield step.right.names[0], contiguous(_rearranged(step, step.axes, _stacked(arrays, step.left.stack)))
-    elif (places := _places(step)) is not None:
+def _moved(move: Move, arrays: list[np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+    if not move.right.stack:
+        yield move.right.names[0], contiguous(_rearranged(move, move.axes, _stacked(arrays, move.left.stack)))
+    elif (places := _places(move)) is not None:
         # One array after the other: all blocks of a large model together don't fit the memory of a few tensors.
-        axes = _without(step.axes, step.axes.split("->")[1].split()[: len(places)])
-        for name, index in zip(step.right.names, np.ndindex(*step.right.stack), strict=True):
+        axes = _without(move.axes, move.axes.split("->")[1].split()[: len(places)])
+        for name, index in zip(move.right.names, np.ndindex(*move.right.stack), strict=True):
             parts = [_at(array, places, index) for array in arrays]
-            yield name, contiguous(_rearranged(step, axes, _stacked(parts, step.left.stack)))
+            yield name, contiguous(_rearranged(move, axes, _stacked(parts, move.left.stack)))
     else:
-        array = contiguous(_rearranged(step, step.axes, _stacked(arrays, step.left.stack)))
-        yield from zip(step.right.names, array.reshape(-1, *array.shape[len(step.right.stack) :]), strict=True)
+        array = contiguous(_rearranged(move, move.axes, _stacked(arrays, move.left.stack)))
+        yield from zip(move.right.names, array.reshape(-1, *array.shape[len(move.right.stack) :]), strict=True)
 
 
-def _rearranged(step: Step, axes: str, array: np.ndarray) -> np.ndarray:
-    return rearranged(array, axes, step.sizes) if axes else array
+def _rearranged(move: Move, axes: str, array: np.ndarray) -> np.ndarray:
+    return rearranged(array, axes, move.sizes) if axes else array
 
 
-def _places(step: Step) -> list[int] | None:
+def _places(move: Move) -> list[int] | None:
     """Where the axes that the right side stacks lie in each array of the left, or None if they are merged there."""
-    before, after = step.axes.split("->")
-    names = before.split()[len(step.left.stack) :]
-    stacked = after.split()[: len(step.right.stack)]
+    before, after = move.axes.split("->")
+    names = before.split()[len(move.left.stack) :]
+    stacked = after.split()[: len(move.right.stack)]
     whole = "(" not in before and all(name in names for name in stacked)
     return [names.index(name) for name in stacked] if whole else None
 
@@ -252,7 +252,7 @@ def _stacked(arrays: list[np.ndarray], stack: Shape) -> np.ndarray:
     return np.stack([bits(array) for array in arrays]).view(arrays[0].dtype).reshape(shape)
 
 
-def _fill(rule: Rule, spellings: Mapping[str, Spelling], sizes: Mapping[str, int]) -> Iterator[Step]:
+def _fill(rule: Rule, spellings: Mapping[str, Spelling], sizes: Mapping[str, int]) -> Iterator[Move]:
     left, right = _holes(rule.left), _holes(rule.right)
     unknown = [hole for hole in dict.fromkeys(left + right) if hole not in spellings]
     if unknown:
@@ -268,7 +268,7 @@ def _fill(rule: Rule, spellings: Mapping[str, Spelling], sizes: Mapping[str, int
     for picked in product(*(_pairs(spellings[hole]) for hole in both)):
         fixed = [{**texts, **{h: pair[which] for h, pair in zip(both, picked, strict=True)}} for which in (0, 1)]
         left_side, right_side = (_side(n, i, fixed[i], alone[i]) for i, n in enumerate((rule.left, rule.right)))
-        yield Step(left_side, right_side, rule.axes, known)
+        yield Move(left_side, right_side, rule.axes, known)
 
 
 def _side(name: str, which: int, fixed: Mapping[str, str | int], free: Mapping[str, Spelling]) -> Side:
@@ -300,10 +300,10 @@ def _common(shapes: list[Shape], names: tuple[str, ...]) -> Shape:
     return shapes[0]
 
 
-def _through(step: Step, shape: Shape) -> Shape:
+def _through(move: Move, shape: Shape) -> Shape:
     """The shape of the right array, stacked axes first, from that of each left array."""
-    stacked = (*step.left.stack, *shape)
-    return shape_through(step.axes, stacked, step.sizes) if step.axes else stacked
+    stacked = (*move.left.stack, *shape)
+    return shape_through(move.axes, stacked, move.sizes) if move.axes else stacked
 
 
 def _count_blocks(rules: tuple[Rule, ...], spellings: Mapping[str, Spelling], names: Collection[str]) -> int:
@@ -314,4 +314,4 @@ def _count_blocks(rules: tuple[Rule, ...], spellings: Mapping[str, Spelling], na
 
 
 def _any_there(rules: Iterable[Rule], spellings: Mapping[str, Spelling], names: Collection[str]) -> bool:
-    return any(name in names for rule in rules for step in _fill(rule, spellings, {}) for name in step.left.names)
+    return any(name in names for rule in rules for move in _fill(rule, spellings, {}) for name in move.left.names)

@@ -23,7 +23,7 @@ from vit_convert.preprocess import Preprocess
 from vit_convert.progress import shown
 from vit_convert.rules import check, right_dtypes
 from vit_convert.steps import Step
-from vit_convert.table import Named, from_layout, layout_dtypes, layout_shapes, steps_of, to_layout
+from vit_convert.table import Named, from_layout, layout_dtypes, layout_shapes, moves_of, to_layout
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def save_checkpoint(
     lacking = sorted(set(layout_shapes(source, config)) - set(named))
     if lacking:
         raise CheckpointError(f"dtypes given: none for {some(lacking, ', ')}")
-    plan = plan_save(config, right_dtypes(steps_of(source, config), named), layout, preprocess, labels)
+    plan = plan_save(config, right_dtypes(moves_of(source, config), named), layout, preprocess, labels)
     check_place(Path(dst).resolve(), overwrite)
     _write(Path(dst).resolve(), plan, _between(source, plan, config, tensors))
     return plan.notes

@@ -1,4 +1,4 @@
-"""A layout's table for one model: which steps of it apply, what they need, and what stands beside the model."""
+"""A layout's table for one model: which moves of it apply, what they need, and what stands beside the model."""
 
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -8,15 +8,15 @@ from vit_convert.config import ViTConfig
 from vit_convert.errors import CheckpointError
 from vit_convert.hub import hub_shapes
 from vit_convert.layouts.base import Layout, Spare
-from vit_convert.rules import Shape, Spelling, Step, active, convert, flip, plan, right_dtypes, right_shapes
+from vit_convert.rules import Move, Shape, Spelling, active, convert, flip, plan, right_dtypes, right_shapes
 
 Named = tuple[str, np.ndarray]
 
 
-def steps_of(
+def moves_of(
     layout: Layout, config: ViTConfig, spellings: Mapping[str, Spelling] | None = None, spares: Iterable[str] = ()
-) -> tuple[Step, ...]:
-    """The steps from the layout to the hub, and to those of its spare tensors that are named.
+) -> tuple[Move, ...]:
+    """The moves from the layout to the hub, and to those of its spare tensors that are named.
 
     Raises:
         CheckpointError: the layout has no place for this model.
@@ -34,14 +34,14 @@ def layout_shapes(layout: Layout, config: ViTConfig) -> dict[str, Shape]:
     """
     spares = made(layout, config)
     shapes = hub_shapes(config) | {name: array.shape for name, array in spares.items()}
-    return right_shapes(flip(steps_of(layout, config, spares=spares)), shapes)
+    return right_shapes(flip(moves_of(layout, config, spares=spares)), shapes)
 
 
 def layout_dtypes(layout: Layout, config: ViTConfig, hub: Mapping[str, np.dtype]) -> dict[str, np.dtype]:
     """The same for dtypes, from those of the hub's tensors."""
     spares, like = made(layout, config), alike(layout, config.depth)
     dtypes = {**hub, **{name: hub.get(like[name], array.dtype) for name, array in spares.items()}}
-    return right_dtypes(flip(steps_of(layout, config, spares=spares)), dtypes)
+    return right_dtypes(flip(moves_of(layout, config, spares=spares)), dtypes)
 
 
 def to_layout(layout: Layout, config: ViTConfig, tensors: Iterable[Named]) -> Iterator[Named]:
@@ -52,14 +52,14 @@ def to_layout(layout: Layout, config: ViTConfig, tensors: Iterable[Named]) -> It
     """
     spares = made(layout, config)
     shapes = hub_shapes(config) | {name: array.shape for name, array in spares.items()}
-    steps = flip(steps_of(layout, config, spares=spares))
-    return convert(steps, _with_spares(tensors, spares, alike(layout, config.depth)), shapes)
+    moves = flip(moves_of(layout, config, spares=spares))
+    return convert(moves, _with_spares(tensors, spares, alike(layout, config.depth)), shapes)
 
 
 def from_layout(layout: Layout, config: ViTConfig, tensors: Iterable[Named]) -> Iterator[Named]:
     """Streams (name, array) of a file as we write it into the hub, without what is spare."""
     spares = made(layout, config)
-    stream = convert(steps_of(layout, config, spares=spares), tensors, layout_shapes(layout, config))
+    stream = convert(moves_of(layout, config, spares=spares), tensors, layout_shapes(layout, config))
     return (pair for pair in stream if pair[0] not in spares)
 
 

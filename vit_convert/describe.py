@@ -1,6 +1,7 @@
 """Config fields that names and shapes tell, from a model's hub names and shapes."""
 
 from collections.abc import Mapping
+from math import isqrt
 from typing import Any
 
 from vit_convert.config import grid_of
@@ -18,7 +19,7 @@ def describe(shapes: Mapping[str, Shape]) -> dict[str, Any]:
         "class_token": "cls_token" in shapes,
         "dist_token": "dist_token" in shapes,
         "num_registers": registers[1] if registers else 0,
-        "depth": len({name.split(".")[1] for name in shapes if name.startswith("blocks.")}),
+        "depth": depth_of(shapes),
         "patch_norm": "patch_embed.norm.weight" in shapes,
         "pre_norm": "norm_pre.weight" in shapes,
         "final_norm": "tokens" if "norm.weight" in shapes else "pooled" if "fc_norm.weight" in shapes else "none",
@@ -30,6 +31,25 @@ def describe(shapes: Mapping[str, Shape]) -> dict[str, Any]:
         fields |= {"dim": patch_embed[0], "in_channels": patch_embed[1], "patch_size": patch_embed[2:]}
     fields |= _block(shapes)
     return fields | _head(shapes, fields)
+
+
+def depth_of(shapes: Mapping[str, Shape]) -> int:
+    """The number of blocks among hub names: of those that are there, wherever one is missing."""
+    return len({name.split(".")[1] for name in shapes if name.startswith("blocks.")})
+
+
+def square_image(shapes: Mapping[str, Shape], prefix: int) -> tuple[int, int] | None:
+    """(height, width) in pixels of the images whose patches are a square grid; None where the table's rows aren't one.
+
+    Args:
+        shapes: hub names and shapes.
+        prefix: rows of the table that belong to no patch.
+    """
+    table, kernel = _first(shapes, 3, "pos_embed"), _first(shapes, 4, "patch_embed.proj.weight")
+    if table is None or kernel is None or table[1] <= prefix:
+        return None
+    side = isqrt(table[1] - prefix)
+    return (side * kernel[2], side * kernel[3]) if side**2 == table[1] - prefix else None
 
 
 def pos_prefix(fields: Mapping[str, Any], table: Shape) -> str:

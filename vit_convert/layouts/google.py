@@ -9,8 +9,8 @@ Kernels of attention have the heads as an axis of their own: (D, H, D/H) for q, 
 """
 
 from collections.abc import Mapping
-from math import isqrt
 
+from vit_convert.describe import square_image
 from vit_convert.layouts.base import Aside, Bare, Described, coded
 from vit_convert.rules import Rule, Shape, Spelling
 from vit_convert.steps import zero_head_bias, zero_key_bias, zero_patch_bias, zero_qkv_bias
@@ -149,17 +149,7 @@ def bare(who: str, file: Bare, evaluation: str = "") -> Described:
     kernels = (shape for name, shape in file.shapes.items() if "Transformer/" in name and name.endswith("query/kernel"))
     if len(query := next(kernels, ())) >= 3:
         values["num_heads"], sources["num_heads"] = query[-2], "the heads' axis of the kernels"
-    if size := _square_size(file.hub):
+    # With or without a row for the class token.
+    if size := square_image(file.hub, 0) or square_image(file.hub, int("cls_token" in file.hub)):
         values["image_size"], sources["image_size"] = size, f"{who}'s code: tables are square"
     return Described(values, sources=sources, evaluation=evaluation)
-
-
-def _square_size(hub: Mapping[str, Shape]) -> tuple[int, int] | None:
-    """(height, width) of the images of a square position table, with or without a row for the class token."""
-    table, patch = hub.get("pos_embed", ()), hub.get("patch_embed.proj.weight", ())
-    if len(table) != 3 or len(patch) != 4:
-        return None
-    for rows in (table[1], table[1] - ("cls_token" in hub)):
-        if rows > 0 and isqrt(rows) ** 2 == rows:
-            return isqrt(rows) * patch[2], isqrt(rows) * patch[3]
-    return None

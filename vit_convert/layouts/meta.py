@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from math import isqrt
 from typing import Any
 
 import numpy as np
 
 from vit_convert.config import ViTConfig
-from vit_convert.describe import describe
+from vit_convert.describe import describe, square_image
 from vit_convert.layouts.base import Described, Files, outside, resizing
 from vit_convert.layouts.native import ours
 from vit_convert.preprocess import Preprocess
@@ -81,10 +80,9 @@ def square(who: str, hub: Mapping[str, Shape], prefix: int) -> Described:
     Args:
         prefix: rows of the table that belong to no patch.
     """
-    rows, patch = hub.get("pos_embed", ())[1:2], hub.get("patch_embed.proj.weight", ())[2:]
-    if not rows or len(patch) != 2 or patch[0] != patch[1] or isqrt(max(rows[0] - prefix, 0)) ** 2 != rows[0] - prefix:
+    size = square_image(hub, prefix)
+    if size is None or size[0] != size[1]:
         return Described()
-    size = isqrt(rows[0] - prefix) * patch[0]
     return Described({"image_size": size}, sources={"image_size": f"names and shapes, as {who}'s images are square"})
 
 

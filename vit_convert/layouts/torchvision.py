@@ -6,15 +6,15 @@ References:
 
 import re
 from collections.abc import Collection, Mapping
-from math import isqrt
 from typing import Any
 
 from vit_convert.config import ViTConfig
+from vit_convert.describe import depth_of, square_image
 from vit_convert.layouts.base import LEAVES, Bare, Described, Files, Layout, coded, layer_rules, outside, resizing
 from vit_convert.layouts.native import ours
 from vit_convert.preprocess import Preprocess
 from vit_convert.processors.known import TORCHVISION as EVALUATIONS
-from vit_convert.rules import Rule, Shape, Spelling
+from vit_convert.rules import Rule, Spelling
 
 LAYER, BLOCK = "encoder.layers.encoder_layer_{block}", "blocks.{block}"
 LAYERS = {
@@ -85,26 +85,17 @@ def bare(file: Bare) -> Described:
     """What the code fixes; the image size, as the class takes squares only; the heads of its own five models."""
     fields = {"pos_resize": "bicubic_corners", **CODE}
     described = coded("torchvision", fields)
-    told = _image_size(file.hub)
+    size = square_image(file.hub, prefix=1)
+    told: dict[str, Any] = {"image_size": size} if size else {}
     kernel = file.hub.get("patch_embed.proj.weight", ())
-    depth = sum(name.endswith(".norm1.weight") for name in file.hub)
     sources = {**described.sources, **dict.fromkeys(told, "names and shapes: torchvision's images are square")}
-    if len(kernel) == 4 and (kernel[0], depth, kernel[2]) in MODELS:
-        name, heads = MODELS[kernel[0], depth, kernel[2]]
-        told["num_heads"] = heads
+    model = (kernel[0], depth_of(file.hub), kernel[2]) if len(kernel) == 4 else None
+    if model in MODELS:
+        name, told["num_heads"] = MODELS[model]
         sources["num_heads"] = f"signature of {name}"
     published = re.fullmatch(r"(\w+)-[0-9a-f]{8}", file.name)  # vit_b_16_swag-9ac1b537: weights, and their hash
     evaluation = f"torchvision/{published[1]}" if published and published[1] in EVALUATIONS else ""
     return Described({**described.fields, **told}, sources=sources, evaluation=evaluation)
-
-
-def _image_size(hub: Mapping[str, Shape]) -> dict[str, Any]:
-    """From the number of rows in the position table, where that is a square and a class token."""
-    table, kernel = hub.get("pos_embed", ()), hub.get("patch_embed.proj.weight", ())
-    if len(table) != 3 or len(kernel) != 4 or isqrt(max(table[1] - 1, 0)) ** 2 != table[1] - 1:
-        return {}
-    side = isqrt(table[1] - 1)
-    return {"image_size": (side * kernel[2], side * kernel[3])}
 
 
 def conflicts(config: ViTConfig) -> list[str]:

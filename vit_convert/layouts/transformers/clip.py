@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from vit_convert.config import ViTConfig
+from vit_convert.describe import square_image
 from vit_convert.layouts.base import Bare, Beside, Described, Files, Json, Layout, Spare, coded, layer_rules
 from vit_convert.layouts.transformers import towers
 from vit_convert.layouts.transformers.common import (
@@ -72,11 +73,10 @@ def read(config: Json, beside: Beside) -> Described:
 
 def bare(file: Bare) -> Described:
     """A classifier averages the patches, unnormed; anything else stands on the class token, normed."""
-    model = towers.model_of(file.shapes, classed=True)
     classifies = has(file.shapes, "classifier")
     pool = {"pool": "mean", "final_norm": "none"} if classifies else {"pool": "class", "final_norm": "tokens"}
-    size = towers.size_of(file.shapes, model, 1) if model is not None else {}
-    return coded("transformers", CODE | pool | size)
+    size = square_image(file.hub, prefix=1)
+    return coded("transformers", CODE | pool | ({"image_size": size} if size else {}))
 
 
 def conflicts(config: ViTConfig) -> list[str]:

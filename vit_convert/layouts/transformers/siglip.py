@@ -7,6 +7,7 @@ References:
 from collections.abc import Mapping
 
 from vit_convert.config import ViTConfig
+from vit_convert.describe import square_image
 from vit_convert.layouts.base import LEAVES, Bare, Beside, Described, Files, Json, Layout, Spare, coded, layer_rules
 from vit_convert.layouts.transformers import towers
 from vit_convert.layouts.transformers.common import (
@@ -69,10 +70,9 @@ def read(config: Json, beside: Beside) -> Described:
 
 def bare(file: Bare) -> Described:
     """The pooling is attention where there is one and no classifier, and else a mean."""
-    model = towers.model_of(file.shapes, classed=False)
     pool = "map" if "attn_pool.latent" in file.hub else "mean"
-    size = towers.size_of(file.shapes, model, 0) if model is not None else {}
-    return coded("transformers", CODE | {"pool": pool} | size)
+    size = square_image(file.hub, prefix=0)
+    return coded("transformers", CODE | {"pool": pool} | ({"image_size": size} if size else {}))
 
 
 def conflicts(config: ViTConfig) -> list[str]:

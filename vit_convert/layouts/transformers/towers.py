@@ -8,7 +8,6 @@ are written: transformers 4 would leave a tower without the prefix at random val
 """
 
 from collections.abc import Mapping
-from math import isqrt
 
 from vit_convert.config import ViTConfig
 from vit_convert.layouts.base import Aside, Json, layer_rules
@@ -68,12 +67,3 @@ def conflicts(config: ViTConfig) -> list[str]:
     return square(config, "the class") + (
         [] if height == width else [f"patch_size {height}x{width}: the class takes squares only"]
     )
-
-
-def size_of(shapes: Mapping[str, Shape], model: str, prefix: int) -> Json:
-    """The image size, which the number of positions tells, for the class takes squares only."""
-    names = ("patch_embedding", "position_embedding")
-    patches, rows = (shapes.get(f"{model}embeddings.{name}.weight", ()) for name in names)
-    count = rows[0] - prefix if len(patches) == 4 and len(rows) == 2 else 0
-    side = isqrt(max(0, count))
-    return {"image_size": (side * patches[2], side * patches[3])} if side and side**2 == count else {}

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from vit_convert.config import ViTConfig
+from vit_convert.describe import depth_of
+from vit_convert.described import describe_file
 from vit_convert.errors import CheckpointError, some
 from vit_convert.files import Tensors, open_tensors, read_json
 from vit_convert.hub import hub_shapes
 from vit_convert.labels import fitting
 from vit_convert.layouts import choose
-from vit_convert.layouts.base import Bare, Beside, Described, Spare
-from vit_convert.layouts.native import read as read_ours
+from vit_convert.layouts.base import Beside, Spare
 from vit_convert.preprocess import Preprocess
-from vit_convert.presets import get_preset
-from vit_convert.processors.known import known
+from vit_convert.processors.choose import choose_preprocess
 from vit_convert.recognise import Recognised, recognise
 from vit_convert.resolve import resolve
 from vit_convert.rules import Move, Shape, check, convert, flip, infer, right_dtypes, right_shapes
@@ -29,8 +29,6 @@ from vit_convert.table import check_spare, layout_shapes, moves_of, spare_names,
 
 __all__ = ["Checkpoint", "layout_shapes", "open_checkpoint", "save_checkpoint"]
 
-# Whose evaluation is that of a preset of theirs: their files have timm's names, and only the preset tells.
-REPOSITORIES = ("dino", "mae")
 FLOATING = ("float16", "bfloat16", "float32", "float64")
 Named = tuple[str, np.ndarray]
 
@@ -112,72 +110,41 @@ def open_checkpoint(
         CheckpointError: no such file, not readable, no known layout, fields that nothing tells, or tensors that
             are missing, unexpected or misshapen: all kinds in one message.
     """
-    file = open_tensors(path, weights)
-    beside = _beside(file.path.parent)
-    found = recognise(file, beside)
-    layout, file = found.layout, found.file
-    hub, unplaced = infer(layout.rules, found.spelled, file.shapes) if found.spelled is not None else ({}, ())
-    described = _describe(found, hub, beside)
-    depth = len({name.split(".")[1] for name in hub if name.startswith("blocks.")})
-    spares = {name: spare for name, spare in spare_names(layout, depth).items() if name in hub}
+    opened = open_tensors(path, weights)
+    beside = _beside(opened.path.parent)
+    found = recognise(opened, beside)
+    hub, unplaced = _understood(found)
+    spares = {name: spare for name, spare in spare_names(found.layout, depth_of(hub)).items() if name in hub}
     model = {name: shape for name, shape in hub.items() if name not in spares}
-    config, sources = resolve(str(path), model, described, preset, overrides or {}, unplaced)
-    _check_depth(config, file)
-    table = _checked(found, config, spares, hub)
-    _check_spares(found, config, table, spares)
-    stored, found_dtypes = config, _hub_dtypes(table, file, spares)
-    config, steps = _asked(stored, found_dtypes, image_size, num_classes, None if dtype is None else _floating(dtype))
+    described = describe_file(found, hub, beside)
+    stored, sources = resolve(str(path), model, described, preset, overrides or {}, unplaced)
+    table = _checked(found, stored, spares, hub)
+    stored_dtypes = _hub_dtypes(table, found.file, spares)
+    steps = _asked(stored, stored_dtypes, image_size, num_classes, None if dtype is None else _floating(dtype))
+    config = steps[-1].config if steps else stored
     asked = {"image_size": image_size, "num_classes": num_classes}
     sources |= {name: "given" for name, value in asked.items() if value is not None}
-    preprocess, followed = _follow(_preprocess(described, stored, preset), config, sources, preset)
+    preprocess, notes = choose_preprocess(described, stored, config, sources, preset)
     kept = config.num_classes == stored.num_classes
     return Checkpoint(
         path=Path(path),
         config=config,
-        layout=layout.name,
+        layout=found.layout.name,
         sources=sources,
         preprocess=preprocess,
         labels=fitting(described.labels, config, str(path)) if kept else None,
-        dtypes=_after(steps, found_dtypes),
-        said=(*file.said, *_left_out(spares), *(step.said for step in steps if step.said), *followed),
-        _file=file,
+        dtypes=_after(steps, stored_dtypes),
+        said=(*found.file.said, *_left_out(spares), *(step.said for step in steps if step.said), *notes),
+        _file=found.file,
         _table=table,
         _spares=spares,
         _steps=steps,
     )
 
 
-def _describe(found: Recognised, hub: Mapping[str, Shape], beside: Beside) -> Described:
-    """What the family's code, the tensors themselves and the config beside them say; the config wins, ours alone."""
-    if found.ours:
-        return _read(found, beside)
-    bare = found.layout.bare(Bare(hub, found.file.shapes, found.file.read, found.file.path.stem))
-    if found.config is None or not found.layout.owns(found.config):
-        return replace(bare, hint="; ".join(filter(None, (bare.hint, _foreign(found)))))
-    said = _read(found, beside)
-    return replace(
-        said,
-        hint=said.hint or bare.hint,
-        fields={**bare.fields, **said.fields},
-        sources={**bare.sources, **dict.fromkeys(said.fields, found.layout.config_file), **said.sources},
-        evaluation=bare.evaluation,
-    )
-
-
-def _foreign(found: Recognised) -> str:
-    return "" if found.config is None else f"{found.layout.config_file} beside it is of no layout that is read"
-
-
-def _read(found: Recognised, beside: Beside) -> Described:
-    assert found.config is not None
-    folder, layout = found.file.path.parent, found.layout
-    try:
-        return read_ours(found.config, beside) if found.ours else layout.read(found.config, beside)
-    except CheckpointError as error:
-        raise CheckpointError(f"{folder}: {error}") from None
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        name = "config.json" if found.ours else layout.config_file
-        raise CheckpointError(f"{folder / name}: not as {layout.name} writes it ({error})") from None
+def _understood(found: Recognised) -> tuple[dict[str, Shape], tuple[str, ...]]:
+    """The hub names and shapes that the layout's table makes of the file, and the file's names that it has not."""
+    return ({}, ()) if found.spelled is None else infer(found.layout.rules, found.spelled, found.file.shapes)
 
 
 def _asked(
@@ -186,8 +153,8 @@ def _asked(
     image_size: int | tuple[int, int] | None,
     num_classes: int | None,
     dtype: np.dtype | None,
-) -> tuple[ViTConfig, tuple[Step, ...]]:
-    """The steps that the caller asked for, and the config after them."""
+) -> tuple[Step, ...]:
+    """The steps that the caller asked for; the last one's config is the checkpoint's."""
     steps: list[Step] = []
     config = stored
     try:
@@ -200,47 +167,25 @@ def _asked(
     except ValueError as error:
         raise CheckpointError(str(error)) from None
     if dtype is None or all(d == dtype for d in dtypes.values() if is_floating(d)):
-        return config, tuple(steps)
+        return tuple(steps)
     # What the other steps compute is rounded once: to the wider of both.
     widens = all(d.itemsize < dtype.itemsize for d in dtypes.values() if is_floating(d))
-    return config, (cast(stored, dtype), *steps) if widens else (*steps, cast(config, dtype))
-
-
-def _preprocess(described: Described, config: ViTConfig, preset: str | None) -> Preprocess | None:
-    """What the file says; or else how the family's own evaluation does it, or that of the preset's repository."""
-    if described.preprocess or config.in_channels != 3:
-        return described.preprocess
-    origin = get_preset(preset).origin if preset else ""
-    evaluation = described.evaluation or (origin if origin in REPOSITORIES else "")
-    return known(evaluation, config.image_hw) if evaluation else None
-
-
-def _follow(
-    preprocess: Preprocess | None, config: ViTConfig, sources: Mapping[str, str], preset: str | None
-) -> tuple[Preprocess | None, tuple[str, ...]]:
-    """Preprocessing at the image size that the user chose."""
-    if (
-        not preprocess
-        or preprocess.crop == config.image_hw
-        or sources["image_size"] not in ("given", f"preset {preset}")
-    ):
-        return preprocess, ()
-    preprocess = preprocess.resized(config.image_hw)
-    said = f"preprocessing follows the image size: resize to {preprocess.resize}, crop to {preprocess.crop}"
-    return preprocess, (said,)
+    return (cast(stored, dtype), *steps) if widens else (*steps, cast(config, dtype))
 
 
 def _checked(
     found: Recognised, config: ViTConfig, spares: Mapping[str, Spare], hub: Mapping[str, Shape]
 ) -> tuple[Move, ...]:
-    """The moves from the file to the hub, once every name and shape is known to be right."""
+    """The moves from the file to the hub, once all that can be wrong with it is known to be right."""
     layout, file = found.layout, found.file
+    _check_depth(config, file)
     spellings = layout.spellings(config)
     if found.spelled is not None:
         spellings = {"block": spellings["block"], **found.spelled}
     moves = moves_of(layout, config, spellings, spares)
     right = hub_shapes(config) | {name: hub[name] for name in spares}
     check(right_shapes(flip(moves), right), file.shapes, f"{file.path}, read as {layout.name}")
+    _check_spares(found, config, moves, spares)
     return moves
 
 

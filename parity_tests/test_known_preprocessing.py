@@ -1,5 +1,6 @@
 """Preprocessing that is in code alone: torchvision's own, Meta's evaluations, Google's with TensorFlow's own pixels."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torchvision.transforms import v2
 from parity_tests.golden.tf_image_resize import BOX, FILE
 from parity_tests.photographs import photograph, photographs
 from parity_tests.tolerances import PIXEL, POSITION, TORCHVISION_LEVELS
-from vit_convert.checkpoint import open_checkpoint
+from vit_convert.checkpoint import open_checkpoint, save_checkpoint
 from vit_convert.config import ViTConfig
 from vit_convert.hub import hub_shapes
 from vit_convert.preprocess import Preprocess
@@ -171,6 +172,69 @@ def test_a_preset_of_a_repository_brings_its_evaluation(tmp_path, preset):
     origin = PRESETS[preset].origin
     expected = None if origin == "timm" else known(origin, config.image_hw)
     assert open_checkpoint(tmp_path / "bare.safetensors", preset=preset).preprocess == expected
+
+
+TRANSFORMERS_MAE = {
+    "model_type": "vit_mae", "hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "intermediate_size": 48, "image_size": 32,
+}  # fmt: skip
+TIMM_ARGS = {"img_size": 32, "embed_dim": 24, "depth": 1, "num_heads": 2, "mlp_ratio": 2}
+TIMM = {"architecture": "vit_base_patch16_224", "num_classes": 0, "model_args": TIMM_ARGS}
+STATISTICS = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "crop_pct": 1.0}
+# Layout, the files beside the weights, and what the note names.
+UNREAD: dict[str, tuple[str, dict[str, Any], str]] = {
+    "a class that isn't known": (
+        "transformers:vit_mae",
+        {"config.json": TRANSFORMERS_MAE, "preprocessor_config.json": {"image_processor_type": "MineImageProcessor"}},
+        'preprocessor_config.json says it in a way that is not read: {"image_processor_type": "MineImageProcessor"}',
+    ),
+    "an option that isn't known": (
+        "transformers:vit_mae",
+        {
+            "config.json": TRANSFORMERS_MAE,
+            "processor_config.json": {
+                "image_processor": {"image_processor_type": "ViTImageProcessor", "size": 32, "do_pad": True}
+            },
+        },
+        'processor_config.json says it in a way that is not read: {"image_processor_type": "ViTImageProcessor", '
+        '"size": 32, "do_pad": true}',
+    ),
+    "timm": (
+        "timm:vit",
+        {"config.json": TIMM | {"pretrained_cfg": STATISTICS | {"input_size": [3, 32, 32], "crop_mode": "border"}}},
+        '"crop_mode": "border"',
+    ),
+}
+
+
+@pytest.mark.parametrize("preset", [None, "dino_vits16", "mae_vit_base_patch16"])
+@pytest.mark.parametrize(("layout", "beside", "named"), UNREAD.values(), ids=UNREAD)
+def test_no_evaluation_stands_in_for_a_preprocessing_that_is_said_and_not_read(tmp_path, layout, beside, named, preset):
+    config = ViTConfig(image_size=32, patch_size=16, dim=24, depth=1, num_heads=2, mlp_dim=48)
+    tensors = {name: np.zeros(shape, np.float32) for name, shape in hub_shapes(config).items()}
+    save_checkpoint(tmp_path / "model", config, tensors.items(), layout=layout)
+    for name, content in beside.items():
+        (tmp_path / "model" / name).write_text(json.dumps(content))
+    # The preset is one by name alone here: its sizes are given, as for a model of another size in its repository.
+    sizes = {name: getattr(config, name) for name in ("image_size", "dim", "depth", "num_heads", "mlp_dim")}
+    found = open_checkpoint(tmp_path / "model", preset=preset, overrides=sizes)
+    assert found.preprocess is None
+    (note,) = [note for note in found.said if "how images are prepared" in note]
+    assert note.startswith("how images are prepared stays unknown: ")
+    assert named in note
+
+
+def test_open_clip_s_preprocessing_that_is_not_read_is_said(tmp_path):
+    config = ViTConfig(image_size=32, patch_size=16, dim=64, depth=1, num_heads=1, mlp_dim=128, num_classes=3)
+    config = config.replace(pre_norm=True, patch_bias=False, head_bias=False, norm_eps=1e-5)
+    tensors = {name: np.zeros(shape, np.float32) for name, shape in hub_shapes(config).items()}
+    save_checkpoint(tmp_path / "model", config, tensors.items(), layout="open_clip:vit")
+    file = tmp_path / "model" / "open_clip_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"preprocess_cfg": {"resize_mode": "longest"}}))
+    found = open_checkpoint(tmp_path / "model")
+    assert found.preprocess is None
+    named = 'open_clip_config.json\'s preprocess_cfg says it in a way that is not read: {"resize_mode": "longest"}'
+    assert found.said == (f"how images are prepared stays unknown: {named}",)
 
 
 @pytest.mark.parametrize(("name", "family"), [("vit_b_16_swag-9ac1b537", "torchvision/vit_b_16_swag"), ("mine", "")])

@@ -30,6 +30,8 @@ class Described:
     sources: Mapping[str, str] = field(default_factory=dict)
     # Whose evaluation prepares the images where no file says how: a name of vit_convert.processors.known.
     evaluation: str = ""
+    # A note on what a file says of preprocessing that `Preprocess` isn't: then nothing else stands in for it.
+    unread: str = ""
 
 
 @dataclass(frozen=True)

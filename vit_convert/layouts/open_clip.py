@@ -28,7 +28,7 @@ from vit_convert.layouts.base import (
 )
 from vit_convert.layouts.timm_args import ratio
 from vit_convert.preprocess import Preprocess
-from vit_convert.processors import differences
+from vit_convert.processors import differences, unread
 from vit_convert.processors import open_clip as processor
 from vit_convert.rules import Rule, Spelling
 from vit_convert.steps import zero_key_bias, zero_prefix_positions, zero_qkv_bias
@@ -155,8 +155,15 @@ def read(config: Json, beside: Beside) -> Described:
         ours: "open_clip's default" for ours, theirs in OPTIONS.items() if not any(name in vision for name in theirs)
     }
     sources |= {} if "quick_gelu" in model or said["act_kwargs"] else {"act": "open_clip's default"}
-    preprocess = processor.read(config.get("preprocess_cfg") or {}, _pair(said["image_size"]))
-    return Described(fields, preprocess, labels_of(config), sources=sources)
+    preprocess, strange = prepared(config, _pair(said["image_size"]))
+    return Described(fields, preprocess, labels_of(config), sources=sources, unread=strange)
+
+
+def prepared(config: Json, image_hw: tuple[int, int]) -> tuple[Preprocess | None, str]:
+    """The preprocessing, or a note on what of it is not read."""
+    said = config.get("preprocess_cfg") or {}
+    preprocess = processor.read(said, image_hw)
+    return preprocess, unread(f"{CONFIG_FILE}'s preprocess_cfg", said, preprocess)
 
 
 def labels_of(config: Json) -> tuple[str, ...] | None:

@@ -13,12 +13,11 @@ from vit_convert.config import ViTConfig
 from vit_convert.errors import CheckpointError
 from vit_convert.layouts import timm_config
 from vit_convert.layouts.base import Beside, Described, Files, Json, Layout
-from vit_convert.layouts.open_clip import ASIDES, CONFIG_FILE, WEIGHTS_FILE, labels_of, tower_files, vision_of
+from vit_convert.layouts.open_clip import ASIDES, CONFIG_FILE, WEIGHTS_FILE, labels_of, prepared, tower_files, vision_of
 from vit_convert.layouts.timm import TIMM
 from vit_convert.layouts.timm_eva import EVA
 from vit_convert.preprocess import Preprocess
 from vit_convert.presets import TIMM_EVA, TIMM_VIT, Preset
-from vit_convert.processors import open_clip as processor
 from vit_convert.rules import Rule, Shape, Spelling
 
 OWN = "what it asks of its own tower: --to open_clip:vit"
@@ -50,9 +49,9 @@ def tower(name: str, summary: str, timm: Layout, presets: Mapping[str, Preset]) 
     def read(config: Json, beside: Beside) -> Described:
         vision = config["model_cfg"]["vision_cfg"]
         fields = _fields(vision, presets)
-        preprocess = processor.read(config.get("preprocess_cfg") or {}, fields["image_size"])
+        preprocess, strange = prepared(config, fields["image_size"])
         sources = dict.fromkeys(fields, f"timm's code for {vision['timm_model_name']}")
-        return Described(fields, preprocess, labels_of(config), sources=sources)
+        return Described(fields, preprocess, labels_of(config), sources=sources, unread=strange)
 
     def write(config: ViTConfig, preprocess: Preprocess | None, labels: tuple[str, ...] | None) -> Files:
         name = named(config)

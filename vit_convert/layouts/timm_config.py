@@ -16,7 +16,7 @@ from vit_convert.layouts.base import Described, Files, Json, resizing
 from vit_convert.preprocess import Preprocess
 from vit_convert.presets import Preset
 from vit_convert.presets.timm_vit import CUT_OFF
-from vit_convert.processors import differences
+from vit_convert.processors import differences, unread
 from vit_convert.processors import timm as processor
 
 POOLS = {"token": "class", "avg": "mean", "map": "map"}
@@ -97,19 +97,20 @@ def read(config: Json, presets: Mapping[str, Preset], read_args: Callable[[Json,
     )  # timm's older files have its entries beside the architecture
     labels = config.get("label_names") or pretrained.get("label_names") or pretrained.get("labels")
     preprocess = processor.read(pretrained)
+    prepares = {name: pretrained[name] for name in processor.ENTRIES if pretrained.get(name) is not None}
+    strange = unread("config.json's pretrained_cfg", prepares, preprocess)
     labels = tuple(map(str, labels)) if isinstance(labels, list) else None
     code = code_of(name, presets)
     if code is None:
         hint = f"architecture {name!r} of config.json is not a preset"
-        return Described(_input_size(pretrained), preprocess, labels, hint)
+        return Described(_input_size(pretrained), preprocess, labels, hint, unread=strange)
     said = _input_size(pretrained)
     said |= read_args({name: value for name, value in args.items() if name not in HARMLESS}, code | said)
     said |= {"num_classes": config["num_classes"]} if "num_classes" in config else {}
     fields = {name: value for name, value in (code | said).items() if value is not None}
     _check_pool(name, config.get("global_pool"), fields["pool"])
-    return Described(
-        fields, preprocess, labels, sources=dict.fromkeys(set(code) - set(said), f"timm's code for {name}")
-    )
+    sources = dict.fromkeys(set(code) - set(said), f"timm's code for {name}")
+    return Described(fields, preprocess, labels, sources=sources, unread=strange)
 
 
 def _check_pool(name: str, pool: str | None, does: str) -> None:

@@ -4,11 +4,28 @@
 nearest that it can say. `NEAR` are the fields in which that may differ, and `differences` says so in words.
 """
 
+import json
+from collections.abc import Mapping
 from dataclasses import fields
+from typing import Any
 
 from vit_convert.preprocess import Preprocess
 
 NEAR = ("antialias", "rounding", "crop_offset", "alpha")
+
+
+def unread(where: str, said: Mapping[str, Any], preprocess: Preprocess | None) -> str:
+    """A note for the user where a file says how images are prepared and that isn't read; else nothing.
+
+    Args:
+        said: what may be why it isn't.
+        preprocess: what was read of it.
+    """
+    if preprocess or not said:
+        return ""
+    text = json.dumps(said)
+    shown = text if len(text) <= 200 else f"{text[:200]}..."
+    return f"how images are prepared stays unknown: {where} says it in a way that is not read: {shown}"
 
 
 def differences(dialect: str, ours: Preprocess, theirs: Preprocess | None) -> list[str]:

@@ -22,6 +22,8 @@ def choose_preprocess(
         config: the config after what was asked for.
         sources: ViTConfig field -> where its value in `config` came from.
     """
+    if described.unread:
+        return None, (described.unread,)
     preprocess = described.preprocess or _evaluation(described, stored, preset)
     if preprocess and preprocess.crop != config.image_hw and sources["image_size"] in ("given", f"preset {preset}"):
         preprocess = preprocess.resized(config.image_hw)

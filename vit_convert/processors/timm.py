@@ -12,6 +12,8 @@ from typing import Any
 
 from vit_convert.preprocess import Preprocess
 
+# The entries that say how images are prepared; the size is the model's.
+ENTRIES = ("mean", "std", "crop_pct", "crop_mode", "interpolation")
 MODES = {"center": "shortest", "squash": "squash"}
 
 

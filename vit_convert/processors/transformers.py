@@ -64,8 +64,12 @@ CLASSES = {
 
 def find(beside: Callable[[str], Json | None]) -> Json | None:
     """The image processor's JSON among the files beside the weights, in the order in which transformers looks."""
-    nested = (beside(NESTED) or {}).get("image_processor")
-    return nested if isinstance(nested, dict) else beside(FILE)
+    return (beside(NESTED) or {})["image_processor"] if place(beside) == NESTED else beside(FILE)
+
+
+def place(beside: Callable[[str], Json | None]) -> str:
+    """The file that it is in, or would be."""
+    return NESTED if isinstance((beside(NESTED) or {}).get("image_processor"), dict) else FILE
 
 
 def read(config: Mapping[str, Any] | None, model_type: str | None = None) -> Preprocess | None:
@@ -100,6 +104,14 @@ def read(config: Mapping[str, Any] | None, model_type: str | None = None) -> Pre
         )
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def unusual(config: Mapping[str, Any], model_type: str | None = None) -> Json:
+    """What may be why an image processor's JSON isn't read: its class, or the options that aren't its class's own."""
+    kind = _class(config, model_type)
+    if kind not in DEFAULTS:
+        return {"image_processor_type": kind}
+    return {name: value for name, value in config.items() if DEFAULTS[kind].get(name) != value}
 
 
 def write(preprocess: Preprocess) -> Json | None:

@@ -7,7 +7,7 @@ from vit_convert.config import ViTConfig
 from vit_convert.errors import CheckpointError
 from vit_convert.layouts.base import LEAVES, Beside, Described, Files, Json, resizing
 from vit_convert.preprocess import Preprocess
-from vit_convert.processors import differences
+from vit_convert.processors import differences, unread
 from vit_convert.processors import transformers as processor
 from vit_convert.rules import Shape
 from vit_convert.steps import zero_head_bias, zero_key_bias, zero_patch_bias
@@ -102,8 +102,17 @@ def described(
     fields |= {"act": ACTS[said[keys["act"]]]} if "act" in keys else {}
     sources = dict.fromkeys(code, CODE)
     sources |= {ours: DEFAULT for ours, theirs in keys.items() if theirs not in config}
-    preprocess = processor.read(processor.find(beside), model_type)
-    return Described(fields | more(said), preprocess, read_labels(config.get("id2label")), sources=sources)
+    preprocess, strange = prepared(beside, model_type)
+    labels = read_labels(config.get("id2label"))
+    return Described(fields | more(said), preprocess, labels, sources=sources, unread=strange)
+
+
+def prepared(beside: Beside, model_type: str) -> tuple[Preprocess | None, str]:
+    """The preprocessing, or a note on what of it is not read."""
+    if (said := processor.find(beside)) is None:
+        return None, ""
+    preprocess = processor.read(said, model_type)
+    return preprocess, unread(processor.place(beside), processor.unusual(said, model_type), preprocess)
 
 
 def limits(code: Json, **more: tuple[Any, ...]) -> dict[str, tuple[Any, ...]]:

@@ -28,6 +28,7 @@ from vit_convert.files import open_tensors
 from vit_convert.hub import hub_shapes
 from vit_convert.layouts import LAYOUTS
 from vit_convert.layouts.names import HUB
+from vit_convert.preprocess import Preprocess
 from vit_convert.roles import role
 from vit_convert.rules import flip, right_shapes
 from vit_convert.table import made, moves_of
@@ -166,6 +167,17 @@ def test_a_checkpoint_comes_back_bit_for_bit_with_its_config(layout, data):
     file = open_tensors(path / LAYOUTS[layout].weights_file)
     assert file.shapes == layout_shapes(LAYOUTS[layout], config)
     assert_equal_bits(found.tensors(layout), dict(file.stream(file.specs)))
+
+
+@layouts
+@settings(max_examples=3)
+@given(data=st.data())
+def test_what_a_layout_writes_it_may_replace(layout, data):
+    config = data.draw(HELD[layout])
+    crop = {"resize": config.image_hw, "crop": config.image_hw, "mode": "squash"}
+    preprocess = Preprocess(**crop, mean=(0.5,) * config.in_channels, std=(0.5,) * config.in_channels)
+    path = save(config, random_tensors(config), layout=layout, preprocess=preprocess)
+    save_checkpoint(path, config, random_tensors(config).items(), layout=layout, preprocess=preprocess, overwrite=True)
 
 
 @settings(max_examples=15)

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vit_convert.errors import CheckpointError
+from vit_convert.layouts import LAYOUTS
+from vit_convert.processors.transformers import FILE as PROCESSOR
 
 # What the layouts write. A directory that holds anything else isn't replaced: it may hold what nobody can restore.
-OURS = {"config.json", "preprocessor_config.json", "open_clip_config.json"}
-OURS |= {"model.safetensors", "open_clip_model.safetensors", "model.npz", "model.msgpack", "flax_model.msgpack"}
+OURS = {name for layout in LAYOUTS.values() for name in (layout.config_file, layout.weights_file)} | {PROCESSOR}
 
 
 def check_place(dst: Path, overwrite: bool) -> None:

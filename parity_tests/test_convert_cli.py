@@ -394,7 +394,8 @@ def misshapen(native, tmp_path):
     wrong |= {name: np.zeros(24, np.float32) for name in ("patch_embed.proj.weight", "blocks.0.mlp.fc2.weight")}
     del wrong["cls_token"]
     safetensors.numpy.save_file(wrong, native / "model.safetensors")
-    missing, unexpected = "cls_token (1, 1, 24)\n", "  1 unexpected:\n    extra (1,)\n"
+    missing = "read as native: the tensors are not those of the config\n  1 missing:\n    cls_token (1, 1, 24)\n"
+    unexpected = "  1 unexpected:\n    extra (1,)\n"
     lists = f"{missing}{unexpected}  3 misshapen:\n    patch_embed.proj.weight: expected (24, 3, 2, 3), got (24,)\n"
     lists += "    blocks.0.mlp.fc2.weight: expected (24, 40), got (24,)\n    norm.weight: expected (24,), got (23,)"
     return (native, tmp_path / "out", "--to", "flax"), lists

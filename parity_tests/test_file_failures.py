@@ -30,8 +30,12 @@ def failing(tensors):
 
 
 TRANSPOSED = {"a": TENSORS["a"].T.copy().T}
+NOT_THOSE = "^the tensors that came are not those that were to be written\n  "
 BAD_STREAMS = {
-    "missing": (lambda: list(TENSORS.items())[1:], "1 missing:\n    a"),
+    "missing": (
+        lambda: list(TENSORS.items())[1:],
+        NOT_THOSE + "1 missing:\n    a",
+    ),
     "unexpected": (lambda: [*TENSORS.items(), ("z", np.zeros(2))], "1 unexpected:\n    z"),
     "twice": (lambda: [*TENSORS.items(), ("a", TENSORS["a"])], "a comes twice"),
     "misshapen": (lambda: (TENSORS | {"a": np.zeros((4, 3), np.float32)}).items(), "a: expected .3, 4., got .4, 3."),

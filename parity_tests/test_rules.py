@@ -127,6 +127,7 @@ def test_one_error_lists_everything_missing_unexpected_and_misshapen():
     with pytest.raises(CheckpointError) as error:
         dict(convert(steps, tensors.items(), shapes))
     text = str(error.value)
+    assert text.startswith("the tensors that came are not those that were to be converted\n")
     assert "2 missing:\n    b (2, 3)\n    d (2, 3)" in text
     assert "2 unexpected:\n    x (1,)\n    y (1,)" in text
     assert "1 misshapen:\n    c: expected (2, 3), got (3, 2)" in text

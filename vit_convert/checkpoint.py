@@ -184,7 +184,8 @@ def _checked(
         spellings = {"block": spellings["block"], **found.spelled}
     moves = moves_of(layout, config, spellings, spares)
     right = hub_shapes(config) | {name: hub[name] for name in spares}
-    check(right_shapes(flip(moves), right), file.shapes, f"{file.path}, read as {layout.name}")
+    what = f"{file.path}, read as {layout.name}: the tensors are not those of the config"
+    check(right_shapes(flip(moves), right), file.shapes, what)
     _check_spares(found, config, moves, spares)
     return moves
 

@@ -153,23 +153,27 @@ def infer(
     return shapes, tuple(name for name in left if name not in placed)
 
 
-def check(expected: Mapping[str, Shape], found: Mapping[str, Shape], what: str) -> None:
+def check(expected: Mapping[str, Shape | None], found: Mapping[str, Shape], what: str) -> None:
     """Names and shapes, strictly.
+
+    Args:
+        expected: None for a shape that nothing tells.
+        what: the message's beginning: which tensors are not which.
 
     Raises:
         CheckpointError: one message that counts what is missing, unexpected and misshapen, and names the first of each.
     """
-    missing = [f"{name} {shape}" for name, shape in expected.items() if name not in found]
+    missing = [name if shape is None else f"{name} {shape}" for name, shape in expected.items() if name not in found]
     unexpected = [f"{name} {shape}" for name, shape in found.items() if name not in expected]
     misshapen = [
         f"{name}: expected {shape}, got {found[name]}"
         for name, shape in expected.items()
-        if name in found and tuple(found[name]) != tuple(shape)
+        if name in found and shape is not None and tuple(found[name]) != tuple(shape)
     ]
     groups = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
     if any(groups.values()):
         lists = [f"\n  {len(v)} {k}:\n    {some(v)}" for k, v in groups.items() if v]
-        raise CheckpointError(f"{what}: the tensors are not those of the config" + "".join(lists))
+        raise CheckpointError(what + "".join(lists))
 
 
 def convert(
@@ -200,7 +204,7 @@ def convert(
             move = move_of[name]
             if all(part in waiting for part in move.left.names):
                 yield from _moved(move, [waiting.pop(part) for part in move.left.names])
-    check(shapes, seen, "stream of tensors")
+    check(shapes, seen, "the tensors that came are not those that were to be converted")
 
 
 def _moved(move: Move, arrays: list[np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:

@@ -98,7 +98,7 @@ def save_checkpoint(
     source = get_layout(tensors_layout)
     if dtypes is None:
         tensors = [(name, np.asarray(array)) for name, array in tensors]
-        check(layout_shapes(source, config), _once(tensors), "tensors given")
+        check(layout_shapes(source, config), _once(tensors), "the tensors given are not those of the config")
         dtypes = {name: array.dtype for name, array in tensors}
     named = {name: np.dtype(dtype) for name, dtype in dtypes.items()}
     lacking = sorted(set(layout_shapes(source, config)) - set(named))

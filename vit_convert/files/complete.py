@@ -46,7 +46,8 @@ def promised(specs: Mapping[str, Spec], tensors: Iterable[tuple[str, np.ndarray]
         if not array.flags.c_contiguous:
             raise CheckpointError(f"{name}: only C-contiguous arrays can be written, its strides are {array.strides}")
         yield name, array
-    check({n: spec.shape for n, spec in specs.items()}, {n: spec.shape for n, spec in came.items()}, "writing")
+    expected, found = ({n: spec.shape for n, spec in side.items()} for side in (specs, came))
+    check(expected, found, "the tensors that came are not those that were to be written")
     odd = [f"{n}: expected {specs[n].dtype}, got {spec.dtype}" for n, spec in came.items() if spec != specs[n]]
     if odd:
         raise CheckpointError("writing: tensors of another dtype than their spec:\n    " + some(odd))

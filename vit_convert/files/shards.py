@@ -21,9 +21,8 @@ def open_sharded(path: Path, open_shard: Callable[[Path], Tensors]) -> Tensors:
         raise CheckpointError(f"{path}: these shards are not beside it: {', '.join(odd + absent)}")
     shards = {file: open_shard(path.parent / file) for file in sorted(set(files.values()))}
     for file, shard in shards.items():
-        listed = {name: shard.specs[name].shape for name in files if files[name] == file and name in shard.specs}
-        promised = {name: listed.get(name, ()) for name in files if files[name] == file}
-        check(promised, shard.shapes, f"{path} on {file}")
+        listed = dict.fromkeys(name for name in files if files[name] == file)  # without shapes: those the shard has
+        check(listed, shard.shapes, f"{path.parent / file}: the tensors are not those that {path.name} lists")
     specs = {name: shards[file].specs[name] for name, file in files.items()}
     return Tensors(path, specs, lambda name: shards[files[name]].read(name))
 

@@ -36,7 +36,8 @@ def directory(dst: Path) -> Iterator[Path]:
     """A new directory beside `dst` to write into; it takes `dst`'s place at the end, or vanishes on failure.
 
     Raises:
-        CheckpointError: the disk is full, or writing is not permitted.
+        CheckpointError: the disk is full, or writing is not permitted. Any OSError inside is taken for that: who
+            reads there says its own failures otherwise.
     """
     folder = dst.with_name(f".{dst.name}.{os.urandom(8).hex()}.part")
     try:

@@ -92,7 +92,7 @@ def save_checkpoint(
 
     Raises:
         CheckpointError: the layout can't hold this model (nothing is written then), `dst` exists or has no parent
-            directory, labels that don't match the head, or tensors that are not those of the config.
+            directory, labels that don't match the head, or tensors that are not those of the config or can't be read.
     """
     choose(layout, config)  # what can't be held is said before anything is gathered
     source = get_layout(tensors_layout)
@@ -119,7 +119,8 @@ def save_planned(
         progress: show on a terminal how far it is, where that takes long.
 
     Raises:
-        CheckpointError: `dst` exists or has no parent directory, or tensors that are not those of the config.
+        CheckpointError: `dst` exists or has no parent directory, or tensors that are not those of the config or can't
+            be read.
     """
     place = Path(dst).resolve()
     check_place(place, overwrite)
@@ -131,9 +132,17 @@ def save_planned(
 
 def _write(place: Path, plan: Plan, stream: Iterator[Named]) -> None:
     with directory(place) as folder:
-        write_tensors(folder / plan.layout.weights_file, plan.specs, stream, plan.files.metadata)
+        write_tensors(folder / plan.layout.weights_file, plan.specs, _reading(stream), plan.files.metadata)
         for name, content in plan.files.files.items():
             (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _reading(stream: Iterable[Named]) -> Iterator[Named]:
+    """The stream, whose own failures are not those of writing: what the system says of both is an OSError."""
+    try:
+        yield from stream
+    except OSError as error:
+        raise CheckpointError(f"a tensor to be written can't be read: {error}") from error
 
 
 def _between(source: Layout, plan: Plan, config: ViTConfig, tensors: Iterable[Named]) -> Iterator[Named]:

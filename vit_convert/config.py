@@ -5,7 +5,7 @@ what an image needs before it gets here is `vit_convert.preprocess.Preprocess`.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from functools import cache
 from math import frexp, inf, prod
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -150,8 +150,7 @@ class ViTConfig:
             ValueError: unknown or missing fields, all named at once, or an invalid value.
         """
         known = {f.name for f in fields(cls)}
-        required = {"image_size", "patch_size", "dim", "depth", "num_heads", "mlp_dim"}
-        unknown, missing = sorted(set(values) - known), sorted(required - set(values))
+        unknown, missing = sorted(set(values) - known), sorted(set(REQUIRED) - set(values))
         if unknown or missing:
             parts = [f"unknown fields {unknown}"] * bool(unknown) + [f"missing fields {missing}"] * bool(missing)
             raise ValueError(f"ViTConfig: {' and '.join(parts)}; the fields are {sorted(known)}")
@@ -165,6 +164,10 @@ class ViTConfig:
         `replace(pos_embed="learned")` has the default, not what was there before.
         """
         return replace(self, **changes)
+
+
+# The fields without a default.
+REQUIRED = tuple(field.name for field in fields(ViTConfig) if field.default is MISSING)
 
 
 def grid_of(image_size: tuple[int, int], patch_size: tuple[int, int]) -> tuple[int, int]:

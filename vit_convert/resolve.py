@@ -5,7 +5,7 @@ from dataclasses import fields as dataclass_fields
 from difflib import get_close_matches
 from typing import Any, Literal, get_args, get_origin
 
-from vit_convert.config import ViTConfig, checked, hints
+from vit_convert.config import REQUIRED, ViTConfig, checked, hints
 from vit_convert.describe import describe, pos_prefix
 from vit_convert.errors import CheckpointError, some
 from vit_convert.hub import hub_shapes
@@ -16,8 +16,7 @@ from vit_convert.rules import Shape
 CONFIG = "config.json"
 FIELDS = tuple(field.name for field in dataclass_fields(ViTConfig))
 # Every other field is read from names and shapes, or follows from these.
-NEEDED = ("image_size", "patch_size", "dim", "depth", "num_heads", "mlp_dim")
-NEEDED += ("pos_embed", "pos_resize", "rope", "norm_eps", "act", "pool")
+NEEDED = (*REQUIRED, "pos_embed", "pos_resize", "rope", "norm_eps", "act", "pool")
 NEEDED_BY_ROPE = {"none": (), "dinov3": ("rope_theta", "rope_round_periods"), "eva02": ("rope_theta", "rope_ref_grid")}
 
 

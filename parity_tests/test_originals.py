@@ -148,8 +148,8 @@ def test_a_classifier_on_four_blocks_is_refused_and_one_on_the_last_is_read(tmp_
 
 
 REFUSED = {
-    "a linear classifier alone": ("linear.weight", "linear.bias"),
-    "a linear classifier alone is not read: there is no ViT": ("weight", "bias"),
+    "DINO's linear classifier alone is not read: there is no ViT": ("linear.weight", "linear.bias"),
+    "a linear classifier of DINOv2 or DINOv3 alone is not read: there is no ViT": ("weight", "bias"),
     "DINOv3 with a norm of its own for the class token": ("cls_token", "norm.weight", "cls_norm.weight"),
     "a ViT with parallel blocks": ("cls_token", "blocks.0.norm1.weight", "blocks.0.norm11.weight"),
     "a ViT with the hMLP stem": ("cls_token", "patch_embed.proj.0.weight"),

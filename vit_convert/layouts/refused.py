@@ -33,7 +33,7 @@ class Refusal:
     def covers(self, shapes: Collection[str], kind: str, architecture: str) -> bool:
         if kind in self.model_types or any(fnmatchcase(architecture, pattern) for pattern in self.architectures):
             return True
-        if shapes and set(shapes) <= set(self.alone):
+        if self.alone and shapes and set(shapes) <= set(self.alone):
             return True
         begins = tuple(name for name in self.names if name.endswith("."))
         return any(name in self.names or (begins and name.startswith(begins)) for name in shapes)
@@ -137,12 +137,10 @@ TORCHVISION = (
         names=("conv_proj.conv_bn_relu_0.", "conv_proj.conv_last."),
     ),
 )
+_NO_BACKBONE = "there is no ViT in this file: convert the backbone, which is in a file of its own"
 META = (
-    Refusal(
-        "a linear classifier alone",
-        "there is no ViT in this file: convert the backbone, which is in a file of its own",
-        alone=("linear.weight", "linear.bias", "weight", "bias"),  # of DINO; of DINOv2 and DINOv3
-    ),
+    Refusal("DINO's linear classifier alone", _NO_BACKBONE, alone=("linear.weight", "linear.bias")),
+    Refusal("a linear classifier of DINOv2 or DINOv3 alone", _NO_BACKBONE, alone=("weight", "bias")),
     Refusal(
         "DINOv3 with a norm of its own for the class token (untie_cls_and_patch_norms)",
         "there is one last norm for all tokens here",

@@ -103,6 +103,15 @@ def test_a_missing_library_is_named(cache, monkeypatch):
         open_tensors(SOURCE)
 
 
+def test_a_bug_of_ours_is_not_said_to_be_the_hub_s(cache, monkeypatch):
+    snapshot = put(cache)
+    (snapshot / "model.safetensors").rename(snapshot / "vit_b.safetensors")
+    monkeypatch.setattr("vit_convert.files.hub_source.weights_among", lambda names: int("a bug"))
+    with pytest.raises(ValueError, match="a bug") as caught:
+        find_weights(SOURCE)
+    assert not isinstance(caught.value, CheckpointError)
+
+
 @dataclass
 class Hub:
     """A hub on this machine: the files of one repository, how it refuses, and what it was asked for."""

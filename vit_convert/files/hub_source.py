@@ -39,40 +39,53 @@ def weights_path(source: str) -> Path:
     match = _SOURCE.fullmatch(source)
     if not match:
         raise CheckpointError(f"{source}: expected hf-hub:owner/name or hf-hub:owner/name@revision")
-    with _explained(source, match["revision"]):
-        for kind in KINDS:
-            folder = _fetch(match, *kind)
-            if name := next((name for name in kind if (folder / name).is_file()), None):
-                return folder / name
-        name = _only_one(source, match)
-        return _fetch(match, name) / name
+    for kind in KINDS:
+        folder = _fetch(match, *kind)
+        if name := next((name for name in kind if (folder / name).is_file()), None):
+            return folder / name
+    name = _only_one(match)
+    return _fetch(match, name) / name
+
+
+def is_offline() -> bool:
+    from huggingface_hub import constants
+
+    return constants.HF_HUB_OFFLINE
 
 
 def _fetch(match: re.Match[str], *names: str) -> Path:
     """The snapshot's folder, with the configs and those of the named files that the repository has."""
-    from huggingface_hub import snapshot_download
+    with _explained(match):
+        from huggingface_hub import snapshot_download
 
-    patterns = [*BESIDE, *names]
-    return Path(snapshot_download(match["repository"], revision=match["revision"], allow_patterns=patterns))
+        patterns = [*BESIDE, *names]
+        return Path(snapshot_download(match["repository"], revision=match["revision"], allow_patterns=patterns))
+
+
+def _listed(match: re.Match[str]) -> list[str]:
+    """The names of the repository's files."""
+    with _explained(match):
+        from huggingface_hub import HfApi
+
+        return HfApi().list_repo_files(match["repository"], revision=match["revision"])
 
 
 @contextmanager
-def _explained(source: str, revision: str | None) -> Iterator[None]:
-    """Says in a CheckpointError what huggingface_hub raises."""
+def _explained(match: re.Match[str]) -> Iterator[None]:
+    """Says in a CheckpointError what huggingface_hub raises: nothing but calls into it belongs inside."""
+    source = match.string
     try:
         from huggingface_hub import errors
     except ModuleNotFoundError:
         raise CheckpointError(f"{source}: needs huggingface_hub: pip install 'vit-parity[hub]'") from None
     try:
         yield
-    except CheckpointError:
-        raise
     except errors.GatedRepoError:
         reason = "is gated: accept its terms on its page, then log in (`hf auth login`)"
     except errors.RepositoryNotFoundError:
         reason = "no such repository; if it is private, log in (`hf auth login`)"
     except errors.RevisionNotFoundError:
-        reason = f"the repository has no revision {revision!r}"
+        reason = f"the repository has no revision {match['revision']!r}"
     except errors.LocalEntryNotFoundError:
         reason = f"is not in the cache, and the hub can't be reached{'; HF_HUB_OFFLINE is set' * is_offline()}"
     except Exception as error:  # of the HTTP library, which differs between versions of huggingface_hub
@@ -82,24 +95,16 @@ def _explained(source: str, revision: str | None) -> Iterator[None]:
     raise CheckpointError(f"{source}: {reason}")
 
 
-def is_offline() -> bool:
-    from huggingface_hub import constants
-
-    return constants.HF_HUB_OFFLINE
-
-
-def _only_one(source: str, match: re.Match[str]) -> str:
+def _only_one(match: re.Match[str]) -> str:
     """The weights of a repository that doesn't use the libraries' names: there has to be one file of them."""
-    from huggingface_hub import HfApi
-
-    where = "the repository"
     if is_offline():
         where, names = "what is cached of it", [path.name for path in _fetch(match).iterdir()]
     else:
-        names = HfApi().list_repo_files(match["repository"], revision=match["revision"])
+        where, names = "the repository", _listed(match)
     found = weights_among(names)
     if len(found) == 1:
         return found[0]
+    held = f"{match.string}: {where}"
     if found:
-        raise CheckpointError(f"{source}: {where} has several: download one, and pass its path: {some(found, ', ')}")
-    raise CheckpointError(f"{source}: {where} has no weights that are read, only {some(names, ', ') or 'nothing'}")
+        raise CheckpointError(f"{held} has several: download one, and pass its path: {some(found, ', ')}")
+    raise CheckpointError(f"{held} has no weights that are read, only {some(names, ', ') or 'nothing'}")

@@ -360,6 +360,37 @@ def test_a_config_of_timm_s_in_its_older_form_says_the_same(tmp_path):
     assert then.preprocess is not None
 
 
+@pytest.mark.parametrize("free", [{}, {"dynamic_img_size": False}, {"dynamic_img_size": True}], ids=str)
+@pytest.mark.parametrize("sized", [{}, {"img_size": 64}], ids=str)
+def test_the_image_size_is_the_one_that_timm_builds_the_model_for(tmp_path, free, sized):
+    """Where any size may come, `input_size` is that of the images, not of the position table."""
+    import timm
+    from timm.models import save_for_hf
+
+    name, options = "vit_base_patch16_224", {"depth": 1, "embed_dim": 24, "num_heads": 2, **free, **sized}
+    save_for_hf(timm.create_model(name, num_classes=2, **options), tmp_path, safe_serialization=True)
+    entries = json.loads((tmp_path / "config.json").read_text())
+    entries["model_args"] = options
+    entries["pretrained_cfg"] |= {
+        "fixed_input_size": True,
+        "input_size": [3, 96, 96] if any(free.values()) else [3, 224, 224],
+    }
+    (tmp_path / "config.json").write_text(json.dumps(entries))
+    theirs: Any = timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
+    assert open_checkpoint(tmp_path).config.image_size == tuple(theirs.patch_embed.img_size)
+
+
+def test_timm_takes_no_image_size_from_a_model_that_is_not_strict_about_it(tmp_path):
+    """None of the classes that are read has the option today, so that nothing can be built with it."""
+    from timm.models._hub import _parse_model_cfg
+
+    pretrained = {"fixed_input_size": True, "input_size": [3, 96, 96]}
+    entries = {"architecture": "vit_base_patch16_224", "model_args": {"strict_img_size": False}}
+    entries |= {"pretrained_cfg": pretrained}
+    assert LAYOUTS["timm:vit"].read(entries, {}.get).fields["image_size"] == (224, 224)
+    assert _parse_model_cfg(entries, {})[0]["fixed_input_size"] is False
+
+
 def test_a_file_of_timm_s_without_any_fc1_is_asked_for_its_width():
     path = save(READ, random_tensors(READ), layout="timm")
     config = json.loads((path / "config.json").read_text())

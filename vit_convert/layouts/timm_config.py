@@ -103,8 +103,8 @@ def read(config: Json, presets: Mapping[str, Preset], read_args: Callable[[Json,
     code = code_of(name, presets)
     if code is None:
         hint = f"architecture {name!r} of config.json is not a preset"
-        return Described(_input_size(pretrained), preprocess, labels, hint, unread=strange)
-    said = _input_size(pretrained)
+        return Described(_input_size(pretrained, args), preprocess, labels, hint, unread=strange)
+    said = _input_size(pretrained, args)
     said |= read_args({name: value for name, value in args.items() if name not in HARMLESS}, code | said)
     said |= {"num_classes": config["num_classes"]} if "num_classes" in config else {}
     fields = {name: value for name, value in (code | said).items() if value is not None}
@@ -148,8 +148,10 @@ def only(value: Any) -> Reader:
     return lambda given, fields: {value: {}}[given]
 
 
-def _input_size(pretrained: Json) -> Json:
+def _input_size(pretrained: Json, args: Json) -> Json:
+    """The image size that is fixed: a model of any size is built for img_size or its architecture's own."""
     size = pretrained.get("input_size")
-    if not pretrained.get("fixed_input_size") or not isinstance(size, list) or len(size) != 3:
+    free = args.get("dynamic_img_size") or args.get("strict_img_size") is False
+    if free or not pretrained.get("fixed_input_size") or not isinstance(size, list) or len(size) != 3:
         return {}
     return {"image_size": tuple(size[1:])}

@@ -13,7 +13,7 @@ from vit_convert.layouts.base import Described
 from vit_convert.presets import PRESETS, Preset, get_preset
 from vit_convert.rules import Shape
 
-CONFIG = "config.json"
+DESCRIBED = "config.json"  # where what is described came from, unless it says otherwise itself
 FIELDS = tuple(field.name for field in dataclass_fields(ViTConfig))
 # Every other field is read from names and shapes, or follows from these.
 NEEDED = (*REQUIRED, "pos_embed", "pos_resize", "rope", "norm_eps", "act", "pool")
@@ -45,13 +45,13 @@ def resolve(
         named.pop(name, None)  # a head is often replaced; the file tells
     layers = {
         "names and shapes": describe(shapes),
-        CONFIG: described.fields,
+        DESCRIBED: described.fields,
         f"preset {preset}": named,
         "given": overrides,
     }
     values = _checked(path, {name: value for layer in layers.values() for name, value in layer.items()})
     sources = {name: source for source, layer in layers.items() for name in layer}
-    sources |= {name: source for name, source in described.sources.items() if sources.get(name) == CONFIG}
+    sources |= {name: source for name, source in described.sources.items() if sources.get(name) == DESCRIBED}
     values |= _prefix(path, values, sources, shapes)
     missing = [name for name in _needed(values) if name not in values]
     if values.get("pos_embed", "learned") != "learned" and "pos_resize" in missing:

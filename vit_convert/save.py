@@ -15,7 +15,7 @@ from vit_convert.config import ViTConfig
 from vit_convert.contiguous import contiguous
 from vit_convert.errors import CheckpointError, some
 from vit_convert.files import Spec, write_tensors
-from vit_convert.labels import fitting
+from vit_convert.labels import one_each
 from vit_convert.layouts import choose, get_layout
 from vit_convert.layouts.base import Files, Layout
 from vit_convert.place import check_place, directory
@@ -60,7 +60,7 @@ def plan_save(
     """
     target, steps = choose(layout, config)
     held = steps[-1].config if steps else config
-    named = fitting(tuple(labels) if labels else None, config, "labels given", strict=True)
+    named = one_each(tuple(labels) if labels else None, config, "labels given")
     files = target.write(held, preprocess, named)
     hub = {name: np.dtype(dtype) for name, dtype in dtypes.items()}
     for step in steps:

@@ -5,11 +5,11 @@ from typing import Any
 
 from vit_convert.config import ViTConfig
 from vit_convert.errors import CheckpointError
-from vit_convert.layouts.base import LEAVES, Beside, Described, Files, Json, resizing
+from vit_convert.layouts.base import LEAVES, Beside, Described, Files, Json, layer_rules, resizing
 from vit_convert.preprocess import Preprocess
 from vit_convert.processors import differences, unread
 from vit_convert.processors import transformers as processor
-from vit_convert.rules import Shape
+from vit_convert.rules import Rule, Shape, Spelling
 from vit_convert.steps import zero_head_bias, zero_key_bias, zero_patch_bias
 
 DEFAULT, CODE = "transformers' default", "transformers' code"
@@ -73,8 +73,36 @@ PLAIN = {
     "pool": "class",
 }
 
+# The embeddings' rules, and what an attention's layers are called: in the files of transformers 4, which 5 writes too,
+# and in 5's memory.
+EMBEDDINGS = (
+    Rule("{model}embeddings.cls_token", "cls_token"),
+    Rule("{model}embeddings.mask_token", "mask_token"),
+    Rule("{model}embeddings.position_embeddings", "pos_embed"),
+    *layer_rules({"{model}embeddings.patch_embeddings.projection": "patch_embed.proj"}),
+)
+ON_DISK: Mapping[str, Spelling] = {
+    "attn": "attention.attention.",
+    "part": ("query", "key", "value"),
+    "out": "attention.output.dense",
+}
+IN_MEMORY: Mapping[str, Spelling] = {
+    "attn": "attention.",
+    "part": ("q_proj", "k_proj", "v_proj"),
+    "out": "attention.o_proj",
+}
+
 # What these classes have zeros of, where a model has none.
 ZERO_BIASES = (zero_key_bias, zero_head_bias, zero_patch_bias)
+
+
+def qkv_rules(part: str) -> tuple[Rule, ...]:
+    """Rules for query, key and value that are layers of their own, from their name with {part} in it."""
+    packed = "blocks.{block}.attn.qkv"
+    return (
+        Rule(f"{part}.weight", f"{packed}.weight", "part o i -> (part o) i"),
+        Rule(f"{part}.bias", f"{packed}.bias", "part o -> (part o)"),
+    )
 
 
 def described(

@@ -17,7 +17,10 @@ from vit_convert.config import ViTConfig
 from vit_convert.layouts.base import Bare, Beside, Described, Files, Json, Layout, Spare, coded, layer_rules
 from vit_convert.layouts.transformers.common import (
     DEFAULTS,
+    EMBEDDINGS,
+    IN_MEMORY,
     KEYS,
+    ON_DISK,
     PLAIN,
     ZERO_BIASES,
     described,
@@ -27,6 +30,7 @@ from vit_convert.layouts.transformers.common import (
     head_entries,
     limits,
     qkv_bias,
+    qkv_rules,
     square,
 )
 from vit_convert.preprocess import Preprocess
@@ -35,7 +39,6 @@ from vit_convert.steps import zero_mean_head, zero_prefix_positions
 
 LAYER, BLOCK = "{model}encoder.layer.{block}", "blocks.{block}"
 LAYERS = {
-    "{model}embeddings.patch_embeddings.projection": "patch_embed.proj",
     f"{LAYER}.norm1": f"{BLOCK}.norm1",
     f"{LAYER}.{{out}}": f"{BLOCK}.attn.proj",
     f"{LAYER}.norm2": f"{BLOCK}.norm2",
@@ -45,27 +48,14 @@ LAYERS = {
     "classifier": "head",
 }
 RULES = (
-    Rule("{model}embeddings.cls_token", "cls_token"),
-    Rule("{model}embeddings.mask_token", "mask_token"),
+    *EMBEDDINGS,
     Rule("{model}embeddings.register_tokens", "{registers}"),
-    Rule("{model}embeddings.position_embeddings", "pos_embed"),
-    Rule(f"{LAYER}.{{attn}}{{part}}.weight", f"{BLOCK}.attn.qkv.weight", "part o i -> (part o) i"),
-    Rule(f"{LAYER}.{{attn}}{{part}}.bias", f"{BLOCK}.attn.qkv.bias", "part o -> (part o)"),
+    *qkv_rules(f"{LAYER}.{{attn}}{{part}}"),
     Rule(f"{LAYER}.mlp.{{gated}}_proj.weight", f"{BLOCK}.mlp.fc1.weight", "gated o i -> (gated o) i"),
     Rule(f"{LAYER}.mlp.{{gated}}_proj.bias", f"{BLOCK}.mlp.fc1.bias", "gated o -> (gated o)"),
     *(Rule(f"{LAYER}.layer_scale{i}.lambda1", f"{BLOCK}.ls{i}.gamma") for i in (1, 2)),
     *layer_rules(LAYERS),
 )
-ON_DISK: Mapping[str, Spelling] = {
-    "attn": "attention.attention.",
-    "part": ("query", "key", "value"),
-    "out": "attention.output.dense",
-}
-IN_MEMORY: Mapping[str, Spelling] = {
-    "attn": "attention.",
-    "part": ("q_proj", "k_proj", "v_proj"),
-    "out": "attention.o_proj",
-}
 MLP: Mapping[str, Spelling] = {"fc1": ("fc1",), "fc2": "fc2", "gated": ()}
 SWIGLU: Mapping[str, Spelling] = {"fc1": (("weights_in", "fc1"),), "fc2": "weights_out", "gated": ()}
 SWIGLU_APART: Mapping[str, Spelling] = {"fc1": (), "fc2": "down_proj", "gated": ("gate", "up")}

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from vit_convert.config import ViTConfig
 from vit_convert.layouts.base import Aside, Json, layer_rules
-from vit_convert.layouts.transformers.common import square
+from vit_convert.layouts.transformers.common import qkv_rules, square
 from vit_convert.rules import Rule, Shape
 
 PREFIX = "vision_model."
@@ -28,8 +28,7 @@ LAYERS = {
 }
 RULES = (
     Rule("{model}embeddings.position_embedding.weight", "pos_embed", "n d -> 1 n d"),
-    Rule(f"{LAYER}.self_attn.{{part}}_proj.weight", f"{BLOCK}.attn.qkv.weight", "part o i -> (part o) i"),
-    Rule(f"{LAYER}.self_attn.{{part}}_proj.bias", f"{BLOCK}.attn.qkv.bias", "part o -> (part o)"),
+    *qkv_rules(f"{LAYER}.self_attn.{{part}}_proj"),
     *layer_rules(LAYERS),
 )
 PARTS = ("q", "k", "v")

@@ -16,6 +16,9 @@ from vit_convert.errors import CheckpointError
 from vit_convert.layouts.base import Aside, Bare, Beside, Described, Files, Json, Layout, Spare, coded, layer_rules
 from vit_convert.layouts.transformers.common import (
     DEFAULTS,
+    EMBEDDINGS,
+    IN_MEMORY,
+    ON_DISK,
     PLAIN,
     ZERO_BIASES,
     described,
@@ -25,6 +28,7 @@ from vit_convert.layouts.transformers.common import (
     head_entries,
     limits,
     qkv_bias,
+    qkv_rules,
 )
 from vit_convert.preprocess import Preprocess
 from vit_convert.rules import Rule, Shape, Spelling
@@ -32,7 +36,6 @@ from vit_convert.steps import zero_prefix_positions
 
 LAYER, BLOCK = "{layers}{block}", "blocks.{block}"
 LAYERS = {
-    "{model}embeddings.patch_embeddings.projection": "patch_embed.proj",
     f"{LAYER}.layernorm_before": f"{BLOCK}.norm1",
     f"{LAYER}.{{out}}": f"{BLOCK}.attn.proj",
     f"{LAYER}.layernorm_after": f"{BLOCK}.norm2",
@@ -44,29 +47,13 @@ LAYERS = {
     "distillation_classifier": "head_dist",
 }
 RULES = (
-    Rule("{model}embeddings.cls_token", "cls_token"),
+    *EMBEDDINGS,
     Rule("{model}embeddings.distillation_token", "dist_token"),
-    Rule("{model}embeddings.mask_token", "mask_token"),
-    Rule("{model}embeddings.position_embeddings", "pos_embed"),
-    Rule(f"{LAYER}.{{attn}}{{part}}.weight", f"{BLOCK}.attn.qkv.weight", "part o i -> (part o) i"),
-    Rule(f"{LAYER}.{{attn}}{{part}}.bias", f"{BLOCK}.attn.qkv.bias", "part o -> (part o)"),
+    *qkv_rules(f"{LAYER}.{{attn}}{{part}}"),
     *layer_rules(LAYERS),
 )
-ON_DISK: Mapping[str, Spelling] = {
-    "attn": "attention.attention.",
-    "part": ("query", "key", "value"),
-    "out": "attention.output.dense",
-    "fc1": "intermediate.dense",
-    "fc2": "output.dense",
-}
-IN_MEMORY: Mapping[str, Spelling] = {
-    "attn": "attention.",
-    "part": ("q_proj", "k_proj", "v_proj"),
-    "out": "attention.o_proj",
-    "fc1": "mlp.fc1",
-    "fc2": "mlp.fc2",
-}
-NAMES = {"encoder.layer.": ON_DISK, "layers.": IN_MEMORY}
+WRITTEN: Mapping[str, Spelling] = {**ON_DISK, "fc1": "intermediate.dense", "fc2": "output.dense"}
+NAMES = {"encoder.layer.": WRITTEN, "layers.": {**IN_MEMORY, "fc1": "mlp.fc1", "fc2": "mlp.fc2"}}
 SPARES = (
     Spare("mask_token", "mask_token (masked pre-training)"),
     Spare("unused_pooler.weight", "the pooler, which the head doesn't use"),
@@ -112,7 +99,7 @@ class Kind:
             "layers": f"{model}encoder.layer.",
             "classifier": classifier,
             "pooler": "pre_logits",
-            **ON_DISK,
+            **WRITTEN,
         }
 
     def read(self, config: Json, beside: Beside) -> Described:

@@ -213,6 +213,26 @@ def test_a_pooler_beside_a_head_is_left_out_because_the_head_stands_on_the_class
     assert "left out the pooler, which the head doesn't use" in open_checkpoint(tmp_path).said
 
 
+def test_a_pooler_s_activation_counts_only_where_a_pooler_is_used(tmp_path):
+    config = maker(transformers.ViTConfig, pooler_act="gelu", num_labels=11)()
+    model: Any = transformers.ViTForImageClassification(config)
+    model.save_pretrained(tmp_path / "head")
+    found = open_checkpoint(tmp_path / "head")
+    assert (found.config.num_classes, found.config.pre_logits) == (11, 0)
+    images = np.random.default_rng(0).standard_normal((2, *found.config.image_hw, 3))
+    ours = run_torch(vit_torch.ViT.from_pretrained(tmp_path / "head").double(), images)["output"]
+    assert gap(ours, answer(model)(images)) < FORWARD
+    model = transformers.ViTModel(config)
+    model.save_pretrained(tmp_path / "pooler")
+    with pytest.raises(CheckpointError, match="pooler_act 'gelu': only 'tanh', or with a head, which uses no pooler"):
+        open_checkpoint(tmp_path / "pooler")
+    said = json.loads((tmp_path / "pooler" / "config.json").read_text())
+    said["architectures"] = ["ViTForImageClassification"]  # which the tensors aren't
+    (tmp_path / "pooler" / "config.json").write_text(json.dumps(said))
+    with pytest.raises(CheckpointError, match=r"2 unexpected:\n    pooler\.dense"):
+        open_checkpoint(tmp_path / "pooler")
+
+
 def test_counting_buffers_of_older_files_are_left_out(tmp_path):
     row = next(row for row in ROWS if row.name == "CLIP")
     row.make().save_pretrained(tmp_path)

@@ -9,7 +9,7 @@ transformers 5 has other names in memory, and writes those of transformers 4 unl
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from vit_convert.config import ViTConfig
 from vit_convert.errors import CheckpointError
@@ -103,12 +103,14 @@ class Kind:
         }
 
     def read(self, config: Json, beside: Beside) -> Described:
-        """Raises CheckpointError for an activation that ViTConfig has no name for."""
-        act = config.get("pooler_act", "tanh")
-        if self.pooler and act != "tanh":
-            raise CheckpointError(f"config.json: pooler_act {act!r}: only 'tanh'")
-        defaults = DEFAULTS | {"layer_norm_eps": self.norm_eps}
-        return described(config, beside, self.model_type, defaults, self._fixed(), qkv_bias)
+        """Raises CheckpointError for an activation that ViTConfig has no name for, of a model that uses it."""
+        act, defaults = config.get("pooler_act", "tanh"), DEFAULTS | {"layer_norm_eps": self.norm_eps}
+        said = described(config, beside, self.model_type, defaults, self._fixed(), qkv_bias)
+        if not self.pooler or act == "tanh":
+            return said
+        if not any("ForImageClassification" in name for name in config.get("architectures") or ()):
+            raise CheckpointError(f"config.json: pooler_act {act!r}: only 'tanh', or with a head, which uses no pooler")
+        return replace(said, fields={**said.fields, "pre_logits": 0})  # a pooler that is used after all is unexpected
 
     def bare(self, file: Bare) -> Described:
         pool = {"pool": "class_dist" if has(file.hub, "head_dist") else "class"} if self.distilled else {}

@@ -138,6 +138,7 @@ def test_shards_read_as_one(tmp_path):
             r"model-1\.safetensors: the tensors are not those that model\.safetensors\.index\.json lists\n"
             r"  1 missing:\n    z\n  1 unexpected:\n    b \(",
         ),
+        ({"a": "model.safetensors.index.json"}, r"index\.json: an index, not a shard: a shard is a file of tensors"),
         (["a"], "needs a 'weight_map'"),
     ],
 )

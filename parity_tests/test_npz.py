@@ -176,6 +176,7 @@ CHANGES = {
     "too few bytes": lambda name, content: (name, content[:-1]),
     "too many bytes": lambda name, content: (name, content + b"x"),
     "an unknown version": lambda name, content: (name, content[:6] + b"\x09" + content[7:]),
+    "negative sizes": lambda name, content: (name, content.replace(b"(3, 4)", b"(-3, -4)").replace(b"}  ", b"}")),
     "code in its header": lambda name, content: (name, content.replace(b"(3, 4)", b"exit()")),
 }
 

@@ -40,7 +40,7 @@ def _open(path: Path, weights: str | None) -> Tensors:
     if weights is not None:
         raise CheckpointError(f"{path}: holds one set of weights and no {weights!r}: leave --weights out")
     if path.name.endswith(".index.json"):
-        return open_sharded(path, lambda shard: _open(shard, None))
+        return open_sharded(path, _open_shard)
     if path.suffix == ".safetensors":
         return open_safetensors(path)
     if path.suffix == ".msgpack":
@@ -48,6 +48,12 @@ def _open(path: Path, weights: str | None) -> Tensors:
     if path.suffix == ".npz":
         return open_npz(path)
     raise CheckpointError(f"{path}: {path.suffix or 'this file'} is not a format that is read; these are: {READ}")
+
+
+def _open_shard(path: Path) -> Tensors:
+    if path.name.endswith(".index.json"):  # which could name itself
+        raise CheckpointError(f"{path}: an index, not a shard: a shard is a file of tensors")
+    return _open(path, None)
 
 
 def find_weights(source: str | os.PathLike[str]) -> Path:

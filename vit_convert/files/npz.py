@@ -108,7 +108,10 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     version = npy.read_magic(file)
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"npy version {version}")
-    return (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(file)
+    shape, fortran, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(file)
+    if any(n < 0 for n in shape):
+        raise ValueError(f"an array of shape {shape}")
+    return shape, fortran, dtype
 
 
 def _offset(memory: mmap.mmap, member: Member) -> int:

@@ -4,6 +4,8 @@ import errno
 import itertools
 import json
 import os
+import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -167,7 +169,7 @@ def test_a_head_is_dropped_by_name(native, tmp_path):
         (("--dtype", "int8"), "dtype 'int8': expected one of float16, bfloat16, float32, float64"),
         (("--dtype", "half"), "dtype 'half': expected one of"),
         (("--image-size", "10"), "image size 10x10 is not divisible by patch size 2x3"),
-        (("--image-size", "big"), "--set image_size: 'big' is not a value of it"),
+        (("--image-size", "big"), "--image-size: 'big' is not a value of it (HEIGHTxWIDTH)"),
     ],
 )
 def test_an_option_that_makes_no_sense_is_refused(native, tmp_path, capsys, options, message):
@@ -409,6 +411,22 @@ def same(native, tmp_path):
     return (native, native, "--to", "flax", "--overwrite"), "SRC and DST are the same"
 
 
+def inside(native, tmp_path):
+    weights = native / "model.safetensors"
+    return (weights, native, "--to", "flax", "--overwrite"), f"SRC {weights} lies in DST {native}; choose another DST"
+
+
+def around(native, tmp_path):
+    return (native, tmp_path, "--to", "flax", "--overwrite"), f"SRC {native} lies in DST {tmp_path}; choose another DST"
+
+
+def linked(native, tmp_path):
+    (tmp_path / "blob").mkdir()
+    (native / "model.safetensors").rename(tmp_path / "blob" / "b0")
+    (native / "model.safetensors").symlink_to(tmp_path / "blob" / "b0")
+    return (native / "model.safetensors", native, "--to", "flax", "--overwrite"), "lies in DST"
+
+
 def not_held(native, tmp_path):
     args = (native, tmp_path / "out", "--to", "timm", "--set", "norm_eps=1e-12")
     eps = "norm_eps 1e-12: only 1e-06 or 1e-05 with norm 'layer' and mlp 'mlp'"
@@ -473,6 +491,11 @@ def broken_json(native, tmp_path):
     return ("inspect", native), "config.json: not readable as JSON"
 
 
+def deep_json(native, tmp_path):
+    (native / "config.json").write_text("[" * 100_000)
+    return ("inspect", native), "config.json: not readable as JSON (maximum recursion depth exceeded"
+
+
 def other_model(native, tmp_path):
     (native / "config.json").write_text(json.dumps({"model_type": "bert"}))
     return ("inspect", native), "transformers' model_type 'bert' is not read; these are: transformers:vit, "
@@ -484,8 +507,9 @@ def no_vit(native, tmp_path):
 
 
 MISTAKES = (
-    missing_file, truncated, wrong_layout, existing, misshapen, no_parent, same, not_held, other_files, unknown_field,
-    no_value, endless, empty_torch, parent_is_a_file, bad_value, contradiction, newer, broken_json, other_model, no_vit,
+    missing_file, truncated, wrong_layout, existing, misshapen, no_parent, same, inside, around, linked, not_held,
+    other_files, unknown_field, no_value, endless, empty_torch, parent_is_a_file, bad_value, contradiction, newer,
+    broken_json, deep_json, other_model, no_vit,
 )  # fmt: skip
 
 
@@ -618,6 +642,59 @@ def test_an_image_size_that_the_patches_do_not_divide_is_refused(native):
 def test_labels_that_do_not_match_the_head_are_refused(tmp_path):
     with pytest.raises(ValueError, match="2 labels for a head of 3 classes"):
         save_checkpoint(tmp_path / "out", CONFIG, TENSORS.items(), labels=("a", "b"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_command_that_is_ended_half_way_leaves_nothing(native, tmp_path, monkeypatch, capsys, number):
+    """By Ctrl-C, `kill` or `timeout`, or a closed terminal; and again, impatiently, while it tidies up."""
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    handler = signal.getsignal(number)
+
+    def ended(*arguments):
+        assert list(tmp_path.glob(".out.*.part"))
+        os.kill(os.getpid(), number)
+        time.sleep(60)  # the signal ends it
+
+    def again(folder, *arguments, **more):
+        os.kill(os.getpid(), number)
+        rmtree(folder, *arguments, **more)
+
+    rmtree = shutil.rmtree
+    monkeypatch.setattr(shutil, "rmtree", again)
+    monkeypatch.setattr("vit_convert.save.write_tensors", ended)
+    assert run(native, tmp_path / "out", "--to", "flax") == 128 + number
+    assert capsys.readouterr().err == f"vit-convert: ended by {number.name}; nothing was left behind\n"
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert list(tmp_path.iterdir()) == [native]
+    assert signal.getsignal(number) == handler
+
+
+def test_a_command_that_outlives_its_terminal_is_left_alone(native, tmp_path, monkeypatch):
+    """`nohup` has SIGHUP ignored: that stays."""
+    from vit_convert.save import write_tensors
+
+    def hung_up(*arguments):
+        os.kill(os.getpid(), signal.SIGHUP)
+        write_tensors(*arguments)
+
+    monkeypatch.setattr("vit_convert.save.write_tensors", hung_up)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert run(native, tmp_path / "out", "--to", "flax") == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_more_than_the_memory_holds_is_one_message_and_leaves_nothing(native, tmp_path, monkeypatch, capsys):
+    """As NumPy says of --image-size 1600000; a test that asks for it would be killed where memory is overcommitted."""
+
+    def too_large(*arguments):
+        raise MemoryError("Unable to allocate 14.0 TiB for an array")
+
+    monkeypatch.setattr("vit_convert.save.write_tensors", too_large)
+    error = fails(capsys, native, tmp_path / "out", "--to", "flax")
+    assert error == "vit-convert: error: not enough memory: Unable to allocate 14.0 TiB for an array\n"
+    assert list(tmp_path.iterdir()) == [native]
 
 
 def test_a_bug_of_ours_keeps_its_traceback(native, monkeypatch):

@@ -86,20 +86,29 @@ def parse_override(text: str) -> tuple[str, Any]:
         raise CheckpointError(f"--set needs field=value, got {text!r}; the fields are {', '.join(FIELDS)}")
     if name not in FIELDS:
         raise CheckpointError(f"--set {text}: {_unknown_fields([name])}")
+    return name, parse_value(name, value, f"--set {name}")
+
+
+def parse_value(name: str, value: str, said: str) -> Any:
+    """A field's value as a command line has it; `said`: what the user typed it behind.
+
+    Raises:
+        CheckpointError: it is no value of this field.
+    """
     hint = hints()[name]
     kinds = (hint, *get_args(hint))
     try:
         if get_origin(hint) is Literal:
-            return name, value
+            return value
         if bool in kinds:
-            return name, {"true": True, "false": False}[value.lower()]
+            return {"true": True, "false": False}[value.lower()]
         if type(None) in kinds and value.lower() == "none":
-            return name, None
+            return None
         if name in ("image_size", "patch_size") and ("x" in value or "," in value):
-            return name, tuple(int(n) for n in value.replace("x", ",").split(","))
-        return name, float(value) if float in kinds else int(value)
+            return tuple(int(n) for n in value.replace("x", ",").split(","))
+        return float(value) if float in kinds else int(value)
     except (KeyError, ValueError):
-        raise CheckpointError(f"--set {name}: {value!r} is not a value of it ({describe_values(name)})") from None
+        raise CheckpointError(f"{said}: {value!r} is not a value of it ({describe_values(name)})") from None
 
 
 def _unknown_fields(names: Sequence[str]) -> str:

@@ -22,7 +22,7 @@ def run(arguments: Sequence[str]) -> int:
     from vit_convert.place import check_place
     from vit_convert.save import plan_save, save_planned
 
-    _check_different(args.src, args.dst)
+    _check_apart(args.src, args.dst)
     source = open_source(args, _image_size(args.image_size), 0 if args.drop_head else args.num_classes, args.dtype)
     plan = plan_save(source.config, source.dtypes, args.to, source.preprocess, source.labels)
     check_place(Path(args.dst).resolve(), args.overwrite)
@@ -59,17 +59,20 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     return args
 
 
-def _check_different(src: str, dst: str) -> None:
+def _check_apart(src: str, dst: str) -> None:
     from vit_convert.errors import CheckpointError
 
-    if Path(src).resolve() in (Path(dst).resolve(), Path(dst).resolve() / Path(src).name):
-        raise CheckpointError(f"SRC and DST are the same: {src}")
+    source, place = Path(src), Path(dst).resolve()
+    if source.resolve() == place:
+        raise CheckpointError(f"SRC and DST are the same: {src}; choose another DST")
+    if place in (source.resolve().parent, source.parent.resolve()):  # which differ for a link
+        raise CheckpointError(f"SRC {src} lies in DST {dst}; choose another DST")
 
 
 def _image_size(text: str | None) -> int | tuple[int, int] | None:
-    from vit_convert.resolve import parse_override
+    from vit_convert.resolve import parse_value
 
-    return None if text is None else parse_override(f"image_size={text}")[1]
+    return None if text is None else parse_value("image_size", text, "--image-size")
 
 
 def _show(args: argparse.Namespace, source: "Checkpoint", plan: "Plan") -> None:

@@ -157,3 +157,10 @@ def test_a_file_that_may_not_be_read_is_one_clear_error(tmp_path, suffix):
     path.symlink_to("/proc/self/mem")  # there, and not readable from its beginning
     with pytest.raises(CheckpointError, match=rf"a\{suffix}: truncated or no"):
         open_tensors(path)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.npz", "model.msgpack", "model.pth"])
+def test_a_git_lfs_pointer_is_named(tmp_path, name):
+    (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+    with pytest.raises(CheckpointError, match=f"{name}: a Git LFS pointer, not the weights themselves: fetch them"):
+        open_tensors(tmp_path)

@@ -561,3 +561,11 @@ def test_names_tell_the_pooling_where_only_one_has_them_and_the_heads_where_thei
     asked |= {name: getattr(config, name) for name in {"num_heads", "pool"} - {told}}
     found = open_checkpoint(bare, overrides=asked)
     assert (found.config, found.sources[told]) == (config, "names and shapes")
+
+
+def test_a_model_of_timm_s_that_is_no_vit_is_refused_by_its_architecture(tmp_path):
+    import timm
+
+    timm.models.save_for_hf(timm.create_model("test_resnet"), str(tmp_path), safe_serialization=True)
+    with pytest.raises(CheckpointError, match=r"architecture 'test_resnet' of config.json is not a preset, nor"):
+        open_checkpoint(tmp_path)

@@ -14,7 +14,7 @@ NAMES = {"forward": "__call__", "numpy_tensors": "numpy_tensors", "to_tensor": "
 KEYS = {"rngs", "key", "generator", "dtype", "param_dtype", "device"}
 # Flax's bundle of (rngs, dtype, param_dtype), its x64 check, its GELU and its uniform draw (torch ships both);
 # torch's bfloat16
-OWN = {"of", "check_x64", "gelu", "uniform_of", "to_numpy"}
+OWN = {"of", "check_dtype", "gelu", "uniform_of", "to_numpy"}
 
 
 def files(package: str) -> set[str]:

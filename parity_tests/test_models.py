@@ -326,6 +326,16 @@ def test_float64_without_x64_is_an_error(tmp_path):
     assert result.stdout.endswith("float32\n")  # what is asked for is no silent change
 
 
+@pytest.mark.parametrize("dtype", ["float8", int, "int8"])
+def test_a_dtype_that_no_model_computes_in_is_refused_by_flax(dtype, tmp_path):
+    vit_torch.ViT(SMALL).save_pretrained(tmp_path / "checkpoint")
+    for asked in ("dtype", "param_dtype"):
+        with pytest.raises(ValueError, match="expected one of float16, bfloat16, float32, float64"):
+            vit_flax.ViT.from_pretrained(tmp_path / "checkpoint", **{asked: dtype})
+        with pytest.raises(ValueError, match="expected one of float16, bfloat16, float32, float64"):
+            vit_flax.ViT(SMALL, rngs=nnx.Rngs(0), **{asked: dtype})
+
+
 TREE_MODE = """
 import jax, jax.numpy as jnp, numpy as np
 from flax import nnx

@@ -406,3 +406,12 @@ def test_what_a_class_cannot_hold_is_refused_in_words(case):
     layout, config, message = REFUSED[case]
     with pytest.raises(CheckpointError, match=message):
         write(config, f"transformers:{layout}")
+
+
+def test_a_target_without_preprocessing_says_so(tmp_path):
+    notes = save_checkpoint(tmp_path / "out", BASE, random_tensors(BASE).items(), layout="transformers")
+    assert (
+        "how images are prepared is unknown: there is no preprocessor_config.json for AutoImageProcessor to load"
+        in notes
+    )
+    assert not (tmp_path / "out" / "preprocessor_config.json").exists()

@@ -25,6 +25,10 @@ def describe_file(found: Recognised, hub: Mapping[str, Shape], beside: Beside) -
     if found.config is None or not found.layout.owns(found.config):
         return replace(bare, hint="; ".join(filter(None, (bare.hint, _foreign(found)))))
     said = _read(found, beside)
+    if found.spelled is None and said.hint:
+        raise CheckpointError(
+            f"{found.file.path}: {said.hint}, nor are its tensors' names those of {found.layout.name}"
+        )
     return replace(
         said,
         hint=said.hint or bare.hint,

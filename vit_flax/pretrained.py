@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-from vit_convert.checkpoint import open_checkpoint, save_checkpoint
+from vit_convert.checkpoint import FLOATING, open_checkpoint, save_checkpoint
 from vit_convert.config import ViTConfig
 from vit_convert.preprocess import Preprocess
 from vit_flax.names import parameters_by_path
@@ -57,8 +57,12 @@ class Pretrained(nnx.Module):
         Raises:
             CheckpointError: the file can't be read, is of no known layout, leaves config fields
                 open, or holds other tensors than its config says.
-            ValueError: float64 is wanted, by argument or by the checkpoint, without JAX's x64.
+            ValueError: a dtype that no model computes in; or float64, by argument or by the checkpoint, without JAX's
+                x64.
         """
+        for asked in (dtype, param_dtype):
+            if asked is not None:
+                check_dtype(asked)
         checkpoint = open_checkpoint(
             path,
             preset=preset,
@@ -72,7 +76,7 @@ class Pretrained(nnx.Module):
         log_all(checkpoint.said)
         if param_dtype is None:
             for stored in set(checkpoint.dtypes.values()):
-                check_x64(stored)
+                check_dtype(stored)
         param_dtype = param_dtype or jnp.result_type(*checkpoint.dtypes.values())
         make = cast(Callable[..., Self], cls)
         run |= dict(dtype=dtype, param_dtype=param_dtype)
@@ -144,9 +148,16 @@ def to_array(array: np.ndarray, dtype: Any) -> Array:
     return jax.device_put(aligned)
 
 
-def check_x64(dtype: Any) -> None:
-    """Raises ValueError for float64 without x64, which JAX would turn into float32 silently."""
-    if jnp.dtype(dtype) == jnp.dtype("float64") and not jax.config.read("jax_enable_x64"):
+def check_dtype(dtype: Any) -> None:
+    """Raises ValueError for what no model computes in, and for float64 without x64, which JAX would turn into float32
+    silently."""
+    try:
+        name = jnp.dtype(dtype).name
+    except TypeError:
+        name = str(dtype)
+    if name not in FLOATING:
+        raise ValueError(f"dtype {name!r}: expected one of {', '.join(FLOATING)}")
+    if name == "float64" and not jax.config.read("jax_enable_x64"):
         raise ValueError(
             "float64 needs JAX's x64: set JAX_ENABLE_X64=1 or call jax.config.update('jax_enable_x64', True); "
             "or ask for another param_dtype"

@@ -20,7 +20,7 @@ from vit_flax.norm import make_norm
 from vit_flax.patch_embed import PatchEmbed
 from vit_flax.pool import AttentionPool, pool_tokens
 from vit_flax.pos_embed import add_positions
-from vit_flax.pretrained import Pretrained, check_x64
+from vit_flax.pretrained import Pretrained, check_dtype
 from vit_flax.rope import make_rope
 
 
@@ -54,8 +54,8 @@ class ViT(Pretrained):
     ):
         check_run_options(dropout, attn_dropout, attention)
         dtype = dtype or param_dtype
-        check_x64(dtype)
-        check_x64(param_dtype)
+        check_dtype(dtype)
+        check_dtype(param_dtype)
         of: dict[str, Any] = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
         self.config = config
         self.dropout = dropout

@@ -16,6 +16,7 @@ from vit_convert.files.shards import open_sharded
 from vit_convert.files.tensors import Tensors
 from vit_convert.files.torch_pickle import open_torch
 
+POINTER = b"version https://git-lfs.github.com/spec/"
 READ = f"{', '.join(SUFFIXES)}, {INDEX} (sharded), a directory that holds one of them, an Orbax step, hf-hub:owner/name"
 
 
@@ -35,6 +36,7 @@ def open_tensors(path: str | os.PathLike[str], weights: str | None = None) -> Te
 def _open(path: Path, weights: str | None) -> Tensors:
     if path.is_dir():
         return open_orbax(path, weights)
+    _refuse_pointer(path)
     if path.suffix in (".pt", ".pth", ".bin"):
         return open_torch(path, weights)
     if weights is not None:
@@ -54,6 +56,15 @@ def _open_shard(path: Path) -> Tensors:
     if path.name.endswith(".index.json"):  # which could name itself
         raise CheckpointError(f"{path}: an index, not a shard: a shard is a file of tensors")
     return _open(path, None)
+
+
+def _refuse_pointer(path: Path) -> None:
+    """What stands in the place of a large file in a clone without Git LFS (git-lfs/docs/spec.md)."""
+    with open(path, "rb") as file:
+        if file.read(len(POINTER)) == POINTER:
+            raise CheckpointError(
+                f"{path}: a Git LFS pointer, not the weights themselves: fetch them with `git lfs pull`"
+            )
 
 
 def find_weights(source: str | os.PathLike[str]) -> Path:

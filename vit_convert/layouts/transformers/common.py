@@ -92,6 +92,8 @@ IN_MEMORY: Mapping[str, Spelling] = {
     "out": "attention.o_proj",
 }
 
+UNPREPARED = f"how images are prepared is unknown: there is no {processor.FILE} for AutoImageProcessor to load"
+
 # What these classes have zeros of, where a model has none.
 ZERO_BIASES = (zero_key_bias, zero_head_bias, zero_patch_bias)
 
@@ -163,6 +165,8 @@ def files(config: ViTConfig, said: Json, code: Json, preprocess: Preprocess | No
         written = processor.write(preprocess)
         content |= {processor.FILE: written} if written else {}
         notes += differences("transformers' image processor", preprocess, processor.read(written))
+    else:
+        notes.append(UNPREPARED)
     return Files(content, tuple(notes), {"format": "pt"})
 
 

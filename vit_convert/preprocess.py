@@ -6,12 +6,14 @@ before it, if people hold the camera.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
-from PIL import Image
 
 from vit_convert.resample import Interpolation, Rounding, resample
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 Size = tuple[int, int]
 Mode = Literal["shortest", "squash"]
@@ -79,7 +81,7 @@ class Preprocess:
         if self.mode == "squash" and self._offset(self.resize, "round") == self._offset(self.resize, "floor"):
             object.__setattr__(self, "crop_offset", "round")
 
-    def __call__(self, image: Image.Image) -> np.ndarray:
+    def __call__(self, image: "Image.Image") -> np.ndarray:
         """A PIL image -> (H, W, C) float32 of size `crop`."""
         image = self._convert(image)
         size = self.resize if self.mode == "squash" else _covering((image.height, image.width), self.resize)
@@ -88,10 +90,12 @@ class Preprocess:
         top, left = self._offset(size, self.crop_offset)
         return self.normalise(pixels[top : top + self.crop[0], left : left + self.crop[1]])
 
-    def _convert(self, image: Image.Image) -> Image.Image:
+    def _convert(self, image: "Image.Image") -> "Image.Image":
         """To grey, RGB or RGBA."""
         transparent = "A" in image.getbands() or image.info.get("transparency") is not None
         if self.alpha == "white" and transparent:
+            from PIL import Image
+
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         return image.convert({1: "L", 3: "RGB", 4: "RGBA"}[len(self.mean)])

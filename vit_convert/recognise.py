@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from vit_convert.errors import CheckpointError, some
 from vit_convert.files import Tensors
 from vit_convert.layouts import LAYOUTS, LIBRARIES, Layout
-from vit_convert.layouts.base import Beside, Json
+from vit_convert.layouts.base import Beside, Json, covered_by
 from vit_convert.layouts.native import FORMAT
 from vit_convert.layouts.refused import refuse
 from vit_convert.rules import Spelling
@@ -91,12 +91,14 @@ def _under(root: str, layout: Layout, file: Tensors) -> tuple[Tensors | None, di
     None if there are names that are neither: then this is not the root.
     """
     inside, aside = {}, {}
+    stands_aside = covered_by(layout.asides)
     for name in file.specs:
-        what = next((aside.what for aside in layout.asides if aside.covers(name)), None)
-        if name.startswith(root) and (root or what is None):
+        if root and name.startswith(root):
             inside[name.removeprefix(root)] = name
-        elif what is not None:
+        elif (what := stands_aside(name)) is not None:
             aside.setdefault(what, []).append(name)
+        elif not root:
+            inside[name] = name
         else:
             return None, {}
     if not inside:

@@ -5,28 +5,31 @@ References:
     https://github.com/tensorflow/tensorflow tensorflow/core/kernels/image/resize_bilinear_op.cc
 """
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from vit_convert.positions import resize_matrix
 
-PIL_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+if TYPE_CHECKING:  # checkpoints are opened and converted without Pillow
+    from PIL import Image
+
 Interpolation = Literal["bilinear", "bicubic"]
 Rounding = Literal["nearest", "down", "none"]
 Pixels = npt.NDArray[Any]
 
 
 def resample(
-    image: Image.Image, size: tuple[int, int], interpolation: Interpolation, antialias: bool, rounding: Rounding
+    image: "Image.Image", size: tuple[int, int], interpolation: Interpolation, antialias: bool, rounding: Rounding
 ) -> Pixels:
     """A picture of 8 bits a channel -> (*size,) or (*size, C): uint8, or float32 in [0, 255] if `rounding` is none."""
     if (image.height, image.width) == size:
         return np.asarray(image)
     if antialias and rounding == "nearest":  # Pillow always widens its kernel
-        return np.asarray(image.resize((size[1], size[0]), PIL_FILTERS[interpolation]))
+        from PIL import Image
+
+        return np.asarray(image.resize((size[1], size[0]), Image.Resampling[interpolation.upper()]))
     pixels = np.asarray(image)
     if interpolation == "bilinear" and not antialias:
         return _rounded(_four_neighbours(pixels, size), rounding)

@@ -1,6 +1,6 @@
 """What a layout is: its table, how it is recognised, and how its config is read and written."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from math import log
 from typing import Any
@@ -63,8 +63,18 @@ class Aside:
     name: str
     what: str
 
-    def covers(self, name: str) -> bool:
-        return name == self.name or (self.name.endswith((".", "/")) and name.startswith(self.name))
+
+def covered_by(asides: Iterable[Aside]) -> Callable[[str], str | None]:
+    """A tensor's name -> what stands aside under it, or None: asked of thousands of names, so looked up at once."""
+    whole = {aside.name: aside.what for aside in asides}
+    begins = tuple(name for name in whole if name.endswith((".", "/")))
+
+    def what(name: str) -> str | None:
+        if name in whole or not name.startswith(begins):
+            return whole.get(name)
+        return next(whole[begin] for begin in begins if name.startswith(begin))
+
+    return what
 
 
 @dataclass(frozen=True)

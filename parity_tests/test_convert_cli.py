@@ -386,6 +386,10 @@ def wrong_layout(native, tmp_path):
     return (native, tmp_path / "out", "--to", "keras"), f"unknown layout 'keras'; {known}"
 
 
+def misspelled_layout(native, tmp_path):
+    return (native, tmp_path / "out", "--to", "tim:vit"), "unknown layout 'tim:vit'; did you mean timm:vit"
+
+
 def existing(native, tmp_path):
     (tmp_path / "out").mkdir()
     return (native, tmp_path / "out", "--to", "flax"), "out exists; choose another name, or overwrite it (--overwrite"
@@ -507,9 +511,9 @@ def no_vit(native, tmp_path):
 
 
 MISTAKES = (
-    missing_file, truncated, wrong_layout, existing, misshapen, no_parent, same, inside, around, linked, not_held,
-    other_files, unknown_field, no_value, endless, empty_torch, parent_is_a_file, bad_value, contradiction, newer,
-    broken_json, deep_json, other_model, no_vit,
+    missing_file, truncated, wrong_layout, misspelled_layout, existing, misshapen, no_parent, same, inside, around,
+    linked, not_held, other_files, unknown_field, no_value, endless, empty_torch, parent_is_a_file, bad_value,
+    contradiction, newer, broken_json, deep_json, other_model, no_vit,
 )  # fmt: skip
 
 

@@ -46,8 +46,12 @@ def layouts_named(name: str) -> tuple[Layout, ...]:
     if name in LIBRARIES:
         return LIBRARIES[name]
     if name not in LAYOUTS:
-        known = ", ".join(sorted({*LAYOUTS, *LIBRARIES}))
-        raise CheckpointError(f"unknown layout {name!r}; the layouts are {known}")
+        from difflib import get_close_matches
+
+        known = sorted({*LAYOUTS, *LIBRARIES})
+        near = ", ".join(get_close_matches(name, known, n=3))
+        meant = f"did you mean {near}? The layouts" if near else "the layouts"
+        raise CheckpointError(f"unknown layout {name!r}; {meant} are {', '.join(known)}")
     return (LAYOUTS[name],)
 
 

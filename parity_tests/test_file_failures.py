@@ -155,7 +155,7 @@ def test_a_file_of_another_kind_is_one_clear_error(tmp_path, suffix, content):
 def test_a_file_that_may_not_be_read_is_one_clear_error(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     path.symlink_to("/proc/self/mem")  # there, and not readable from its beginning
-    with pytest.raises(CheckpointError, match=rf"a\{suffix}: truncated or no"):
+    with pytest.raises(CheckpointError, match=rf"a\{suffix}: can't be read \(.*Input/output error"):
         open_tensors(path)
 
 

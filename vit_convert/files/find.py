@@ -60,11 +60,13 @@ def _open_shard(path: Path) -> Tensors:
 
 def _refuse_pointer(path: Path) -> None:
     """What stands in the place of a large file in a clone without Git LFS (git-lfs/docs/spec.md)."""
-    with open(path, "rb") as file:
-        if file.read(len(POINTER)) == POINTER:
-            raise CheckpointError(
-                f"{path}: a Git LFS pointer, not the weights themselves: fetch them with `git lfs pull`"
-            )
+    try:
+        with open(path, "rb") as file:
+            found = file.read(len(POINTER))
+    except OSError as error:
+        raise CheckpointError(f"{path}: can't be read ({error})") from None
+    if found == POINTER:
+        raise CheckpointError(f"{path}: a Git LFS pointer, not the weights themselves: fetch them with `git lfs pull`")
 
 
 def find_weights(source: str | os.PathLike[str]) -> Path:

@@ -13,6 +13,7 @@ import huggingface_hub
 import numpy as np
 import pytest
 from huggingface_hub import constants
+from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
 
 import vit_flax
 import vit_torch
@@ -166,9 +167,9 @@ def hub(cache, monkeypatch) -> Iterator[Hub]:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", address)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
-    huggingface_hub.utils.disable_progress_bars()
+    disable_progress_bars()
     yield hub
-    huggingface_hub.utils.enable_progress_bars()
+    enable_progress_bars()
     huggingface_hub.close_session()
     server.shutdown()
     server.server_close()

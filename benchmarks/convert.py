@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from parity_tests.memory import LOOK, anonymous
+from parity_tests.memory import peak_memory
 from vit_convert.checkpoint import save_checkpoint
 from vit_convert.hub import hub_shapes
 from vit_convert.presets import get_preset
@@ -61,18 +61,6 @@ def timed(command: list[str]) -> float:
     return time.perf_counter() - begun
 
 
-def peak_memory(command: list[str]) -> int:
-    """The most bytes that a command holds and no file backs."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
-    peak = 0
-    while process.poll() is None:
-        peak = max(peak, anonymous(process.pid))
-        time.sleep(LOOK)
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, command)
-    return peak
-
-
 def measure(sources: dict[str, Path], rounds: int) -> tuple[dict[str, int], Timings]:
     """Conversion -> its memory in bytes, and its seconds beside cp's."""
     scratch = sources["native"].parent / "scratch"
@@ -82,7 +70,7 @@ def measure(sources: dict[str, Path], rounds: int) -> tuple[dict[str, int], Timi
         for source, target in CONVERSIONS:
             name, command = f"{source} to {target}", conversion(sources[source], scratch, target)
             if i < 0:
-                memory[name] = peak_memory(command)
+                memory[name] = peak_memory(command, ENVIRONMENT)
             else:
                 timings[name][0].append(timed(["cp", "-r", str(sources[source]), str(scratch)]))
                 shutil.rmtree(scratch)

@@ -1,6 +1,9 @@
 """What a process holds that no file backs, and the most of it while something runs (Linux)."""
 
+import subprocess
 import threading
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -17,6 +20,22 @@ def anonymous(pid: int | str = "self") -> int:
     except (FileNotFoundError, ProcessLookupError):
         return 0
     return sum(1024 * int(line.split()[1]) for line in lines if line.startswith(("RssAnon:", "RssShmem:")))
+
+
+def peak_memory(command: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
+    """The most bytes that a command holds and no file backs.
+
+    Raises:
+        subprocess.CalledProcessError: the command fails.
+    """
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    most = 0
+    while process.poll() is None:
+        most = max(most, anonymous(process.pid))
+        time.sleep(LOOK)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return most
 
 
 class Growth:

@@ -59,7 +59,7 @@ def test_at_another_size_its_answers_are_ours(case, framework, loaded):
     """Loaded for that size or for any: both resize by the family's own rule."""
     family, saved = case
     if saved.resized is None:
-        pytest.skip("the family's class takes one size only")
+        pytest.skip("the class takes one size only, or (FlaxDinov2) resizes by another rule than its PyTorch original")
     cls, run, double = FRAMEWORKS[framework]
     how: Any = {"image_size": family.second_size} if loaded == "for that size" else {"dynamic_size": True}
     ours = cls.from_pretrained(saved.path, overrides=family.given, **how, **double)

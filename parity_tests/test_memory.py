@@ -5,13 +5,12 @@ import importlib
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from parity_tests.memory import LOOK, anonymous
+from parity_tests.memory import peak_memory
 from vit_convert.checkpoint import open_checkpoint, save_checkpoint
 from vit_convert.config import ViTConfig
 from vit_convert.hub import hub_shapes
@@ -98,21 +97,12 @@ def test_a_model_does_not_change_with_its_file(tmp_path, package):
     assert all(array.any() for array in before.values())
 
 
-def peak(command: list[str]) -> int:
-    process, most = subprocess.Popen(command, stdout=subprocess.DEVNULL), 0
-    while process.poll() is None:
-        most = max(most, anonymous(process.pid))
-        time.sleep(LOOK)
-    assert process.returncode == 0
-    return most
-
-
 def test_the_command_converts_in_the_memory_of_a_few_tensors(tmp_path):
     """Every matrix is transposed: one is written while the next is made, from parts of it at most."""
     peaks = []
     for name, config in (("tiny", TINY), ("large", LARGE)):
         source, to = saved(tmp_path / name, config, "transformers", ("float32",)), tmp_path / f"{name}_flax"
-        peaks.append(peak([sys.executable, "-m", "vit_convert", str(source), str(to), "--to", "flax"]))
+        peaks.append(peak_memory([sys.executable, "-m", "vit_convert", str(source), str(to), "--to", "flax"]))
     for path in (*source.iterdir(), *to.iterdir()):
         path.unlink()
     assert peaks[1] - peaks[0] < 4 * LARGEST

@@ -24,7 +24,7 @@ from vit_convert.recognise import Recognised, recognise
 from vit_convert.resolve import resolve
 from vit_convert.rules import Move, Shape, check, convert, flip, infer, right_dtypes, right_shapes
 from vit_convert.save import save_checkpoint
-from vit_convert.steps import Step, cast, is_floating, replace_head, resize_positions
+from vit_convert.steps import Step, cast, dtypes_after, is_floating, replace_head, resize_positions, through
 from vit_convert.table import check_spare, layout_shapes, moves_of, spare_names, to_layout
 
 __all__ = ["Checkpoint", "layout_shapes", "open_checkpoint", "save_checkpoint"]
@@ -71,10 +71,8 @@ class Checkpoint:
             CheckpointError: the layout can't hold this model.
         """
         target, steps = choose(layout, self.config)
-        stream = self._hub()
-        for step in (*self._steps, *steps):
-            stream = step.apply(stream)
-        return to_layout(target, steps[-1].config if steps else self.config, stream)
+        hub = through((*self._steps, *steps), self._hub())
+        return to_layout(target, steps[-1].config if steps else self.config, hub)
 
     def _hub(self) -> Iterator[Named]:
         order = (name for move in self._table for name in move.left.names)
@@ -133,7 +131,7 @@ def open_checkpoint(
         sources=sources,
         preprocess=preprocess,
         labels=fitting(described.labels, config, str(path)) if kept else None,
-        dtypes=_after(steps, stored_dtypes),
+        dtypes=dtypes_after(steps, stored_dtypes),
         said=(*found.file.said, *_left_out(spares), *(step.said for step in steps if step.said), *notes),
         _file=found.file,
         _table=table,
@@ -203,12 +201,6 @@ def _check_spares(found: Recognised, config: ViTConfig, table: tuple[Move, ...],
 
 def _hub_dtypes(table: tuple[Move, ...], file: Tensors, spares: Mapping[str, Spare]) -> dict[str, np.dtype]:
     return {name: dtype for name, dtype in right_dtypes(table, file.dtypes).items() if name not in spares}
-
-
-def _after(steps: tuple[Step, ...], dtypes: dict[str, np.dtype]) -> dict[str, np.dtype]:
-    for step in steps:
-        dtypes = step.dtypes(dtypes)
-    return dtypes
 
 
 def _floating(dtype: npt.DTypeLike) -> np.dtype:

@@ -22,7 +22,7 @@ from vit_convert.place import check_place, directory
 from vit_convert.preprocess import Preprocess
 from vit_convert.progress import shown
 from vit_convert.rules import check, right_dtypes
-from vit_convert.steps import Step
+from vit_convert.steps import Step, dtypes_after, through
 from vit_convert.table import Named, from_layout, layout_dtypes, layout_shapes, moves_of, to_layout
 
 
@@ -63,9 +63,7 @@ def plan_save(
     named = one_each(tuple(labels) if labels else None, config, "labels given")
     files = target.write(held, preprocess, named)
     hub = {name: np.dtype(dtype) for name, dtype in dtypes.items()}
-    for step in steps:
-        hub = step.dtypes(hub)
-    out = layout_dtypes(target, held, hub)
+    out = layout_dtypes(target, held, dtypes_after(steps, hub))
     specs = {name: Spec(shape, out[name]) for name, shape in layout_shapes(target, held).items()}
     notes = (*(step.said for step in steps), *files.notes, *_crop_note(preprocess, config))
     return Plan(target, held, steps, files, specs, notes)
@@ -124,9 +122,7 @@ def save_planned(
     """
     place = Path(dst).resolve()
     check_place(place, overwrite)
-    for step in plan.steps:
-        tensors = step.apply(tensors)
-    stream = ahead(to_layout(plan.layout, plan.config, tensors))
+    stream = ahead(to_layout(plan.layout, plan.config, through(plan.steps, tensors)))
     _write(place, plan, shown(stream, plan.nbytes, "converting") if progress else stream)
 
 
@@ -149,10 +145,8 @@ def _between(source: Layout, plan: Plan, config: ViTConfig, tensors: Iterable[Na
     arrays = ((name, np.asarray(array)) for name, array in tensors)
     if source.name == plan.layout.name and not plan.steps and not source.spares:
         return ((name, contiguous(array)) for name, array in arrays)
-    stream = from_layout(source, config, arrays)
-    for step in plan.steps:
-        stream = step.apply(stream)
-    return to_layout(plan.layout, plan.config, stream)
+    hub = from_layout(source, config, arrays)
+    return to_layout(plan.layout, plan.config, through(plan.steps, hub))
 
 
 def _crop_note(preprocess: Preprocess | None, config: ViTConfig) -> list[str]:

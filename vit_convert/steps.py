@@ -165,6 +165,20 @@ def zero_mean_head(config: ViTConfig) -> Step | None:
     return Step(config.replace(pool="class_mean"), said, _each(widen, only="head.weight"))
 
 
+def through(steps: Iterable[Step], tensors: Stream) -> Stream:
+    """The stream after all steps."""
+    for step in steps:
+        tensors = step.apply(tensors)
+    return tensors
+
+
+def dtypes_after(steps: Iterable[Step], dtypes: Dtypes) -> Dtypes:
+    """Hub name -> dtype after all steps."""
+    for step in steps:
+        dtypes = step.dtypes(dtypes)
+    return dtypes
+
+
 def cast(config: ViTConfig, dtype: np.dtype) -> Step:
     """Rounds every floating tensor to `dtype`, to nearest even.
 

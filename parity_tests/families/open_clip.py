@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from hypothesis import strategies as st
 
-from parity_tests.families.base import Answer, Family, Saved
+from parity_tests.families.base import Answer, Family, Saved, float_is_double
 from parity_tests.pairs import nchw, randomise
 from parity_tests.peers import float64_rotary_tables, import_torchvision
 from parity_tests.strategies import configs
@@ -60,8 +60,10 @@ def answer(visual: torch.nn.Module) -> Answer:
     return run
 
 
-def saver(vision: Mapping[str, Any], custom: bool, resizes: bool, **model_cfg: Any) -> Callable[[Path], Saved]:
-    """Saves a whole model as open_clip's hub does."""
+def saver(
+    vision: Mapping[str, Any], custom: bool, second_size: tuple[int, int], **model_cfg: Any
+) -> Callable[[Path], Saved]:
+    """Saves a whole model as open_clip's hub does; at another size it is as its factory makes it."""
 
     def save(folder: Path) -> Saved:
         from open_clip.model import resize_pos_embed
@@ -74,11 +76,15 @@ def saver(vision: Mapping[str, Any], custom: bool, resizes: bool, **model_cfg: A
         (folder / CONFIG_FILE).write_text(json.dumps({"model_cfg": cfg}))
         double = {name: tensor.double() for name, tensor in state.items()}
         model.load_state_dict(double)
-        if not resizes:
-            return Saved(folder, answer(model.visual))  # type: ignore[arg-type]
-        other = whole(cfg | {"vision_cfg": {**vision, "image_size": [24, 56]}}, custom)
-        resize_pos_embed(double, other)
-        other.load_state_dict(double)
+        if custom:  # timm's tower resizes itself, behind loading
+            other = whole(cfg, custom)
+            other.load_state_dict(double)
+            with float_is_double(), float64_rotary_tables():
+                other.visual.set_input_size(second_size)  # type: ignore[operator]
+        else:
+            other = whole(cfg | {"vision_cfg": {**vision, "image_size": list(second_size)}}, custom)
+            resize_pos_embed(double, other)
+            other.load_state_dict(double)
         return Saved(folder, answer(model.visual), answer(other.visual))  # type: ignore[arg-type]
 
     return save
@@ -99,17 +105,19 @@ def load(folder: Path) -> Answer:
 
 def own(name: str, vision: dict[str, Any], fields: dict[str, Any], layout: str = "open_clip:vit", **cfg: Any) -> Family:
     """One of open_clip's own towers in a CLIP."""
-    save = saver(VISION | vision, custom=False, resizes=True, **cfg)
-    return Family(name, "open_clip CLIP", layout, save, load, CONFIG | fields, beside=TEXT_NAMES)
+    size = (24, 56)
+    save = saver(VISION | vision, custom=False, second_size=size, **cfg)
+    return Family(name, "open_clip CLIP", layout, save, load, CONFIG | fields, beside=TEXT_NAMES, second_size=size)
 
 
 def timms(name: str, architecture: str, layout: str, fields: dict[str, Any], **vision: Any) -> Family:
     """An architecture of timm's in a CustomTextCLIP, at its own size."""
     config = PRESETS[architecture].config
     vision = {"timm_model_name": architecture, "image_size": config.image_hw[0], **vision}
-    save = saver(vision, custom=True, resizes=False)
+    size = (8 * config.patch_hw[0], 11 * config.patch_hw[1])
+    save = saver(vision, custom=True, second_size=size)
     read = {**config.to_dict(), "num_classes": 11, **fields}
-    return Family(name, "open_clip CustomTextCLIP", layout, save, load, read, beside=TEXT_NAMES)
+    return Family(name, "open_clip CustomTextCLIP", layout, save, load, read, beside=TEXT_NAMES, second_size=size)
 
 
 FAMILIES = (

@@ -308,7 +308,6 @@ ROWS = (
         towers(transformers.CLIPConfig, **CLASSES),
         CLIP,
         HEAD | CLIPS | {"pool": "mean", "final_norm": "none"},
-        resizing=None,
         more={"beside": ("vision_model.post_layernorm.",)},
     ),
 )

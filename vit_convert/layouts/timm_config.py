@@ -92,9 +92,8 @@ def read(config: Json, presets: Mapping[str, Preset], read_args: Callable[[Json,
         CheckpointError: options that change the function in a way that ViTConfig has no field for.
     """
     name, args = str(config["architecture"]), dict(config.get("model_args") or {})
-    pretrained = (
-        config.get("pretrained_cfg", config) or {}
-    )  # timm's older files have its entries beside the architecture
+    # timm's older files have its entries beside the architecture.
+    pretrained = config.get("pretrained_cfg", config) or {}
     labels = config.get("label_names") or pretrained.get("label_names") or pretrained.get("labels")
     preprocess = processor.read(pretrained)
     prepares = {name: pretrained[name] for name in processor.ENTRIES if pretrained.get(name) is not None}

@@ -4,7 +4,8 @@ References:
     https://github.com/huggingface/transformers (4.57) src/transformers/modeling_flax_pytorch_utils.py,
     rename_key_and_reshape_tensor: `weight` is `kernel` (transposed), `scale` or `embedding`, "." is "/".
 
-Each table is that of the PyTorch class, carried over: nothing is written down twice.
+Each table is that of the PyTorch class, carried over: nothing is written down twice. So is the rule by which positions
+are resized; FlaxDinov2's own was another.
 """
 
 from collections.abc import Mapping

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from train.config import InitConfig
+from train.config import StartConfig
 from train.data import load_digits
 from train.init import initialise
 from train.recipes import RECIPES
@@ -47,11 +47,11 @@ def test_the_recipes_initial_values_are_drawn_and_the_others_left():
     left = {"blocks.0.mlp.fc2.bias": (64,), "blocks.0.norm1.scale": (64,)}
     left |= {"patch_embed.proj.kernel": (2, 2, 1, 64), "head.kernel": (64, 10)}
     params = {path: jnp.full(shape, 7.0) for path, shape in (drawn | left).items()}
-    found = initialise(params, RECIPES["digits"]().init, jax.random.key(0))
-    assert found["pos_embed"].std() == pytest.approx(RECIPES["digits"]().init.pos_embed_std, rel=0.1)
+    found = initialise(params, RECIPES["digits"]().start, jax.random.key(0))
+    assert found["pos_embed"].std() == pytest.approx(RECIPES["digits"]().start.pos_embed_std, rel=0.1)
     assert found["blocks.0.mlp.fc2.kernel"].std() == pytest.approx(256**-0.5, rel=0.1)
     assert all((found[path] == 7).all() for path in left)
-    untouched = initialise(params, InitConfig(), jax.random.key(0))
+    untouched = initialise(params, StartConfig(), jax.random.key(0))
     assert all((untouched[path] == 7).all() for path in params)
 
 

@@ -24,7 +24,7 @@ from train.__main__ import RESERVED, main
 from train.data import load_digits
 from train.recipes import RECIPES
 
-TINY = "--model.dim 16 --model.mlp-dim 32 --model.depth 1 --model.num-heads 2 --batch-size 100 --log-steps 2 --steps 7"
+TINY = "--model.dim 16 --model.mlp-dim 32 --model.depth 1 --model.num-heads 2 --batch-size 100 --log.steps 2 --steps 7"
 TINY += " --eval-epochs 0.3 --augment.mixup-alpha 0 --augment.cutmix-alpha 0"  # a Beta takes seconds to compile
 Fails = Callable[[str], str]
 

@@ -18,7 +18,7 @@ import torch
 from parity_tests.compare import Arrays, gap, leaf_gaps, worst
 from parity_tests.pairs import hub_arrays, make_pair
 from parity_tests.tolerances import LOSS, PARAMETERS
-from train.config import AugmentConfig, OptimizerConfig, ScheduleConfig, TrainConfig
+from train.config import AugmentConfig, DataConfig, OptimizerConfig, ScheduleConfig, TrainConfig
 from train.draws import Draws, batch_indices, draw, step_key
 from train.evaluate import make_evaluate
 from train.step import Batch, State, Step, split_model
@@ -32,7 +32,7 @@ MODEL = ViTConfig(
 )  # fmt: skip
 CONFIG = TrainConfig(
     model=MODEL,
-    dataset="digits",
+    data=DataConfig(name="digits"),
     augment=AugmentConfig(padding=2, flip=True, mixup_alpha=0.8, cutmix_alpha=1.0, mix_share=0.9, label_smoothing=0.1),
     optimizer=OptimizerConfig(weight_decay=0.1, beta1=0.85, beta2=0.98, eps=1e-5, clip_norm=0.3),
     schedule=ScheduleConfig(learning_rate=1e-2, final_fraction=0.05),

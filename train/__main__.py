@@ -9,7 +9,8 @@ from typing import Annotated, NoReturn
 
 import tyro
 
-from train.config import ConfigError, NonFiniteLoss, TrainConfig
+from train.config import ConfigError, TrainConfig
+from train.errors import NonFiniteLoss
 from train.recipes import RECIPES
 
 RESERVED = ("prepare", "evaluate")  # command words: no recipe may be called that

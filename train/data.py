@@ -35,7 +35,7 @@ def load(config: TrainConfig) -> Dataset:
     Raises:
         ConfigError: labels, channels or image size don't fit the model; all that don't are named.
     """
-    dataset = {"digits": load_digits}[config.dataset]()
+    dataset = {"digits": load_digits}[config.data.name]()
     _check(config, dataset)
     return dataset
 
@@ -67,13 +67,13 @@ def _check(config: TrainConfig, dataset: Dataset) -> None:
     labels = np.concatenate([dataset.train.labels, dataset.test.labels])
     if labels.min() < 0 or labels.max() >= model.num_classes or len(dataset.class_names) != model.num_classes:
         wrong.append(
-            f"model.num_classes is {model.num_classes}, but the labels of {config.dataset} go from {labels.min()} "
+            f"model.num_classes is {model.num_classes}, but the labels of {config.data.name} go from {labels.min()} "
             f"to {labels.max()}: use --model.num-classes {len(dataset.class_names)}"
         )
     *size, channels = dataset.train.images.shape[1:]
     if tuple(size) != model.image_hw:
-        wrong.append(f"model.image_size is {model.image_hw}, but the images of {config.dataset} are {tuple(size)}")
+        wrong.append(f"model.image_size is {model.image_hw}, but the images of {config.data.name} are {tuple(size)}")
     if channels != model.in_channels:
-        wrong.append(f"model.in_channels is {model.in_channels}, but the images of {config.dataset} have {channels}")
+        wrong.append(f"model.in_channels is {model.in_channels}, but the images of {config.data.name} have {channels}")
     if wrong:
         raise ConfigError("; ".join(wrong))

@@ -3,14 +3,14 @@
 import jax
 from jax import Array
 
-from train.config import InitConfig
+from train.config import StartConfig
 from vit_convert.roles import role
 from vit_flax.names import hub_name
 
 Params = dict[str, Array]
 
 
-def initialise(params: Params, config: InitConfig, key: Array) -> Params:
+def initialise(params: Params, config: StartConfig, key: Array) -> Params:
     """The model's own initial values, or new ones from a normal distribution where the config gives its spread."""
     spreads = {path: spread(path, x.shape, config) for path, x in params.items()}
     return {
@@ -19,7 +19,7 @@ def initialise(params: Params, config: InitConfig, key: Array) -> Params:
     }
 
 
-def spread(path: str, shape: tuple[int, ...], config: InitConfig) -> float | None:
+def spread(path: str, shape: tuple[int, ...], config: StartConfig) -> float | None:
     """The standard deviation that the config gives to a parameter; None: it leaves the model's own value."""
     name = hub_name(path)
     if role(name) == "position":

@@ -13,10 +13,11 @@ from flax import nnx
 from jax import Array
 
 from train import workdir as folder
-from train.config import NonFiniteLoss, TrainConfig
+from train.config import TrainConfig
 from train.curves import draw_curves, read_rows
 from train.data import Dataset, Split, load
 from train.draws import batch_indices, init_key
+from train.errors import NonFiniteLoss
 from train.evaluate import make_evaluate
 from train.init import initialise
 from train.journal import Journal
@@ -85,7 +86,7 @@ def init_model(config: TrainConfig) -> tuple[Callable[[Params], Any], Params]:
     @jax.jit  # so that values which the run replaces are never drawn
     def values(key: Array) -> Params:
         model_key, run_key = jax.random.split(key)
-        return initialise(split_model(make(model_key))[1], config.init, run_key)
+        return initialise(split_model(make(model_key))[1], config.start, run_key)
 
     key = init_key(config.seed)
     merge, _ = split_model(nnx.eval_shape(make, key))
@@ -123,7 +124,7 @@ def train(step: Step, state: State, dataset: Dataset, journal: Journal) -> Resul
         window.add(measured)
         place = {"step": done, "epoch": done / per_epoch}
         evaluating = done == step.total_steps or done % eval_steps == 0
-        if evaluating or done % config.log_steps == 0:
+        if evaluating or done % config.log.steps == 0:
             journal.write(place | window.close(done) | {"seconds": time.perf_counter() - compiled})
         if evaluating:
             correct, loss = (value.item() for value in evaluate(averaged(state)))

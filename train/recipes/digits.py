@@ -1,6 +1,6 @@
 """The first run: handwritten digits, a minute on a laptop."""
 
-from train.config import AugmentConfig, InitConfig, OptimizerConfig, ScheduleConfig, TrainConfig
+from train.config import AugmentConfig, DataConfig, OptimizerConfig, ScheduleConfig, StartConfig, TrainConfig
 from vit_convert.config import ViTConfig
 
 
@@ -22,8 +22,8 @@ def digits() -> TrainConfig:
     )
     return TrainConfig(
         model=model,
-        dataset="digits",
-        init=InitConfig(fan_in_kernels=True, pos_embed_std=0.1),
+        data=DataConfig(name="digits"),
+        start=StartConfig(fan_in_kernels=True, pos_embed_std=0.1),
         # no flip: a mirrored 2 is no 2; no shift: the digits fill their 8 pixels
         augment=AugmentConfig(mixup_alpha=0.2, cutmix_alpha=1.0, label_smoothing=0.1),
         optimizer=OptimizerConfig(weight_decay=0.5),

@@ -1,0 +1,150 @@
+"""TrainConfig, and the parts of it that are about the run: where it starts, where it runs, what it keeps and logs."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from train.config.augment import AugmentConfig
+from train.config.checks import Check, ConfigError, at_least, check_all, positive, share
+from train.config.data import DataConfig
+from train.config.optimizer import OptimizerConfig, ScheduleConfig
+from vit_convert.config import ViTConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartConfig:
+    """Initial values other than the model's own, which suit wide models: 0.02 is far below 1/sqrt(64)."""
+
+    fan_in_kernels: bool = False  # kernels in the blocks with variance 1/fan_in (LeCun et al. 1998, section 4.6)
+    pos_embed_std: float | None = None  # of learned positions; None: the model's own
+    zero_head: bool = False  # the head's kernel begins at zero
+    head_bias: float = 0.0  # where the head's bias begins: -log(classes) suits a sigmoid loss
+
+    def checks(self) -> Iterator[Check]:
+        """What the values have to be."""
+        yield positive("start.pos_embed_std", self.pos_embed_std)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DevicesConfig:
+    """How parameters lie on the devices. Neither batches nor draws depend on it."""
+
+    fsdp: bool = False  # parameters and optimizer state in parts, one a device of the data axis; else a copy on each
+    tensor: int = 1  # devices that share the columns and heads of every layer (Megatron's tensor parallelism)
+
+    def checks(self) -> Iterator[Check]:
+        """What the values have to be."""
+        yield at_least("devices.tensor", self.tensor, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointConfig:
+    """What a run keeps to go on from, under WORKDIR/steps."""
+
+    minutes: float | None = 10.0  # between saved steps, by the clock; None: by steps alone
+    steps: int | None = None  # between saved steps; None: by the clock alone
+    keep: int = 2  # saved steps: the latest ones; older ones are removed
+
+    def checks(self) -> Iterator[Check]:
+        """What the values have to be."""
+        yield positive("checkpoint.minutes", self.minutes)
+        yield positive("checkpoint.steps", self.steps)
+        yield at_least("checkpoint.keep", self.keep, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogConfig:
+    """What a run says, besides metrics.jsonl, which is always written."""
+
+    steps: int = 20  # between lines of metrics.jsonl
+    tensorboard: bool = False  # event files under WORKDIR/tensorboard as well
+    wandb: str | None = None  # a Weights & Biases project that gets them as well
+
+    def checks(self) -> Iterator[Check]:
+        """What the values have to be."""
+        yield at_least("log.steps", self.steps, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One training run."""
+
+    model: ViTConfig  # the architecture; with init the checkpoint's, but for image_size and num_classes
+    data: DataConfig  # where images and labels come from
+    init: str | None = None  # a checkpoint of any layout to start from; None: from random values
+    start: StartConfig = field(default_factory=StartConfig)  # the random values
+    augment: AugmentConfig = field(default_factory=AugmentConfig)  # of training images
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)  # how gradients become updates
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)  # the learning rate over time
+    devices: DevicesConfig = field(default_factory=DevicesConfig)  # where parameters lie
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)  # what is kept to go on from
+    log: LogConfig = field(default_factory=LogConfig)  # what is said
+    seed: int = 0  # decides initial weights, order of examples and every draw
+    batch_size: int = 128  # images a step, over all devices and hosts
+    epochs: float = 1.0  # passes over the training images
+    steps: int | None = None  # length of the run in steps; None: as epochs says
+    loss: Literal["softmax", "sigmoid"] = "softmax"  # cross-entropy over all classes, or binary for each
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of computation; parameters stay float32
+    attention: Literal["fused", "explicit", "cudnn"] = "fused"  # computed by XLA, or by cuDNN (NVIDIA, bfloat16)
+    remat: bool = False  # compute each block's insides again in the backward pass instead of keeping them
+    scan: bool = False  # one compiled block for all layers: compiles faster; checkpoints are the same
+    dropout: float = 0.0  # after the embeddings and in both branches
+    attn_dropout: float = 0.0  # on attention weights
+    drop_path: float = 0.0  # stochastic depth: rate at the last block, growing linearly from 0
+    ema_decay: float | None = None  # of the averaged weights, which are then evaluated and saved; None: off
+    on_nonfinite: Literal["stop", "skip"] = "stop"  # infinite loss, or none: end the run, or leave that update out
+    deterministic: bool = False  # on a GPU: only kernels that give the same bits every time
+    eval_epochs: float = 1.0  # epochs between evaluations; the end is always evaluated
+
+    def __post_init__(self) -> None:
+        check_all(self.checks())
+
+    def checks(self) -> Iterator[Check]:
+        """What the values have to be."""
+        yield at_least("model.num_classes", self.model.num_classes, 1)
+        for part in (self.data, self.start, self.augment, self.optimizer, self.schedule):
+            yield from part.checks()
+        for part in (self.devices, self.checkpoint, self.log):
+            yield from part.checks()
+        yield at_least("seed", self.seed, 0)
+        yield at_least("batch_size", self.batch_size, 1)
+        yield positive("epochs", self.epochs)
+        yield positive("steps", self.steps)
+        yield share("dropout", self.dropout)
+        yield share("attn_dropout", self.attn_dropout)
+        yield share("drop_path", self.drop_path)
+        yield share("ema_decay", self.ema_decay)
+        yield positive("eval_epochs", self.eval_epochs)
+        parts = self.optimizer.accumulate
+        whole = parts < 1 or self.batch_size % parts == 0
+        yield whole, f"batch_size {self.batch_size} can't be computed in optimizer.accumulate {parts} equal parts"
+
+    def to_dict(self) -> dict[str, Any]:
+        """A plain dict for JSON."""
+        return _plain(asdict(self))
+
+    def steps_per_epoch(self, num_examples: int) -> int:
+        """Whole batches in one pass; the examples left over change from epoch to epoch.
+
+        Raises:
+            ConfigError: not even one batch.
+        """
+        if num_examples < self.batch_size:
+            raise ConfigError(f"batch_size {self.batch_size} is more than the {num_examples} training images")
+        return num_examples // self.batch_size
+
+    def total_steps(self, num_examples: int) -> int:
+        """How many updates the run makes."""
+        return self.steps or max(1, round(self.epochs * self.steps_per_epoch(num_examples)))
+
+    def warmup_steps(self, num_examples: int) -> int:
+        """How many of them warm up: never more than the run has."""
+        wanted = round(self.schedule.warmup_epochs * self.steps_per_epoch(num_examples))
+        return min(wanted, self.total_steps(num_examples))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    return str(value) if isinstance(value, Path) else value

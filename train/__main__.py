@@ -64,9 +64,9 @@ def parse(args: list[str]) -> Command:
 def run(recipe: str, command: Command) -> None:
     """Trains, and says what came of it and where it is."""
     try:
-        from train import loop  # jax
+        from train.run import run as train  # jax
 
-        result = loop.run(command.config, command.workdir, recipe=recipe, overwrite=command.overwrite)
+        result = train(command.config, command.workdir, recipe=recipe, overwrite=command.overwrite)
     except NonFiniteLoss as error:
         _fail(error, 1)
     except KeyboardInterrupt:

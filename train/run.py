@@ -1,0 +1,110 @@
+"""A run from its config to its checkpoint."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from train import workdir as folder
+from train.config import TrainConfig
+from train.curves import draw_curves, read_rows
+from train.data import Dataset, load
+from train.draws import init_key
+from train.evaluate import make_evaluate
+from train.feed import Resident
+from train.journal import Journal
+from train.loop import Evaluate, Loop, Trained, averaged, weights_of
+from train.model import make_model
+from train.progress import Report
+from train.step import Params, State, Step
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run came to. Seconds are of the training loop with its evaluations, and of compiling before it."""
+
+    test_accuracy: float
+    test_loss: float
+    train_seconds: float
+    compile_seconds: float
+    weights: str  # "ema" or "last": which were evaluated and saved
+    state: State
+
+
+def run(config: TrainConfig, workdir: Path, *, recipe: str, overwrite: bool = False) -> Result:
+    """Trains, and leaves config.json, metrics.jsonl, curves.png and checkpoint/ in workdir.
+
+    Raises:
+        ConfigError: the config doesn't fit its data, or workdir may not be written; nothing was changed.
+        NonFiniteLoss: the run diverged; there is no checkpoint.
+    """
+    folder.check(workdir, overwrite=overwrite)
+    dataset = load(config)
+    step, state = prepare(config, dataset)
+    weights = weights_of(state)
+    folder.create(workdir, {"recipe": recipe, "checkpoint_weights": weights, "train_config": config.to_dict()})
+    with Report(step.total_steps) as report:
+        report.say(f"{recipe}: {describe(config, dataset, step, state)}")
+        with Journal(workdir / "metrics.jsonl", report) as journal:
+            trained = make_loop(step, dataset, journal).run(state)
+    save(step, trained, dataset, workdir / "checkpoint")
+    result = Result(
+        trained.evaluated["test_accuracy"],
+        trained.evaluated["test_loss"],
+        trained.seconds,
+        trained.compile_seconds,
+        weights,
+        trained.state,
+    )
+    title = f"{recipe}: held-out accuracy {result.test_accuracy:.2%} ({weights} weights), {result.train_seconds:.0f} s"
+    draw_curves(read_rows(workdir / "metrics.jsonl"), workdir / "curves.png", title)
+    return result
+
+
+def prepare(config: TrainConfig, dataset: Dataset) -> tuple[Step, State]:
+    """The step of a run and the state that it begins with.
+
+    Raises:
+        ConfigError: fewer training images than one batch.
+    """
+    count = len(dataset.train)
+    warmup_steps, total_steps = config.warmup_steps(count), config.total_steps(count)
+    merge, values = make_model(config)
+    mean, std = dataset.preprocess.mean, dataset.preprocess.std
+    step = Step(config, merge, tuple(mean), tuple(std), warmup_steps, total_steps)
+    return step, jax.jit(lambda key: step.init(values(key)))(init_key(config.seed))
+
+
+def describe(config: TrainConfig, dataset: Dataset, step: Step, state: State) -> str:
+    """What is about to run, in one line."""
+    parameters = sum(p.size for p in state.params.values())
+    return (
+        f"{parameters:,} parameters, {len(dataset.train):,} images to train on, {len(dataset.test):,} held out, "
+        f"{step.total_steps:,} steps of {config.batch_size}, seed {config.seed}, {jax.devices()[0].platform}"
+    )
+
+
+def make_loop(step: Step, dataset: Dataset, journal: Journal) -> Loop:
+    """The loop of a run over a dataset that fits on the device."""
+    config = step.config
+    feed = Resident(dataset.train, seed=config.seed, batch_size=config.batch_size)
+    return Loop(step, feed, make_judge(step, dataset), journal, config.steps_per_epoch(len(dataset.train)))
+
+
+def make_judge(step: Step, dataset: Dataset) -> Evaluate:
+    """params -> the row of an evaluation over the whole test split."""
+    count = len(dataset.test)
+    evaluate = make_evaluate(step, jax.numpy.array(dataset.test.images), jax.numpy.array(dataset.test.labels))
+
+    def judge(params: Params) -> dict[str, Any]:
+        correct, loss = (value.item() for value in evaluate(params))
+        return {"test_accuracy": correct / count, "test_correct": correct, "test_count": count, "test_loss": loss}
+
+    return judge
+
+
+def save(step: Step, trained: Trained, dataset: Dataset, path: Path) -> None:
+    """Writes the run's model as a native checkpoint."""
+    model: Any = step.merge(averaged(trained.state))
+    model.save_pretrained(path, layout="native", preprocess=dataset.preprocess, labels=dataset.class_names)

@@ -141,7 +141,7 @@ def test_overwrite_removes_a_run_and_nothing_else(tmp_path: Path, fails: Fails):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ("digitz --workdir x", "unknown recipe 'digitz': the recipes are digits; did you mean 'digits'?"),
+        ("digitz --workdir x", "; did you mean 'digits'?"),
         ("digits", "--workdir"),
         ("digits --workdir x --modle.dim 8", "--modle.dim"),
         ("digits --workdir x --steps many", "many"),

@@ -3,7 +3,7 @@
 import difflib
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
     """The command. Exits with 2 for a user's mistake, and with 1 for a run that diverged."""
     args = sys.argv[1:] if argv is None else argv
     if args[:1] in ([], ["-h"], ["--help"]):
-        print(USAGE.format(recipes="\n".join(f"  {name:10}{_summary(name)}" for name in RECIPES)))
+        print(USAGE.format(recipes="\n".join(f"  {name:20}{_summary(name)}" for name in RECIPES)))
         sys.exit(0 if args else 2)
     try:
         run(args[0], parse(args))
@@ -58,7 +58,23 @@ def parse(args: list[str]) -> Command:
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise ConfigError(f"unknown recipe {name!r}: the recipes are {', '.join(RECIPES)}{hint}")
     default = Command(workdir=tyro.MISSING, config=RECIPES[name]())
-    return tyro.cli(Command, prog=f"vit-train {name}", description=_summary(name), args=args[1:], default=default)
+    command = tyro.cli(Command, prog=f"vit-train {name}", description=_summary(name), args=args[1:], default=default)
+    _check_model(command.config, default.config)
+    return command
+
+
+def _check_model(config: TrainConfig, recipe: TrainConfig) -> None:
+    """
+    Raises:
+        ConfigError: settings of the model, which a checkpoint to start from decides.
+    """
+    given = [f.name for f in fields(config.model) if getattr(config.model, f.name) != getattr(recipe.model, f.name)]
+    if config.init is not None and given:
+        options = ", ".join(f"--model.{name.replace('_', '-')}" for name in given)
+        raise ConfigError(
+            f"with --init the model is the checkpoint's, and its classes are the dataset's: {options} can't be given; "
+            "for another image size there is --init-size"
+        )
 
 
 def run(recipe: str, command: Command) -> None:

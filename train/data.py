@@ -40,6 +40,11 @@ def load(config: TrainConfig) -> Dataset:
     return dataset
 
 
+def class_names(config: TrainConfig) -> tuple[str, ...]:
+    """What the labels 0, 1, ... of the config's dataset stand for."""
+    return {"digits": load_digits}[config.data.name]().class_names
+
+
 def load_digits() -> Dataset:
     """scikit-learn's 1,797 handwritten digits, 8 x 8 grey (Alpaydin & Kaynak 1998), a stratified fifth held out."""
     from sklearn.datasets import load_digits

@@ -9,7 +9,7 @@ import jax
 from train import workdir as folder
 from train.config import TrainConfig
 from train.curves import draw_curves, read_rows
-from train.data import Dataset, load
+from train.data import Dataset, class_names, load
 from train.draws import init_key
 from train.evaluate import make_evaluate
 from train.feed import Resident
@@ -17,6 +17,7 @@ from train.journal import Journal
 from train.loop import Evaluate, Loop, Trained, averaged, weights_of
 from train.model import make_model
 from train.progress import Report
+from train.start import Start, open_start
 from train.step import Params, State, Step
 
 
@@ -40,12 +41,15 @@ def run(config: TrainConfig, workdir: Path, *, recipe: str, overwrite: bool = Fa
         NonFiniteLoss: the run diverged; there is no checkpoint.
     """
     folder.check(workdir, overwrite=overwrite)
+    config, start = open_start(config, class_names(config))
     dataset = load(config)
-    step, state = prepare(config, dataset)
+    step, state = prepare(config, dataset, start)
     weights = weights_of(state)
     folder.create(workdir, {"recipe": recipe, "checkpoint_weights": weights, "train_config": config.to_dict()})
     with Report(step.total_steps) as report:
         report.say(f"{recipe}: {describe(config, dataset, step, state)}")
+        for said in start.said if start else ():
+            report.say(f"{config.init}: {said}")
         with Journal(workdir / "metrics.jsonl", report) as journal:
             trained = make_loop(step, dataset, journal).run(state)
     save(step, trained, dataset, workdir / "checkpoint")
@@ -62,17 +66,19 @@ def run(config: TrainConfig, workdir: Path, *, recipe: str, overwrite: bool = Fa
     return result
 
 
-def prepare(config: TrainConfig, dataset: Dataset) -> tuple[Step, State]:
-    """The step of a run and the state that it begins with.
+def prepare(config: TrainConfig, dataset: Dataset, start: Start | None = None) -> tuple[Step, State]:
+    """The step of a run and the state that it begins with: start's values, or else random ones.
 
     Raises:
-        ConfigError: fewer training images than one batch.
+        ConfigError: fewer training images than one batch, or a checkpoint that can't be read to its end.
     """
     count = len(dataset.train)
     warmup_steps, total_steps = config.warmup_steps(count), config.total_steps(count)
     merge, values = make_model(config)
     mean, std = dataset.preprocess.mean, dataset.preprocess.std
     step = Step(config, merge, tuple(mean), tuple(std), warmup_steps, total_steps)
+    if start is not None:
+        return step, jax.jit(step.init)(start.params())
     return step, jax.jit(lambda key: step.init(values(key)))(init_key(config.seed))
 
 

@@ -20,6 +20,7 @@ class DataConfig:
     # of training images: none (squashed to the model's size), random_resized (Inception's), simple (DeiT III's)
     crop: Literal["none", "random_resized", "simple"] = "none"
     min_area: float = 0.08  # of the image that random_resized keeps at least
+    repeats: int = 1  # times that an image is in the batch, augmented anew (Hoffer et al. 2020); epochs count them all
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"  # where images are resized
     eval_crop: float = 0.875  # of the resized shortest side: what the evaluation's centre crop keeps
     # of pixels in 0..1, a channel each; None: of the training pixels where the set is resident, else ImageNet's
@@ -32,6 +33,7 @@ class DataConfig:
 
     def checks(self) -> Iterator[Check]:
         """What the values have to be."""
+        yield at_least("data.repeats", self.repeats, 1)
         yield bool(self.name), "data.name must name a dataset, got an empty string"
         yield 0 < self.min_area <= 1, f"data.min_area must be in (0, 1], got {self.min_area}"
         yield 0 < self.eval_crop <= 1, f"data.eval_crop must be in (0, 1], got {self.eval_crop}"

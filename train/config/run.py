@@ -70,10 +70,11 @@ class LogConfig:
 class TrainConfig:
     """One training run."""
 
-    model: ViTConfig  # the architecture; with init the checkpoint's, but for image_size and num_classes
+    model: ViTConfig  # the architecture; with init it is the checkpoint's, and these can't be given
     data: DataConfig  # where images and labels come from
     init: str | None = None  # a checkpoint of any layout to start from; None: from random values
-    start: StartConfig = field(default_factory=StartConfig)  # the random values
+    init_size: int | None = None  # pixels a side with init, whose positions are resized; None: the checkpoint's
+    start: StartConfig = field(default_factory=StartConfig)  # the values without init; with it, a new head's bias
     augment: AugmentConfig = field(default_factory=AugmentConfig)  # of training images
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)  # how gradients become updates
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)  # the learning rate over time
@@ -107,6 +108,9 @@ class TrainConfig:
             yield from part.checks()
         for part in (self.devices, self.checkpoint, self.log):
             yield from part.checks()
+        yield positive("init_size", self.init_size)
+        alone = self.init_size is None or self.init is not None
+        yield alone, f"init_size {self.init_size} needs init; without it the size is model.image_size"
         yield at_least("seed", self.seed, 0)
         yield at_least("batch_size", self.batch_size, 1)
         yield positive("epochs", self.epochs)

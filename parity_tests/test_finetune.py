@@ -1,0 +1,136 @@
+"""A run starts from a checkpoint of any layout: its function, a head for the run's classes, another image size."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import torch
+
+import vit_flax
+import vit_torch
+from parity_tests.compare import gap
+from parity_tests.tolerances import FORWARD
+from train.config import ConfigError, TrainConfig
+from train.recipes import RECIPES
+from train.start import Start, open_start
+from vit_convert.config import ViTConfig
+
+DIGITS = tuple(str(n) for n in range(10))
+SMALL = ViTConfig(
+    image_size=8, patch_size=2, in_channels=1, dim=16, depth=2, num_heads=2, mlp_dim=24, num_classes=10,
+)  # fmt: skip
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Write:
+    """Writes a float64 model with random weights as a checkpoint of a layout."""
+
+    def write(layout: str = "native", labels: tuple[str, ...] | None = None, **changes: object) -> Path:
+        generator = torch.Generator().manual_seed(0)
+        model = vit_torch.ViT(SMALL.replace(**changes), generator=generator).double()
+        model.save_pretrained(tmp_path / layout, layout=layout, labels=labels)
+        return tmp_path / layout
+
+    return write
+
+
+def opened(path: Path, classes: tuple[str, ...] = DIGITS, **changes: object) -> tuple[TrainConfig, Start]:
+    config, start = open_start(replace(RECIPES["digits"](), init=str(path), **changes), classes)
+    assert start is not None
+    return config, start
+
+
+@pytest.mark.parametrize("layout", ["native", "timm", "transformers"])
+def test_a_run_starts_with_the_checkpoints_function(checkpoint: Write, layout: str):
+    path = checkpoint(layout)
+    config, start = opened(path)
+    assert not start.new_head
+    model = vit_flax.ViT.from_pretrained(path)
+    assert config.model == model.config
+    images = np.random.default_rng(0).normal(size=(3, 8, 8, 1))
+    theirs = vit_torch.ViT.from_pretrained(path)(torch.tensor(images).permute(0, 3, 1, 2)).detach().numpy()
+    assert gap(np.asarray(model(jax.numpy.asarray(images))), theirs) < FORWARD
+    named = dict(model.numpy_tensors())
+    params = start.params()
+    assert params.keys() == named.keys()
+    assert all((params[name] == named[name]).all() for name in named)
+
+
+def test_a_head_for_other_classes_begins_at_zero_and_the_rest_is_kept(checkpoint: Write):
+    path = checkpoint()
+    config, start = opened(path, ("cat", "dog", "bird"))
+    assert config.model == SMALL.replace(num_classes=3)
+    params, before = start.params(), dict(vit_flax.ViT.from_pretrained(path).numpy_tensors())
+    assert params["head.kernel"].shape == (16, 3)
+    assert not params["head.kernel"].any()
+    assert all((params[name] == before[name]).all() for name in before if not name.startswith("head."))
+    assert any("a new head of 3 classes" in line for line in start.said)
+
+
+def test_as_many_classes_of_other_names_get_a_new_head_and_the_same_names_keep_it(checkpoint: Write):
+    path = checkpoint(labels=DIGITS)
+    assert not opened(path)[1].new_head
+    letters = tuple("abcdefghij")
+    _, start = opened(path, letters)
+    assert not start.params()["head.kernel"].any()
+    assert start.said[-1] == "a new head of zeros: the checkpoint's has as many classes, but others"
+
+
+def test_a_new_head_begins_with_the_bias_that_is_asked_for(checkpoint: Write):
+    base = RECIPES["digits"]().start
+    _, start = opened(checkpoint(num_classes=0), start=replace(base, head_bias=-2.5))
+    assert (np.asarray(start.params()["head.bias"]) == -2.5).all()
+
+
+def test_another_image_size_resizes_the_positions_as_loading_does(checkpoint: Write):
+    path = checkpoint()
+    config, start = opened(path, init_size=12)
+    assert config.model.image_hw == (12, 12)
+    resized = dict(vit_flax.ViT.from_pretrained(path, image_size=12).numpy_tensors())
+    assert (start.params()["pos_embed"] == resized["pos_embed"]).all()
+
+
+def test_a_checkpoint_that_leaves_questions_is_refused_with_the_way_out(checkpoint: Write):
+    bare = checkpoint("timm") / "model.safetensors"
+    (bare.parent / "config.json").unlink()
+    with pytest.raises(ConfigError, match=r"--preset.*vit-convert .* --to native, then --init"):
+        opened(bare)
+
+
+def train(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "train", *arguments], capture_output=True, text=True, check=False)
+
+
+def test_fine_tuning_from_the_command_line_learns_and_loads_in_pytorch(checkpoint: Write, tmp_path: Path):
+    path, workdir = checkpoint("timm", num_classes=7), tmp_path / "run"
+    done = train("digits", "--workdir", str(workdir), "--init", str(path), "--steps", "3", "--batch-size", "100")
+    assert done.returncode == 0, done.stderr
+    assert "a new head of 10 classes" in done.stdout
+    model = vit_torch.ViT.from_pretrained(workdir / "checkpoint")
+    assert model.config == SMALL
+    assert model.labels == DIGITS
+    assert (dict(model.named_parameters())["head.weight"] != 0).any()
+
+
+def test_what_the_checkpoint_decides_cant_be_given(checkpoint: Write, tmp_path: Path):
+    done = train("digits", "--workdir", str(tmp_path / "run"), "--init", str(checkpoint()), "--model.depth", "3")
+    assert done.returncode == 2
+    assert "--model.depth can't be given" in done.stderr
+    done = train("digits", "--workdir", str(tmp_path / "run"), "--init", str(tmp_path / "nowhere"))
+    assert done.returncode == 2
+    assert "nowhere" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_recipes_from_a_checkpoint_ask_for_it(tmp_path: Path):
+    done = train("finetune", "--workdir", str(tmp_path / "run"))
+    assert done.returncode == 2
+    assert "--init" in done.stderr
+    assert "--data.name" in done.stderr

@@ -1,0 +1,75 @@
+"""Starting from a checkpoint of any layout: its model, a head for the run's classes, its weights as parameters."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import jax.numpy as jnp
+
+from train.config import ConfigError, TrainConfig
+from train.step import Params
+from vit_convert.checkpoint import Checkpoint, open_checkpoint
+from vit_convert.errors import CheckpointError
+from vit_flax.pretrained import to_array
+
+RELABELLED = "a new head of zeros: the checkpoint's has as many classes, but others"
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run starts from: an opened checkpoint, whose head is kept or begins anew."""
+
+    checkpoint: Checkpoint
+    new_head: bool
+    head_bias: float  # of a new head
+    said: tuple[str, ...]  # what was chosen, left out or changed on the way
+
+    def params(self) -> Params:
+        """The parameters by Flax path, in float32; in float64 where JAX has it and the checkpoint too.
+
+        Raises:
+            ConfigError: tensors of dtypes that no model computes in, or a file that can't be read.
+        """
+        try:
+            self.checkpoint.check_floating()
+            wide = any(dtype.name == "float64" for dtype in self.checkpoint.dtypes.values())
+            dtype = jnp.result_type(jnp.float64 if wide else jnp.float32)
+            params = {name: to_array(array, dtype) for name, array in self.checkpoint.tensors("flax")}
+        except CheckpointError as error:
+            raise ConfigError(f"--init {error}") from error
+        if self.new_head:
+            bias = self.head_bias
+            fresh = {"head.kernel": 0.0, "head_dist.kernel": 0.0, "head.bias": bias, "head_dist.bias": bias}
+            params |= {name: jnp.full_like(params[name], value) for name, value in fresh.items() if name in params}
+        return params
+
+
+def open_start(config: TrainConfig, class_names: Sequence[str]) -> tuple[TrainConfig, Start | None]:
+    """The config with the model of init's checkpoint, at the run's image size and for its classes, and that start;
+    without init the config as it is, and None. No weights are read yet.
+
+    The head is kept where it answers for the same classes: as many, and called the same if both have names.
+
+    Raises:
+        ConfigError: the checkpoint can't be opened, or can't have that size or number of classes.
+    """
+    if config.init is None:
+        return config, None
+    checkpoint = _open(config, None)
+    same_number = checkpoint.config.num_classes == len(class_names)
+    relabelled = same_number and checkpoint.labels not in (None, tuple(class_names))
+    if not same_number:
+        checkpoint = _open(config, len(class_names))
+    said = (*checkpoint.said, *[RELABELLED] * relabelled)
+    new_head = relabelled or not same_number
+    return replace(config, model=checkpoint.config), Start(checkpoint, new_head, config.start.head_bias, said)
+
+
+def _open(config: TrainConfig, num_classes: int | None) -> Checkpoint:
+    assert config.init is not None
+    try:
+        return open_checkpoint(config.init, image_size=config.init_size, num_classes=num_classes)
+    except (CheckpointError, ValueError) as error:
+        raise ConfigError(
+            f"--init {error}; what a file alone doesn't tell, vit-convert takes (--preset, --set): "
+            f"vit-convert {config.init} DIR --to native, then --init DIR"
+        ) from error

@@ -19,6 +19,7 @@ from parity_tests.compare import Arrays, gap, leaf_gaps, worst
 from parity_tests.pairs import hub_arrays, make_pair
 from parity_tests.tolerances import LOSS, PARAMETERS
 from train.config import AugmentConfig, DataConfig, OptimizerConfig, ScheduleConfig, TrainConfig
+from train.devices.placement import make_placement
 from train.draws import Draws, batch_indices, draw, step_key
 from train.evaluate import make_evaluate
 from train.step import Batch, State, Step, split_model
@@ -259,12 +260,13 @@ def test_train_step_is_its_draws_and_then_update():
 def test_evaluation_counts_every_example_once():
     """With a model that says 0 to everything, so that what fills the last batch would count, too."""
     _, step, params = make_step()
-    images, labels = (jnp.array(x) for x in data())
+    images, labels = data()
     params["head.kernel"] = jnp.zeros_like(params["head.kernel"])
     params["head.bias"] = jnp.array([1.0, 0, 0, 0, 0])
-    correct, loss = make_evaluate(step, images, labels)(params)
-    share_of_0 = np.mean(np.asarray(labels) == 0)
-    assert int(correct) == int((labels == 0).sum()) > 0
+    placement = make_placement(CONFIG, jax.devices()[:1])
+    correct, loss = make_evaluate(step, images, labels, placement)(params)
+    share_of_0 = np.mean(labels == 0)
+    assert int(correct) == (labels == 0).sum() > 0
     assert float(loss) == pytest.approx(np.log(np.e + 4) - share_of_0, rel=1e-12)
 
 

@@ -3,13 +3,13 @@
 import difflib
 import os
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import tyro
 
-from train.config import ConfigError, TrainConfig
+from train.config import ConfigError, HostsConfig, TrainConfig
 from train.errors import NonFiniteLoss
 from train.recipes import RECIPES
 
@@ -29,6 +29,7 @@ class Command:
 
     workdir: Path  # the run's folder: config.json, metrics.jsonl, curves.png, checkpoint/
     overwrite: bool = False  # replace the run that the folder holds
+    hosts: Annotated[HostsConfig, tyro.conf.arg(name="")] = field(default_factory=HostsConfig)  # one of several?
     config: Annotated[TrainConfig, tyro.conf.arg(name="")]
 
 
@@ -79,14 +80,24 @@ def _check_model(config: TrainConfig, recipe: TrainConfig) -> None:
 
 def run(recipe: str, command: Command) -> None:
     """Trains, and says what came of it and where it is."""
-    try:
-        from train.run import run as train  # jax
+    from train.devices import hosts  # jax
+    from train.run import run as train
 
+    try:
+        hosts.start(command.hosts)
         result = train(command.config, command.workdir, recipe=recipe, overwrite=command.overwrite)
+    except ConfigError:
+        raise
     except NonFiniteLoss as error:
         _fail(error, 1)
     except KeyboardInterrupt:
         _stop(command.workdir / "metrics.jsonl")
+    except Exception:
+        if not command.hosts.several:
+            raise
+        hosts.abort()
+    if not hosts.is_first():
+        return
     print(
         f"held-out accuracy {result.test_accuracy:.2%}, loss {result.test_loss:.4f} ({result.weights} weights); "
         f"{result.train_seconds:.1f} s of training after {result.compile_seconds:.1f} s of compiling\n"

@@ -1,27 +1,36 @@
 """Accuracy and loss over a whole split, every example counted once."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from train.augment import normalise
+from train.devices.placement import Placement, put
 from train.step import Params, Step
 
 
-def make_evaluate(step: Step, images: Array, labels: Array) -> jax.stages.Wrapped:
-    """A jitted params -> (correct, loss): how many of images (N, H, W, C) are right, and the mean cross-entropy.
+def make_evaluate(
+    step: Step, images: np.ndarray, labels: np.ndarray, placement: Placement
+) -> Callable[[Params], tuple[Array, Array]]:
+    """params -> (correct, loss): how many of images (N, H, W, C) are right, and the mean cross-entropy.
 
-    The last batch is filled up to the common size, and what fills it has weight 0.
+    The last batch is filled up to the common size, which the devices can share, and what fills it has weight 0.
+    The images lie on the devices, each its share.
     """
-    count, size = len(labels), min(len(labels), step.config.batch_size)
+    count, parts = len(labels), placement.parts
+    size = -(-min(count, step.config.batch_size) // parts) * parts
     fill = -count % size
-    batches = (
-        jnp.pad(images, ((0, fill), (0, 0), (0, 0), (0, 0))).reshape(-1, size, *images.shape[1:]),
-        jnp.pad(labels, (0, fill)).reshape(-1, size),
-        (jnp.arange(count + fill) < count).reshape(-1, size),
+    rows = (
+        np.pad(images, ((0, fill), (0, 0), (0, 0), (0, 0))),
+        np.pad(labels, (0, fill)),
+        np.arange(count + fill) < count,
     )
+    batches = [put(x.reshape(-1, size, *x.shape[1:]), placement.batches) for x in rows]
 
     def one(params: Params, batch: tuple[Array, Array, Array]) -> tuple[Array, Array]:
         images, labels, counts = batch
@@ -31,8 +40,8 @@ def make_evaluate(step: Step, images: Array, labels: Array) -> jax.stages.Wrappe
         right = (logits.argmax(-1) == labels) & counts
         return right.sum(), jnp.where(counts, losses, 0).sum()
 
-    def evaluate(params: Params) -> tuple[Array, Array]:
+    def evaluate(params: Params, batches: Any) -> tuple[Array, Array]:
         correct, losses = jax.lax.map(partial(one, params), batches)
         return correct.sum(), losses.sum() / count
 
-    return jax.jit(evaluate)
+    return partial(jax.jit(evaluate, out_shardings=placement.replicated), batches=batches)

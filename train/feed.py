@@ -1,14 +1,16 @@
 """How batches reach the compiled step: an item a step, made on the host, and what the device makes a batch of it."""
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import count
 from typing import Any, Protocol
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from train.data import Split
+from train.devices.placement import Placement, put
 from train.draws import batch_indices
 from train.step import Batch
 
@@ -26,17 +28,18 @@ class Feed(Protocol):
 
 
 class Resident:
-    """A whole split on the device: an item is the split, and which of it a step sees."""
+    """A whole split on every device: an item is the split, and which of it a step sees."""
 
-    def __init__(self, split: Split, *, seed: int, batch_size: int):
-        self.images, self.labels = jnp.array(split.images), jnp.array(split.labels)
-        self.seed, self.batch_size = seed, batch_size
+    def __init__(self, split: Split, *, seed: int, batch_size: int, placement: Placement):
+        self.images, self.labels = (put(x, placement.replicated) for x in (split.images, split.labels))
+        self.seed, self.batch_size, self.placement = seed, batch_size, placement
 
     def items(self, start: int) -> Iterator[tuple[Array, Array, Array]]:
-        order = jax.jit(lambda step: batch_indices(self.seed, step, len(self.labels), self.batch_size))
+        draw = partial(batch_indices, self.seed, num_examples=len(self.labels), batch_size=self.batch_size)
+        order = jax.jit(draw, out_shardings=self.placement.batch)
         for step in count(start):
-            yield self.images, self.labels, order(jnp.int32(step))
+            yield self.images, self.labels, order(np.int32(step))
 
     def fetch(self, item: tuple[Array, Array, Array]) -> Batch:
         images, labels, chosen = item
-        return Batch(images[chosen], labels[chosen])
+        return self.placement.share(Batch(images[chosen], labels[chosen]))

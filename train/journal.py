@@ -1,6 +1,7 @@
 """metrics.jsonl: a run's measurements, a JSON object a line, readable while the run goes on."""
 
 import json
+import os
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -9,9 +10,11 @@ from train.progress import Report
 
 
 class Journal:
-    """Writes rows to metrics.jsonl and hands them to the report. A context manager."""
+    """Writes rows to metrics.jsonl (None: nowhere, for another host does) and hands them to the report. A context
+    manager."""
 
-    def __init__(self, path: Path, report: Report):
+    def __init__(self, path: Path | None, report: Report):
+        path = Path(os.devnull) if path is None else path
         self.lines, self.report = path.open("w", encoding="utf-8", buffering=1), report  # a line at a time
 
     def __enter__(self) -> "Journal":

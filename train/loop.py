@@ -68,13 +68,15 @@ class Loop:
 
 
 def compile_advance(step: Step, feed: Feed, state: State) -> Callable[[State, Any], tuple[State, Metrics]]:
-    """One step together with the making of its batch, compiled, the state donated."""
+    """One step together with the making of its batch, compiled, the state donated: it stays where it lies."""
 
     def advance(state: State, item: Any) -> tuple[State, Metrics]:
         return step.train_step(state, feed.fetch(item))
 
     item = next(feed.items(int(state.step)))
-    return jax.jit(advance, donate_argnums=0).lower(state, item).compile()
+    where = jax.tree.map(lambda x: x.sharding, state)
+    placed = jax.jit(advance, donate_argnums=0, out_shardings=(where, where.step))  # metrics: whole on every device
+    return placed.lower(state, item).compile()
 
 
 def averaged(state: State) -> Params:

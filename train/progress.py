@@ -11,10 +11,10 @@ QUIET_SECONDS = 10.0  # a plain line at least this often
 
 
 class Report:
-    """Shows the rows that a run logs. A context manager: leaving it ends the live line."""
+    """Shows the rows that a run logs; nothing with quiet. A context manager: leaving it ends the live line."""
 
-    def __init__(self, total_steps: int, console: Console | None = None):
-        self.console = console or Console(highlight=False, soft_wrap=True)
+    def __init__(self, total_steps: int, console: Console | None = None, *, quiet: bool = False):
+        self.console = console or Console(highlight=False, soft_wrap=True, quiet=quiet)
         self.total = total_steps
         self.seen: dict[str, Any] = {}
         self.begun = self.last_line = time.perf_counter()

@@ -10,11 +10,13 @@ from train import workdir as folder
 from train.config import TrainConfig
 from train.curves import draw_curves, read_rows
 from train.data import Dataset, class_names, load
+from train.devices import hosts
+from train.devices.placement import Placement, make_placement
 from train.draws import init_key
 from train.evaluate import make_evaluate
 from train.feed import Resident
 from train.journal import Journal
-from train.loop import Evaluate, Loop, Trained, averaged, weights_of
+from train.loop import Evaluate, Loop, averaged, weights_of
 from train.model import make_model
 from train.progress import Report
 from train.start import Start, open_start
@@ -34,25 +36,28 @@ class Result:
 
 
 def run(config: TrainConfig, workdir: Path, *, recipe: str, overwrite: bool = False) -> Result:
-    """Trains, and leaves config.json, metrics.jsonl, curves.png and checkpoint/ in workdir.
+    """Trains, and leaves config.json, metrics.jsonl, curves.png and checkpoint/ in workdir: of hosts, the first
 
     Raises:
         ConfigError: the config doesn't fit its data, or workdir may not be written; nothing was changed.
         NonFiniteLoss: the run diverged; there is no checkpoint.
     """
-    folder.check(workdir, overwrite=overwrite)
-    config, start = open_start(config, class_names(config))
-    dataset = load(config)
-    step, state = prepare(config, dataset, start)
+    first = hosts.is_first()
+    hosts.together(lambda: folder.check(workdir, overwrite=overwrite) if first else None)
+    config, start = hosts.together(lambda: open_start(config, class_names(config)))
+    dataset = hosts.together(lambda: load(config))
+    placement = make_placement(config)
+    step, state = prepare(config, dataset, placement, start)
     weights = weights_of(state)
-    folder.create(workdir, {"recipe": recipe, "checkpoint_weights": weights, "train_config": config.to_dict()})
-    with Report(step.total_steps) as report:
+    written = {"recipe": recipe, "checkpoint_weights": weights, "train_config": config.to_dict()}
+    hosts.together(lambda: folder.create(workdir, written) if first else None)
+    with Report(step.total_steps, quiet=not first) as report:
         report.say(f"{recipe}: {describe(config, dataset, step, state)}")
         for said in start.said if start else ():
             report.say(f"{config.init}: {said}")
-        with Journal(workdir / "metrics.jsonl", report) as journal:
-            trained = make_loop(step, dataset, journal).run(state)
-    save(step, trained, dataset, workdir / "checkpoint")
+        with Journal(workdir / "metrics.jsonl" if first else None, report) as journal:
+            trained = make_loop(step, dataset, placement, journal).run(state)
+    params = placement.gather(averaged(trained.state))
     result = Result(
         trained.evaluated["test_accuracy"],
         trained.evaluated["test_loss"],
@@ -61,12 +66,17 @@ def run(config: TrainConfig, workdir: Path, *, recipe: str, overwrite: bool = Fa
         weights,
         trained.state,
     )
+    if not first:
+        return result
+    save(step, params, dataset, workdir / "checkpoint")
     title = f"{recipe}: held-out accuracy {result.test_accuracy:.2%} ({weights} weights), {result.train_seconds:.0f} s"
     draw_curves(read_rows(workdir / "metrics.jsonl"), workdir / "curves.png", title)
     return result
 
 
-def prepare(config: TrainConfig, dataset: Dataset, start: Start | None = None) -> tuple[Step, State]:
+def prepare(
+    config: TrainConfig, dataset: Dataset, placement: Placement, start: Start | None = None
+) -> tuple[Step, State]:
     """The step of a run and the state that it begins with: start's values, or else random ones.
 
     Raises:
@@ -78,30 +88,31 @@ def prepare(config: TrainConfig, dataset: Dataset, start: Start | None = None) -
     mean, std = dataset.preprocess.mean, dataset.preprocess.std
     step = Step(config, merge, tuple(mean), tuple(std), warmup_steps, total_steps)
     if start is not None:
-        return step, jax.jit(step.init)(start.params())
-    return step, jax.jit(lambda key: step.init(values(key)))(init_key(config.seed))
+        return step, placement.init(step.init, hosts.together(lambda: start.params(placement.put)))
+    return step, placement.init(lambda key: step.init(values(key)), init_key(config.seed))
 
 
 def describe(config: TrainConfig, dataset: Dataset, step: Step, state: State) -> str:
     """What is about to run, in one line."""
-    parameters = sum(p.size for p in state.params.values())
+    parameters, devices = sum(p.size for p in state.params.values()), jax.device_count()
+    where = jax.devices()[0].platform + (f" x {devices}" if devices > 1 else "")
     return (
         f"{parameters:,} parameters, {len(dataset.train):,} images to train on, {len(dataset.test):,} held out, "
-        f"{step.total_steps:,} steps of {config.batch_size}, seed {config.seed}, {jax.devices()[0].platform}"
+        f"{step.total_steps:,} steps of {config.batch_size}, seed {config.seed}, {where}"
     )
 
 
-def make_loop(step: Step, dataset: Dataset, journal: Journal) -> Loop:
+def make_loop(step: Step, dataset: Dataset, placement: Placement, journal: Journal) -> Loop:
     """The loop of a run over a dataset that fits on the device."""
     config = step.config
-    feed = Resident(dataset.train, seed=config.seed, batch_size=config.batch_size)
-    return Loop(step, feed, make_judge(step, dataset), journal, config.steps_per_epoch(len(dataset.train)))
+    feed = Resident(dataset.train, seed=config.seed, batch_size=config.batch_size, placement=placement)
+    return Loop(step, feed, make_judge(step, dataset, placement), journal, config.steps_per_epoch(len(dataset.train)))
 
 
-def make_judge(step: Step, dataset: Dataset) -> Evaluate:
+def make_judge(step: Step, dataset: Dataset, placement: Placement) -> Evaluate:
     """params -> the row of an evaluation over the whole test split."""
     count = len(dataset.test)
-    evaluate = make_evaluate(step, jax.numpy.array(dataset.test.images), jax.numpy.array(dataset.test.labels))
+    evaluate = make_evaluate(step, dataset.test.images, dataset.test.labels, placement)
 
     def judge(params: Params) -> dict[str, Any]:
         correct, loss = (value.item() for value in evaluate(params))
@@ -110,7 +121,7 @@ def make_judge(step: Step, dataset: Dataset) -> Evaluate:
     return judge
 
 
-def save(step: Step, trained: Trained, dataset: Dataset, path: Path) -> None:
+def save(step: Step, params: Any, dataset: Dataset, path: Path) -> None:
     """Writes the run's model as a native checkpoint."""
-    model: Any = step.merge(averaged(trained.state))
+    model: Any = step.merge(params)
     model.save_pretrained(path, layout="native", preprocess=dataset.preprocess, labels=dataset.class_names)

@@ -1,9 +1,10 @@
 """Starting from a checkpoint of any layout: its model, a head for the run's classes, its weights as parameters."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
+from jax import Array
 
 from train.config import ConfigError, TrainConfig
 from train.step import Params
@@ -23,8 +24,9 @@ class Start:
     head_bias: float  # of a new head
     said: tuple[str, ...]  # what was chosen, left out or changed on the way
 
-    def params(self) -> Params:
-        """The parameters by Flax path, in float32; in float64 where JAX has it and the checkpoint too.
+    def params(self, place: Callable[[str, Array], Array] = lambda path, x: x) -> Params:
+        """The parameters by Flax path, in float32; in float64 where JAX has it and the checkpoint too. `place` puts
+        each where it shall lie, before the next is read.
 
         Raises:
             ConfigError: tensors of dtypes that no model computes in, or a file that can't be read.
@@ -33,14 +35,16 @@ class Start:
             self.checkpoint.check_floating()
             wide = any(dtype.name == "float64" for dtype in self.checkpoint.dtypes.values())
             dtype = jnp.result_type(jnp.float64 if wide else jnp.float32)
-            params = {name: to_array(array, dtype) for name, array in self.checkpoint.tensors("flax")}
+            tensors = ((name, to_array(array, dtype)) for name, array in self.checkpoint.tensors("flax"))
+            return {name: place(name, self.head(name, x)) for name, x in tensors}
         except CheckpointError as error:
             raise ConfigError(f"--init {error}") from error
-        if self.new_head:
-            bias = self.head_bias
-            fresh = {"head.kernel": 0.0, "head_dist.kernel": 0.0, "head.bias": bias, "head_dist.bias": bias}
-            params |= {name: jnp.full_like(params[name], value) for name, value in fresh.items() if name in params}
-        return params
+
+    def head(self, name: str, x: Array) -> Array:
+        """A parameter's value; of a head that begins anew, the one that it begins with."""
+        if not self.new_head or not name.startswith(("head.", "head_dist.")):
+            return x
+        return jnp.full_like(x, self.head_bias if name.endswith("bias") else 0.0)
 
 
 def open_start(config: TrainConfig, class_names: Sequence[str]) -> tuple[TrainConfig, Start | None]:

@@ -6,6 +6,7 @@ The architecture is `vit_convert.ViTConfig`; the values here are the run's.
 from train.config.augment import AugmentConfig
 from train.config.checks import ConfigError
 from train.config.data import DataConfig
+from train.config.hosts import HostsConfig
 from train.config.optimizer import OptimizerConfig, ScheduleConfig
 from train.config.run import CheckpointConfig, DevicesConfig, LogConfig, StartConfig, TrainConfig
 
@@ -15,6 +16,7 @@ __all__ = [
     "ConfigError",
     "DataConfig",
     "DevicesConfig",
+    "HostsConfig",
     "LogConfig",
     "OptimizerConfig",
     "ScheduleConfig",

@@ -1,0 +1,68 @@
+"""One mesh over all devices of all hosts: its axis `data` shares the batch, its axis `model` the columns of a layer."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import mesh_utils
+from jax.sharding import AxisType, Mesh
+
+from train.config import TrainConfig
+from train.config.checks import Check, check_all
+
+DATA, MODEL = "data", "model"
+Devices = Sequence[Any]  # jax.Device each, which is no type to type checkers
+
+
+def make_mesh(config: TrainConfig, devices: Devices | None = None) -> Mesh:
+    """The run's mesh, (data, model) = (devices / devices.tensor, devices.tensor), over all devices of all hosts.
+
+    Its axes are `AxisType.Auto`: the compiler (GSPMD, Xu et al. 2021) places what no rule places.
+
+    Raises:
+        ConfigError: the devices, the batch or the model can't be shared so; all that can't be are named.
+    """
+    devices = jax.devices() if devices is None else devices
+    check_mesh(config, len(devices))
+    shape = len(devices) // config.devices.tensor, config.devices.tensor
+    return Mesh(arrange(shape, devices), (DATA, MODEL), axis_types=(AxisType.Auto, AxisType.Auto))
+
+
+def arrange(shape: tuple[int, int], devices: Devices) -> np.ndarray:
+    """The devices as an array (data, model), neighbours in a TPU's network side by side, as jax.make_mesh has them.
+
+    Between slices, which only the slower network of the data centre joins, goes the axis `data` alone, as
+    mesh_utils.create_hybrid_device_mesh is made for. On CPUs and GPUs this is jax.devices() in its own order, host
+    after host; NVLink and InfiniBand are the collectives' own business.
+    """
+    data, model = shape
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if devices[0].platform != "tpu":
+        return np.array(devices).reshape(shape)
+    if slices > 1 and data % slices == 0:
+        return mesh_utils.create_hybrid_device_mesh((data // slices, model), (slices, 1), devices)
+    return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+
+
+def check_mesh(config: TrainConfig, num_devices: int) -> None:
+    """
+    Raises:
+        ConfigError: the devices, the batch or the model can't be shared; with every number, before anything compiles.
+    """
+    check_all(_checks(config, num_devices))
+
+
+def _checks(config: TrainConfig, num_devices: int) -> Iterator[Check]:
+    tensor, model, parts = config.devices.tensor, config.model, config.optimizer.accumulate
+    divides = num_devices % tensor == 0
+    yield divides, f"devices.tensor is {tensor}, but the {num_devices} devices that there are can't be shared by it"
+    for name, value in (("num_heads", model.num_heads), ("mlp_dim", model.mlp_dim)):
+        yield value % tensor == 0, f"devices.tensor is {tensor}, but model.{name} {value} can't be shared by it"
+    data = num_devices // tensor
+    if divides and config.batch_size % (data * parts):
+        each = f" in each of optimizer.accumulate {parts} parts" if parts > 1 else ""
+        fits = data * parts
+        nearest = max(1, round(config.batch_size / fits)) * fits
+        over = f"{num_devices} devices" + (f" / devices.tensor {tensor} = {data} parts" if tensor > 1 else "")
+        yield False, f"batch_size {config.batch_size} can't be shared by {over}{each}: use --batch-size {nearest}"

@@ -122,10 +122,11 @@ def main() -> None:
 
 def same_answers(run: Path) -> int:
     """Prints the report and draws the maps; 1 when a prediction differs."""
-    from train.data import load_digits
+    from train.input.data import open_data
+    from train.recipes import RECIPES
     from vit_tools.attention_map import draw_attention
 
-    test = load_digits().test
+    test = open_data(RECIPES["digits"]()).whole_test
     answers = compare(run / "checkpoint", test.images, test.labels)
     print(report(answers))
     predicted = answers.torch.argmax(-1)

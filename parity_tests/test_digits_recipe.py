@@ -12,32 +12,35 @@ import numpy as np
 import pytest
 
 from train.config import StartConfig
-from train.data import load_digits
 from train.init import initialise
+from train.input.data import Data, open_data
 from train.recipes import RECIPES
 
 
-def test_a_fixed_stratified_fifth_is_held_out():
-    data = load_digits()
+@pytest.fixture(scope="module")
+def data() -> Data:
+    return open_data(RECIPES["digits"]())
+
+
+def test_a_fixed_stratified_fifth_is_held_out(data: Data):
+    train, test = data.whole_train, data.whole_test
     assert (len(data.train), len(data.test)) == (1437, 360)
-    assert data.train.images.shape[1:] == (8, 8, 1)
-    assert data.train.images.dtype == np.uint8
-    assert set(np.bincount(data.test.labels)) <= {35, 36, 37}
-    assert (data.test.images == load_digits().test.images).all()
+    assert train.images.shape == (1437, 8, 8, 1)
+    assert train.images.dtype == np.uint8
+    assert set(np.bincount(test.labels)) <= {35, 36, 37}
+    assert (test.images == open_data(RECIPES["digits"]()).whole_test.images).all()
     # the greys of the two splits together are scikit-learn's, 16 of them over black
-    assert set(np.unique(data.train.images)) == {round(n * 255 / 16) for n in range(17)}
+    assert set(np.unique(train.images)) == {round(n * 255 / 16) for n in range(17)}
 
 
-def test_no_held_out_image_is_trained_on():
+def test_no_held_out_image_is_trained_on(data: Data):
     """The images of the set are all different, so none can be on both sides."""
-    data = load_digits()
-    train, test = ({image.tobytes() for image in split.images} for split in (data.train, data.test))
+    train, test = ({image.tobytes() for image in split.images} for split in (data.whole_train, data.whole_test))
     assert not train & test
 
 
-def test_the_preprocessing_is_that_of_the_training_pixels():
-    data = load_digits()
-    pixels = data.train.images / 255
+def test_the_preprocessing_is_that_of_the_training_pixels(data: Data):
+    pixels = data.whole_train.images / 255
     np.testing.assert_allclose(data.preprocess.mean, pixels.mean(), atol=1e-3)
     np.testing.assert_allclose(data.preprocess.std, pixels.std(), atol=1e-3)
 

@@ -6,7 +6,8 @@ import pytest
 import vit_flax.mlp
 from parity_tests import same_answers
 from parity_tests.same_answers import Answers, report
-from train.data import load_digits
+from train.input.data import open_data
+from train.recipes import RECIPES
 from vit_convert.config import ViTConfig
 
 DIGITS = ViTConfig(image_size=8, patch_size=2, in_channels=1, dim=16, depth=2, num_heads=2, mlp_dim=32, num_classes=10)
@@ -20,7 +21,7 @@ def run(tmp_path):
     import vit_torch
 
     model = vit_torch.ViT(DIGITS, generator=torch.Generator().manual_seed(0))
-    model.save_pretrained(tmp_path / "checkpoint", preprocess=load_digits().preprocess)
+    model.save_pretrained(tmp_path / "checkpoint", preprocess=open_data(RECIPES["digits"]()).preprocess)
     return tmp_path
 
 

@@ -21,7 +21,7 @@ import vit_flax
 import vit_torch
 from parity_tests.compare import gap
 from train.__main__ import RESERVED, main
-from train.data import load_digits
+from train.input.data import open_data
 from train.recipes import RECIPES
 
 TINY = "--model.dim 16 --model.mlp-dim 32 --model.depth 1 --model.num-heads 2 --batch-size 100 --log.steps 2 --steps 7"
@@ -82,7 +82,7 @@ def test_the_printed_accuracy_is_the_checkpoints_in_both_frameworks(run: tuple[P
     flax, torch_model = (package.ViT.from_pretrained(workdir / "checkpoint") for package in (vit_flax, vit_torch))
     assert flax.preprocess is not None
     assert flax.labels == tuple("0123456789")
-    test = load_digits().test
+    test = open_data(RECIPES["digits"]()).whole_test
     images = np.stack([flax.preprocess(Image.fromarray(image[:, :, 0])) for image in test.images])
     ours = np.asarray(flax(jnp.asarray(images)))
     with torch.no_grad():
@@ -150,7 +150,7 @@ def test_overwrite_removes_a_run_and_nothing_else(tmp_path: Path, fails: Fails):
         ("digits --workdir x --schedule.final-fraction 2", "schedule.final_fraction must be in [0, 1], got 2"),
         ("digits --workdir x --drop-path 1", "drop_path must be in [0, 1), got 1"),
         ("digits --workdir x --model.num-classes 9", "num_classes is 9, but the labels of digits go from 0 to 9"),
-        ("digits --workdir x --model.image-size 16", "the images of digits are (8, 8)"),
+        ("digits --workdir x --data.test-split val", "none that is called 'val'"),
         ("digits --workdir x --batch-size 2000", "batch_size 2000 is more than the 1437 training images"),
     ],
 )

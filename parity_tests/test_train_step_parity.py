@@ -20,8 +20,11 @@ from parity_tests.pairs import hub_arrays, make_pair
 from parity_tests.tolerances import LOSS, PARAMETERS
 from train.config import AugmentConfig, DataConfig, OptimizerConfig, ScheduleConfig, TrainConfig
 from train.devices.placement import make_placement
-from train.draws import Draws, batch_indices, draw, step_key
+from train.draws import Draws, draw, step_key
 from train.evaluate import make_evaluate
+from train.input.data import Data
+from train.input.order import batch_indices
+from train.input.sources.arrays import Arrays as InMemory
 from train.step import Batch, State, Step, split_model
 from vit_convert.config import ViTConfig
 from vit_torch import ViT, training
@@ -105,11 +108,10 @@ def flax() -> Recorded:
     initial = {name: p.clone() for name, p in model.state_dict().items()}
     images, labels = data()
     draw_step = jax.jit(lambda at: step.draw(step_key(CONFIG.seed, at), (6, 8, 12)))
-    order = jax.jit(lambda at: batch_indices(CONFIG.seed, at, EXAMPLES, 6))
     update = jax.jit(step.update, donate_argnums=0)
     state, rows, batches, draws = step.init(params), [], [], []
     for at in range(STEPS):
-        chosen, drawn = np.asarray(order(at)), draw_step(at)
+        chosen, drawn = batch_indices(CONFIG.seed, at, EXAMPLES, 6), draw_step(at)
         state, measured = update(state, Batch(jnp.array(images[chosen]), jnp.array(labels[chosen])), drawn)
         rows.append(measured)
         batches.append((torch.tensor(images[chosen]).permute(0, 3, 1, 2), torch.tensor(labels[chosen]).long()))
@@ -263,11 +265,16 @@ def test_evaluation_counts_every_example_once():
     images, labels = data()
     params["head.kernel"] = jnp.zeros_like(params["head.kernel"])
     params["head.bias"] = jnp.array([1.0, 0, 0, 0, 0])
-    placement = make_placement(CONFIG, jax.devices()[:1])
-    correct, loss = make_evaluate(step, images, labels, placement)(params)
-    share_of_0 = np.mean(labels == 0)
-    assert int(correct) == (labels == 0).sum() > 0
-    assert float(loss) == pytest.approx(np.log(np.e + 4) - share_of_0, rel=1e-12)
+    source = InMemory(images, labels, tuple("abcde"), "drawn")
+    for where in (True, False):
+        of = replace(CONFIG, data=replace(CONFIG.data, resident=where, mean=MEAN, std=STD))
+        found = make_evaluate(step, Data(of, source, source), make_placement(of, jax.devices()[:1]))(params)
+        assert found.count == EXAMPLES
+        assert found.correct == (labels == 0).sum() > 0
+        assert found.correct_top5 == EXAMPLES
+        assert found.loss == pytest.approx(np.log(np.e + 4) - np.mean(labels == 0), rel=1e-12)
+        assert found.confusion[:, 0].tolist() == np.bincount(labels, minlength=5).tolist()
+        assert found.class_accuracy.tolist() == [1, 0, 0, 0, 0]
 
 
 def test_draws_are_of_seed_and_step_alone_and_the_same_in_every_precision():
@@ -289,7 +296,7 @@ def test_draws_are_of_seed_and_step_alone_and_the_same_in_every_precision():
 
 def test_an_epoch_sees_every_example_once_and_the_next_in_another_order():
     def epoch(number: int) -> np.ndarray:
-        return np.concatenate([batch_indices(0, jnp.int32(number * 4 + i), 20, 5) for i in range(4)])
+        return np.concatenate([batch_indices(0, number * 4 + i, 20, 5) for i in range(4)])
 
     first, second = epoch(0), epoch(1)
     assert sorted(first) == sorted(second) == list(range(20))

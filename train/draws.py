@@ -14,8 +14,8 @@ from jax.typing import DTypeLike
 
 from train.config import AugmentConfig
 
-# fold_in(key(seed), step) is the step's key; these two are numbers that no step reaches.
-INIT, ORDER = 2**32 - 1, 2**32 - 2
+# fold_in(key(seed), step) is the step's key; this is a number that no step reaches.
+INIT = 2**32 - 1
 
 
 class Draws(NamedTuple):
@@ -39,14 +39,6 @@ def init_key(seed: int) -> Array:
 def step_key(seed: int, step: Array) -> Array:
     """The key of one step's draws."""
     return jax.random.fold_in(jax.random.key(seed), step)
-
-
-def batch_indices(seed: int, step: Array, num_examples: int, batch_size: int) -> Array:
-    """Which examples a step sees: (batch_size,). Each epoch is a new permutation; what fills no batch is left out."""
-    epoch, position = jnp.divmod(step, num_examples // batch_size)
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), ORDER), epoch)
-    order = jax.random.permutation(key, jnp.arange(num_examples, dtype=jnp.int32))
-    return jax.lax.dynamic_slice_in_dim(order, position * batch_size, batch_size)
 
 
 def draw(

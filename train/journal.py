@@ -23,6 +23,10 @@ class Journal:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.lines.close()
 
+    def say(self, text: str) -> None:
+        """A line for the person watching."""
+        self.report.say(text)
+
     def write(self, row: dict[str, Any]) -> None:
         self.lines.write(json.dumps(row) + "\n")
         self.report.row(row)

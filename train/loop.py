@@ -2,19 +2,21 @@
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import jax
 from jax import Array
 
+from train.evaluate import Evaluate, Evaluated
 from train.feed import Feed
 from train.journal import Journal
 from train.step import Params, State, Step
 from train.window import Window
 
 Metrics = dict[str, Array]
-Evaluate = Callable[[Params], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Trained:
     """What training came to. Seconds are of the loop with its evaluations, and of compiling before it."""
 
     state: State
-    evaluated: dict[str, Any]  # of the last step
+    evaluated: Evaluated  # after the last step
     seconds: float
     compile_seconds: float
 
@@ -36,6 +38,7 @@ class Loop:
     evaluate: Evaluate
     journal: Journal
     steps_per_epoch: int
+    unsaid: Callable[[], list[str]]  # what the data have to say since the last call
 
     def run(self, state: State) -> Trained:
         """All steps from the state's own on.
@@ -45,35 +48,37 @@ class Loop:
         """
         config, total = self.step.config, self.step.total_steps
         eval_steps = max(1, round(config.eval_epochs * self.steps_per_epoch))
-        begun, start, evaluated = time.perf_counter(), int(state.step), {}
-        items = self.feed.items(start)
-        advance = compile_advance(self.step, self.feed, state)
-        self.evaluate(averaged(state))  # compiles it
-        compiled = time.perf_counter()
-        window = Window(config.batch_size)
-        for done in range(start + 1, total + 1):
-            with window.waiting():
-                item = next(items)
-            state, measured = advance(state, item)
-            window.add(measured)
-            place = {"step": done, "epoch": done / self.steps_per_epoch}
-            evaluating = done == total or done % eval_steps == 0
-            if evaluating or done % config.log.steps == 0:
-                self.journal.write(place | window.close(done) | {"seconds": time.perf_counter() - compiled})
-            if evaluating:
-                with window.pause():
-                    evaluated = self.evaluate(averaged(state))
-                    self.journal.write(place | evaluated)
+        begun, start = time.perf_counter(), int(state.step)
+        with closing(self.feed.items(start)) as given:
+            first = next(given)
+            advance = compile_advance(self.step, self.feed, state, first)
+            evaluated = self.evaluate(averaged(state))  # compiles it
+            compiled = time.perf_counter()
+            window, items = Window(config.batch_size), chain([first], given)
+            for done in range(start + 1, total + 1):
+                with window.waiting():
+                    item = next(items)
+                state, measured = advance(state, item)
+                window.add(measured)
+                place = {"step": done, "epoch": done / self.steps_per_epoch}
+                evaluating = done == total or done % eval_steps == 0
+                if evaluating or done % config.log.steps == 0:
+                    self.journal.write(place | window.close(done) | {"seconds": time.perf_counter() - compiled})
+                    for said in self.unsaid():
+                        self.journal.say(said)
+                if evaluating:
+                    with window.pause():
+                        evaluated = self.evaluate(averaged(state))
+                        self.journal.write(place | evaluated.row)
         return Trained(state, evaluated, time.perf_counter() - compiled, compiled - begun)
 
 
-def compile_advance(step: Step, feed: Feed, state: State) -> Callable[[State, Any], tuple[State, Metrics]]:
+def compile_advance(step: Step, feed: Feed, state: State, item: Any) -> Callable[[State, Any], tuple[State, Metrics]]:
     """One step together with the making of its batch, compiled, the state donated: it stays where it lies."""
 
     def advance(state: State, item: Any) -> tuple[State, Metrics]:
         return step.train_step(state, feed.fetch(item))
 
-    item = next(feed.items(int(state.step)))
     where = jax.tree.map(lambda x: x.sharding, state)
     placed = jax.jit(advance, donate_argnums=0, out_shardings=(where, where.step))  # metrics: whole on every device
     return placed.lower(state, item).compile()

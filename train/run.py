@@ -9,18 +9,18 @@ import jax
 from train import workdir as folder
 from train.config import TrainConfig
 from train.curves import draw_curves, read_rows
-from train.data import Dataset, class_names, load
 from train.devices import hosts
 from train.devices.placement import Placement, make_placement
 from train.draws import init_key
 from train.evaluate import make_evaluate
-from train.feed import Resident
+from train.feed import make_feed
+from train.input.data import Data, class_names, open_data
 from train.journal import Journal
-from train.loop import Evaluate, Loop, averaged, weights_of
+from train.loop import Loop, averaged, weights_of
 from train.model import make_model
 from train.progress import Report
 from train.start import Start, open_start
-from train.step import Params, State, Step
+from train.step import State, Step
 
 
 @dataclass(frozen=True)
@@ -45,22 +45,22 @@ def run(config: TrainConfig, workdir: Path, *, recipe: str, overwrite: bool = Fa
     first = hosts.is_first()
     hosts.together(lambda: folder.check(workdir, overwrite=overwrite) if first else None)
     config, start = hosts.together(lambda: open_start(config, class_names(config)))
-    dataset = hosts.together(lambda: load(config))
+    data = hosts.together(lambda: open_data(config, start.checkpoint.preprocess if start else None))
     placement = make_placement(config)
-    step, state = prepare(config, dataset, placement, start)
+    step, state = prepare(config, data, placement, start)
     weights = weights_of(state)
     written = {"recipe": recipe, "checkpoint_weights": weights, "train_config": config.to_dict()}
     hosts.together(lambda: folder.create(workdir, written) if first else None)
     with Report(step.total_steps, quiet=not first) as report:
-        report.say(f"{recipe}: {describe(config, dataset, step, state)}")
+        report.say(f"{recipe}: {describe(config, data, step, state)}")
         for said in start.said if start else ():
             report.say(f"{config.init}: {said}")
         with Journal(workdir / "metrics.jsonl" if first else None, report) as journal:
-            trained = make_loop(step, dataset, placement, journal).run(state)
+            trained = make_loop(step, data, placement, journal).run(state)
     params = placement.gather(averaged(trained.state))
     result = Result(
-        trained.evaluated["test_accuracy"],
-        trained.evaluated["test_loss"],
+        trained.evaluated.accuracy,
+        trained.evaluated.loss,
         trained.seconds,
         trained.compile_seconds,
         weights,
@@ -68,60 +68,46 @@ def run(config: TrainConfig, workdir: Path, *, recipe: str, overwrite: bool = Fa
     )
     if not first:
         return result
-    save(step, params, dataset, workdir / "checkpoint")
+    save(step, params, data, workdir / "checkpoint")
     title = f"{recipe}: held-out accuracy {result.test_accuracy:.2%} ({weights} weights), {result.train_seconds:.0f} s"
     draw_curves(read_rows(workdir / "metrics.jsonl"), workdir / "curves.png", title)
     return result
 
 
-def prepare(
-    config: TrainConfig, dataset: Dataset, placement: Placement, start: Start | None = None
-) -> tuple[Step, State]:
+def prepare(config: TrainConfig, data: Data, placement: Placement, start: Start | None = None) -> tuple[Step, State]:
     """The step of a run and the state that it begins with: start's values, or else random ones.
 
     Raises:
         ConfigError: fewer training images than one batch, or a checkpoint that can't be read to its end.
     """
-    count = len(dataset.train)
+    count = len(data.train)
     warmup_steps, total_steps = config.warmup_steps(count), config.total_steps(count)
     merge, values = make_model(config)
-    mean, std = dataset.preprocess.mean, dataset.preprocess.std
+    mean, std = data.preprocess.mean, data.preprocess.std
     step = Step(config, merge, tuple(mean), tuple(std), warmup_steps, total_steps)
     if start is not None:
         return step, placement.init(step.init, hosts.together(lambda: start.params(placement.put)))
     return step, placement.init(lambda key: step.init(values(key)), init_key(config.seed))
 
 
-def describe(config: TrainConfig, dataset: Dataset, step: Step, state: State) -> str:
+def describe(config: TrainConfig, data: Data, step: Step, state: State) -> str:
     """What is about to run, in one line."""
     parameters, devices = sum(p.size for p in state.params.values()), jax.device_count()
     where = jax.devices()[0].platform + (f" x {devices}" if devices > 1 else "")
     return (
-        f"{parameters:,} parameters, {len(dataset.train):,} images to train on, {len(dataset.test):,} held out, "
+        f"{parameters:,} parameters, {len(data.train):,} images to train on, {len(data.test):,} held out, "
         f"{step.total_steps:,} steps of {config.batch_size}, seed {config.seed}, {where}"
     )
 
 
-def make_loop(step: Step, dataset: Dataset, placement: Placement, journal: Journal) -> Loop:
-    """The loop of a run over a dataset that fits on the device."""
-    config = step.config
-    feed = Resident(dataset.train, seed=config.seed, batch_size=config.batch_size, placement=placement)
-    return Loop(step, feed, make_judge(step, dataset, placement), journal, config.steps_per_epoch(len(dataset.train)))
+def make_loop(step: Step, data: Data, placement: Placement, journal: Journal) -> Loop:
+    """The loop of a run."""
+    per_epoch = step.config.steps_per_epoch(len(data.train))
+    feed, evaluate = make_feed(data, placement, step.total_steps), make_evaluate(step, data, placement)
+    return Loop(step, feed, evaluate, journal, per_epoch, data.unsaid)
 
 
-def make_judge(step: Step, dataset: Dataset, placement: Placement) -> Evaluate:
-    """params -> the row of an evaluation over the whole test split."""
-    count = len(dataset.test)
-    evaluate = make_evaluate(step, dataset.test.images, dataset.test.labels, placement)
-
-    def judge(params: Params) -> dict[str, Any]:
-        correct, loss = (value.item() for value in evaluate(params))
-        return {"test_accuracy": correct / count, "test_correct": correct, "test_count": count, "test_loss": loss}
-
-    return judge
-
-
-def save(step: Step, params: Any, dataset: Dataset, path: Path) -> None:
+def save(step: Step, params: Any, data: Data, path: Path) -> None:
     """Writes the run's model as a native checkpoint."""
     model: Any = step.merge(params)
-    model.save_pretrained(path, layout="native", preprocess=dataset.preprocess, labels=dataset.class_names)
+    model.save_pretrained(path, layout="native", preprocess=data.preprocess, labels=data.class_names)

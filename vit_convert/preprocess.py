@@ -83,12 +83,16 @@ class Preprocess:
 
     def __call__(self, image: "Image.Image") -> np.ndarray:
         """A PIL image -> (H, W, C) float32 of size `crop`."""
+        return self.normalise(self.pixels(image))
+
+    def pixels(self, image: "Image.Image") -> np.ndarray:
+        """The same before it is normalised: levels of 0 to 255; whole ones (uint8) unless `rounding` is none."""
         image = self._convert(image)
         size = self.resize if self.mode == "squash" else _covering((image.height, image.width), self.resize)
         pixels = resample(image, size, self.interpolation, self.antialias, self.rounding)
         pixels = pixels.reshape(*size, len(self.mean))
         top, left = self._offset(size, self.crop_offset)
-        return self.normalise(pixels[top : top + self.crop[0], left : left + self.crop[1]])
+        return pixels[top : top + self.crop[0], left : left + self.crop[1]]
 
     def _convert(self, image: "Image.Image") -> "Image.Image":
         """To grey, RGB or RGBA."""

@@ -26,7 +26,7 @@ class DataConfig:
     # of pixels in 0..1, a channel each; None: of the training pixels where the set is resident, else ImageNet's
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None  # likewise
-    max_corrupt: float = 0.001  # of a split: unreadable images are said and replaced by the next; more are an error
+    max_corrupt: float = 0.01  # of a split: unreadable images are said and replaced by the next; more are an error
     resident: bool | None = None  # the whole set on the device; None: if it has the model's size and at most 1 GB
     threads: int = 0  # that decode and crop; 0: one a core
     prefetch: int = 2  # batches made ahead

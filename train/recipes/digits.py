@@ -22,7 +22,7 @@ def digits() -> TrainConfig:
     )
     return TrainConfig(
         model=model,
-        data=DataConfig(name="digits"),
+        data=DataConfig(name="digits", interpolation="bilinear", mean=(0.3053,), std=(0.3761,)),
         start=StartConfig(fan_in_kernels=True, pos_embed_std=0.1),
         # no flip: a mirrored 2 is no 2; no shift: the digits fill their 8 pixels
         augment=AugmentConfig(mixup_alpha=0.2, cutmix_alpha=1.0, label_smoothing=0.1),

@@ -1,0 +1,207 @@
+"""The data of a run: what it trains on, what it is judged on, and what the saved model has to know about its images."""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from train.config import TrainConfig
+from train.config.checks import Check, check_all
+from train.input.batches import EvalBatch, HostBatch, ahead
+from train.input.crop import crop_draws
+from train.input.load import Load, cropped, evaluated, plain
+from train.input.order import batch_indices
+from train.input.reader import Reader
+from train.input.sources import Source, open_source
+from vit_convert.preprocess import Preprocess
+
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+RESIDENT_BYTES = 2**30
+CHUNK = 1024  # images read at once for a whole split
+
+
+class Split(NamedTuple):
+    """images (N, H, W, C) uint8, their labels (N,) int32, and which of them count (N,) bool: the readable ones."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    counts: np.ndarray
+
+
+@dataclass(frozen=True)
+class Data:
+    """The two splits of a run, opened and checked; images are read when they are asked for."""
+
+    config: TrainConfig
+    train: Source
+    test: Source
+    given: Preprocess | None = None  # of the checkpoint that the run starts from
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What the labels 0, 1, ... stand for."""
+        return self.train.class_names
+
+    @property
+    def fingerprint(self) -> str:
+        """What decides the batches of a run: it goes on with the same only."""
+        c, d = self.config, self.config.data
+        order = f"seed {c.seed}, batch {c.batch_size}, repeats {d.repeats}"
+        pixels = f"{c.model.image_hw}, crop {d.crop} {d.min_area} {d.interpolation}"
+        return f"{self.train.fingerprint}; {order}; {pixels}"
+
+    @cached_property
+    def resident(self) -> bool:
+        """Whether the whole set shall sit on the devices."""
+        data, shape = self.config.data, self.train.shape
+        if data.resident is not None:
+            return data.resident
+        if shape is None or shape[:2] != self.config.model.image_hw or data.crop != "none":
+            return False
+        return (len(self.train) + len(self.test)) * int(np.prod(shape)) <= RESIDENT_BYTES
+
+    @cached_property
+    def preprocess(self) -> Preprocess:
+        """How the images of the test split, and those that the saved model will see, become its input."""
+        data, size = self.config.data, self.config.model.image_hw
+        mean, std = self._mean_and_std()
+        if data.crop == "none":
+            return Preprocess(
+                resize=size, crop=size, mode="squash", interpolation=data.interpolation, mean=mean, std=std
+            )
+        resize = round(size[0] / data.eval_crop), round(size[1] / data.eval_crop)
+        return Preprocess(resize=resize, crop=size, interpolation=data.interpolation, mean=mean, std=std)
+
+    def _mean_and_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        data, channels = self.config.data, self.config.model.in_channels
+        if data.mean is not None and data.std is not None:
+            return data.mean, data.std
+        if self.given is not None and len(self.given.mean) == channels:
+            return self.given.mean, self.given.std
+        if self.resident:
+            pixels = self.whole_train.images
+            mean, std = (np.round(of / 255, 4).tolist() for of in (pixels.mean((0, 1, 2)), pixels.std((0, 1, 2))))
+            return tuple(mean), tuple(std)
+        return IMAGENET if channels == 3 else ((0.5,) * channels, (0.5,) * channels)
+
+    @cached_property
+    def whole_train(self) -> Split:
+        """All training images at the model's size; the unreadable ones replaced, as in batches."""
+        load = plain(self.config.model, self.config.data)
+        parts = [self.train_reader.read(chunk, chunk, load) for chunk in _chunks(len(self.train))]
+        images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        return Split(images, labels, np.ones(len(labels), bool))
+
+    @cached_property
+    def whole_test(self) -> Split:
+        """All test images as they are evaluated; the unreadable ones don't count."""
+        load = evaluated(self.preprocess)
+        parts = [self.test_reader.read_whole(chunk, load) for chunk in _chunks(len(self.test))]
+        return Split(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+    def train_batches(self, start: int, stop: int, rows: slice) -> AbstractContextManager[Iterator[HostBatch]]:
+        """These rows of the batches of steps start to stop - 1, made ahead."""
+        c = self.config
+
+        def make(step: int) -> HostBatch:
+            chosen = batch_indices(c.seed, step, len(self.train), c.batch_size, c.data.repeats)[rows].tolist()
+            load = self._train_load(step)
+            return HostBatch(*self.train_reader.read(chosen, range(c.batch_size)[rows], load))
+
+        return ahead(make, start, stop, c.data.prefetch)
+
+    def _train_load(self, step: int) -> Load:
+        c = self.config
+        if c.data.crop == "none":
+            return plain(c.model, c.data)
+        return cropped(c.model, c.data, crop_draws(c.seed, step, c.batch_size))
+
+    def test_batches(self, batch_size: int, rows: slice) -> AbstractContextManager[Iterator[EvalBatch]]:
+        """These rows of all batches of the test split, in order, the last one filled up."""
+        count, load = len(self.test), evaluated(self.preprocess)
+
+        def make(at: int) -> EvalBatch:
+            chosen = list(range(at * batch_size, (at + 1) * batch_size)[rows])
+            images, labels, readable = self.test_reader.read_whole([min(i, count - 1) for i in chosen], load)
+            return EvalBatch(images, labels, readable & (np.array(chosen) < count))
+
+        return ahead(make, 0, -(-count // batch_size), self.config.data.prefetch)
+
+    def unsaid(self) -> list[str]:
+        """What was found in the images since the last call, to be said."""
+        return [*self.train_reader.unsaid(), *self.test_reader.unsaid()]
+
+    @cached_property
+    def train_reader(self) -> Reader:
+        return self._reader(self.train)
+
+    @cached_property
+    def test_reader(self) -> Reader:
+        return self._reader(self.test)
+
+    def _reader(self, source: Source) -> Reader:
+        data = self.config.data
+        threads = data.threads or os.cpu_count() or 1
+        pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        return Reader(source, len(self.class_names), data.max_corrupt, pool, threads)
+
+
+def _chunks(count: int) -> Iterator[range]:
+    return (range(at, min(at + CHUNK, count)) for at in range(0, count, CHUNK))
+
+
+def class_names(config: TrainConfig) -> tuple[str, ...]:
+    """What the labels 0, 1, ... of the config's dataset stand for.
+
+    Raises:
+        ConfigError: no such dataset.
+    """
+    return open_source(config.data, config.data.train_split).class_names
+
+
+def open_data(config: TrainConfig, given: Preprocess | None = None) -> Data:
+    """The config's dataset, checked against its model; no image is read, no device touched.
+
+    Args:
+        given: the preprocessing of the checkpoint that the run starts from: its mean and std are used.
+
+    Raises:
+        ConfigError: no such dataset or split, or one that doesn't fit the model; all that doesn't is named.
+    """
+    train, test = (open_source(config.data, split) for split in (config.data.train_split, config.data.test_split))
+    data = Data(config, train, test, given)
+    check_all(_checks(data))
+    return data
+
+
+def _checks(data: Data) -> Iterator[Check]:
+    config, name, count = data.config, data.config.data.name, len(data.class_names)
+    yield (
+        data.test.class_names == data.class_names,
+        f"the classes of {name} differ between its splits: {_difference(data.class_names, data.test.class_names)}",
+    )
+    yield (
+        config.model.num_classes == count,
+        f"model.num_classes is {config.model.num_classes}, but the labels of {name} go from 0 to {count - 1}: "
+        f"use --model.num-classes {count}",
+    )
+    channels = data.train.shape[2] if data.train.shape else None
+    fits = channels is None or config.model.in_channels == channels or (config.model.in_channels, channels) == (3, 1)
+    yield fits, f"model.in_channels is {config.model.in_channels}, but the images of {name} have {channels}"
+    many = config.model.in_channels in (1, 3, 4)
+    yield many, f"model.in_channels is {config.model.in_channels}; images are grey (1), RGB (3) or RGBA (4)"
+    whole = not config.data.resident or config.data.crop == "none"
+    yield whole, f"data.resident needs data.crop none, got {config.data.crop}: crops are made on the host"
+    enough = len(data.train) >= config.batch_size
+    yield enough, f"batch_size {config.batch_size} is more than the {len(data.train)} training images"
+    yield len(data.test) > 0, f"the split {config.data.test_split} of {name} is empty"
+
+
+def _difference(train: tuple[str, ...], test: tuple[str, ...]) -> str:
+    alone = sorted(set(train) ^ set(test)) or ["their order"]
+    return ", ".join(alone[:10]) + (f" and {len(alone) - 10} more" if len(alone) > 10 else "")

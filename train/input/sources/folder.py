@@ -1,0 +1,59 @@
+"""A folder of images as ImageNet ships it: ROOT/SPLIT/CLASS/*.jpg."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from train.config import ConfigError
+from train.input.sources.base import Example
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+
+class Folder:
+    """A split: its classes are the folders in it, by name; its examples their images, by name."""
+
+    shape = None
+
+    def __init__(self, root: str, split: str):
+        folder = Path(root) / split
+        self.class_names = _classes(Path(root), folder)
+        self.files = [(path, label) for label, name in enumerate(self.class_names) for path in _images(folder / name)]
+        if not self.files:
+            raise ConfigError(f"data.name folder:{root}: no image ({', '.join(SUFFIXES)}) is in {folder}/*/")
+        names = "\n".join(f"{label} {path.relative_to(folder)}" for path, label in self.files)
+        self.fingerprint = f"folder {split} {len(self.files)} {hashlib.sha256(names.encode()).hexdigest()[:16]}"
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def examples(self, indices: Sequence[int]) -> list[Example]:
+        chosen = [self.files[i] for i in indices]
+        return [Example(_read(path), label, str(path)) for path, label in chosen]
+
+
+def _classes(root: Path, folder: Path) -> tuple[str, ...]:
+    if not folder.is_dir():
+        splits = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+        there = f"{root} has {', '.join(splits)}" if splits else f"{root} is no folder with folders in it"
+        raise ConfigError(
+            f"data.name folder:{root}: there is no {folder}: {there}; name splits with --data.train-split"
+        )
+    classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not classes:
+        raise ConfigError(f"data.name folder:{root}: {folder} has no folders: expected one for each class")
+    return tuple(classes)
+
+
+def _images(folder: Path) -> list[Path]:
+    found = (Path(at) / name for at, _, names in os.walk(folder, followlinks=True) for name in names)
+    return sorted(path for path in found if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+
+
+def _read(path: Path) -> bytes:
+    """The file; an unreadable one is an empty image, which decoding reports with all the others."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""

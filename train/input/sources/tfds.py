@@ -1,0 +1,75 @@
+"""A TFDS dataset that was prepared as ArrayRecord: read at random, without TensorFlow."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from train.config import ConfigError
+from train.input.sources.base import Example
+
+
+class Tfds:
+    """A split, or a part of one as TFDS writes it: train, train[:99%], test."""
+
+    def __init__(self, name: str, split: str, data_dir: Path | None):
+        builder = _builder(name, data_dir)
+        self.image, self.label = _features(name, builder.info.features)
+        self.class_names = tuple(builder.info.features[self.label].names)
+        self.shape = _shape(builder.info.features[self.image].shape)
+        self.records = _records(name, builder, split, self.image)
+        self.fingerprint = f"{builder.info.full_name} {split} {len(self.records)}"
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def examples(self, indices: Sequence[int]) -> list[Example]:
+        records = self.records.__getitems__(list(indices)) if len(indices) else []
+        named = zip(indices, records, strict=True)
+        return [Example(r[self.image], int(r[self.label]), f"{self.fingerprint}: example {i}") for i, r in named]
+
+
+def _builder(name: str, data_dir: Path | None) -> Any:
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+    except Exception as error:  # TFDS raises DatasetNotFoundError, AssertionError, ImportError, ...: all say why
+        raise ConfigError(f"data.name {name}: TFDS says: {str(error).splitlines()[0]}") from error
+    if not builder.info.splits:
+        where = f" --data-dir {data_dir}" if data_dir else ""
+        raise ConfigError(
+            f"data.name {name}: there is no prepared dataset at {builder.data_dir}; "
+            f"make it with `vit-train prepare {name}{where}`, or say with --data.dir where it is"
+        )
+    return builder
+
+
+def _features(name: str, features: Any) -> tuple[str, str]:
+    """The names of the image and of the label among the features."""
+    import tensorflow_datasets as tfds
+
+    found = {}
+    for kind, usual in ((tfds.features.Image, "image"), (tfds.features.ClassLabel, "label")):
+        names = [key for key, feature in features.items() if isinstance(feature, kind)]
+        if usual not in names and len(names) != 1:
+            raise ConfigError(f"data.name {name}: expected one image and one class label, got {dict(features)}")
+        found[usual] = usual if usual in names else names[0]
+    return found["image"], found["label"]
+
+
+def _shape(shape: tuple[int | None, ...]) -> tuple[int, int, int] | None:
+    return None if None in shape or len(shape) != 3 else (int(shape[0]), int(shape[1]), int(shape[2]))  # pyright: ignore
+
+
+def _records(name: str, builder: Any, split: str, image: str) -> Any:
+    import tensorflow_datasets as tfds
+
+    try:
+        return builder.as_data_source(split, decoders={image: tfds.decode.SkipDecoding()})
+    except ValueError as error:
+        raise ConfigError(f"data.name {name}, split {split!r}: {' '.join(str(error).split())}") from error
+    except NotImplementedError as error:
+        raise ConfigError(
+            f"data.name {name}: the dataset at {builder.data_dir} is not in ArrayRecord, the format that can be read "
+            f"at random without TensorFlow; `vit-train prepare {name} --data-dir ELSEWHERE` makes one that is"
+        ) from error

@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import tyro
 
 from train.config import ConfigError, HostsConfig, TrainConfig
-from train.errors import NonFiniteLoss
+from train.errors import NonFiniteLoss, SavingError, Stopped
 from train.recipes import RECIPES
 
 RESERVED = ("prepare", "evaluate")  # command words: no recipe may be called that
@@ -34,7 +34,8 @@ class Command:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The command. Exits with 2 for a user's mistake, and with 1 for a run that diverged."""
+    """The command. Exits with 2 for a user's mistake, with 1 for a run that diverged or can't be saved, and with
+    128 + the signal's number for one that a signal ended: 143 for SIGTERM, 130 for Ctrl-C."""
     args = sys.argv[1:] if argv is None else argv
     if args[:1] in ([], ["-h"], ["--help"]):
         print(USAGE.format(recipes="\n".join(f"  {name:20}{_summary(name)}" for name in RECIPES)))
@@ -88,8 +89,11 @@ def run(recipe: str, command: Command) -> None:
         result = train(command.config, command.workdir, recipe=recipe, overwrite=command.overwrite)
     except ConfigError:
         raise
-    except NonFiniteLoss as error:
+    except (NonFiniteLoss, SavingError) as error:
         _fail(error, 1)
+    except Stopped as stopped:
+        print(f"vit-train: {stopped}; the same command goes on from it", file=sys.stderr)
+        sys.exit(128 + stopped.number)
     except KeyboardInterrupt:
         _stop(command.workdir / "metrics.jsonl")
     except Exception:

@@ -3,3 +3,15 @@
 
 class NonFiniteLoss(RuntimeError):
     """The loss became infinite or no number; the message says at which step and learning rate."""
+
+
+class SavingError(RuntimeError):
+    """A step or weights can't be written; the message says which and why."""
+
+
+class Stopped(Exception):
+    """The run was told to end by a signal, and has saved its step."""
+
+    def __init__(self, number: int, message: str):
+        super().__init__(message)
+        self.number = number

@@ -7,15 +7,19 @@ from types import TracebackType
 from typing import Any
 
 from train.progress import Report
+from train.workdir import write_text
 
 
 class Journal:
     """Writes rows to metrics.jsonl (None: nowhere, for another host does) and hands them to the report. A context
     manager."""
 
-    def __init__(self, path: Path | None, report: Report):
+    def __init__(self, path: Path | None, report: Report, resume_step: int = 0):
+        """The rows up to resume_step stay; those of later steps, which come again, go."""
         path = Path(os.devnull) if path is None else path
-        self.lines, self.report = path.open("w", encoding="utf-8", buffering=1), report  # a line at a time
+        if path.is_file():
+            keep_rows(path, resume_step)
+        self.lines, self.report = path.open("a", encoding="utf-8", buffering=1), report  # a line at a time
 
     def __enter__(self) -> "Journal":
         return self
@@ -30,3 +34,10 @@ class Journal:
     def write(self, row: dict[str, Any]) -> None:
         self.lines.write(json.dumps(row) + "\n")
         self.report.row(row)
+
+
+def keep_rows(path: Path, step: int) -> None:
+    """Leaves the rows up to this step. The last line may be half a row, where the process was killed in it."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    whole = (line for line in lines if line.endswith("\n"))
+    write_text(path, "".join(line for line in whole if json.loads(line)["step"] <= step))

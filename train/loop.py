@@ -1,22 +1,26 @@
 """The steps of a run: one after another, logged, evaluated and saved as they go."""
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
 import jax
 from jax import Array
 
+from train.errors import NonFiniteLoss
 from train.evaluate import Evaluate, Evaluated
 from train.feed import Feed
 from train.journal import Journal
+from train.saving.saver import Saver, Unsaved
 from train.step import Params, State, Step
 from train.window import Window
 
 Metrics = dict[str, Array]
+Advance = Callable[[State, Any], tuple[State, Metrics]]
 
 
 @dataclass(frozen=True)
@@ -39,41 +43,65 @@ class Loop:
     journal: Journal
     steps_per_epoch: int
     unsaid: Callable[[], list[str]]  # what the data have to say since the last call
+    saver: Saver | Unsaved = field(default_factory=Unsaved)
 
     def run(self, state: State) -> Trained:
         """All steps from the state's own on.
 
         Raises:
-            NonFiniteLoss: a loss is infinite or no number.
+            NonFiniteLoss: a loss is infinite or no number; the message names the last good step.
+            SavingError: a step or the best weights can't be written.
+            Stopped: the process was told to end; its step is saved.
         """
-        config, total = self.step.config, self.step.total_steps
-        eval_steps = max(1, round(config.eval_epochs * self.steps_per_epoch))
-        begun, start = time.perf_counter(), int(state.step)
-        with closing(self.feed.items(start)) as given:
+        begun = time.perf_counter()
+        with closing(self.feed.items(int(state.step))) as given:
             first = next(given)
             advance = compile_advance(self.step, self.feed, state, first)
             evaluated = self.evaluate(averaged(state))  # compiles it
             compiled = time.perf_counter()
-            window, items = Window(config.batch_size), chain([first], given)
-            for done in range(start + 1, total + 1):
-                with window.waiting():
-                    item = next(items)
-                state, measured = advance(state, item)
-                window.add(measured)
-                place = {"step": done, "epoch": done / self.steps_per_epoch}
-                evaluating = done == total or done % eval_steps == 0
-                if evaluating or done % config.log.steps == 0:
-                    self.journal.write(place | window.close(done) | {"seconds": time.perf_counter() - compiled})
-                    for said in self.unsaid():
-                        self.journal.say(said)
-                if evaluating:
-                    with window.pause():
-                        evaluated = self.evaluate(averaged(state))
-                        self.journal.write(place | evaluated.row)
+            with self.saver.watching():
+                try:
+                    state, evaluated = self._steps(state, advance, chain([first], given), evaluated)
+                except NonFiniteLoss as error:
+                    raise NonFiniteLoss(f"{error}; {self.saver.where()}") from error
         return Trained(state, evaluated, time.perf_counter() - compiled, compiled - begun)
 
+    def _steps(
+        self, state: State, advance: Advance, items: Iterator[Any], evaluated: Evaluated
+    ) -> tuple[State, Evaluated]:
+        """The last state, and what it came to."""
+        config, total = self.step.config, self.step.total_steps
+        eval_steps = max(1, round(config.eval_epochs * self.steps_per_epoch))
+        begun, window = time.perf_counter(), Window(config.batch_size, self.saver.pending)
+        for done in range(int(state.step) + 1, total + 1):
+            with window.waiting():
+                item = next(items)
+            state, measured = advance(state, item)
+            window.add(measured)
+            place = {"step": done, "epoch": done / self.steps_per_epoch}
+            evaluating = done == total or done % eval_steps == 0
+            if evaluating or done % config.log.steps == 0:
+                self.journal.write(place | window.close(done) | {"seconds": time.perf_counter() - begun})
+                for said in self.unsaid():
+                    self.journal.say(said)
+            if evaluating:
+                with window.pause():
+                    evaluated = self.evaluate(averaged(state))
+                    self.journal.write(place | evaluated.row)
+                    self.saver.judged(done, evaluated.accuracy, averaged(state))
+            if done < total and self.saver.due(done):
+                with window.pause():
+                    self._save(done, state, window)
+        return state, evaluated
 
-def compile_advance(step: Step, feed: Feed, state: State, item: Any) -> Callable[[State, Any], tuple[State, Metrics]]:
+    def _save(self, done: int, state: State, window: Window) -> None:
+        """Not where the last gradient was infinite or no number: the state after it is no good one."""
+        pending = window.fetch(done)
+        if math.isfinite(window.last["grad_norm"]):
+            self.saver.save(done, state, pending)
+
+
+def compile_advance(step: Step, feed: Feed, state: State, item: Any) -> Advance:
     """One step together with the making of its batch, compiled, the state donated: it stays where it lies."""
 
     def advance(state: State, item: Any) -> tuple[State, Metrics]:
@@ -87,8 +115,3 @@ def compile_advance(step: Step, feed: Feed, state: State, item: Any) -> Callable
 def averaged(state: State) -> Params:
     """The weights that are judged and saved: the EMA where there is one."""
     return state.params if state.ema is None else state.ema
-
-
-def weights_of(state: State) -> str:
-    """Which weights those are."""
-    return "last" if state.ema is None else "ema"

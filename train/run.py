@@ -1,10 +1,12 @@
 """A run from its config to its checkpoint."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from train import workdir as folder
 from train.config import TrainConfig
@@ -16,9 +18,13 @@ from train.evaluate import make_evaluate
 from train.feed import make_feed
 from train.input.data import Data, class_names, open_data
 from train.journal import Journal
-from train.loop import Loop, averaged, weights_of
+from train.loop import Loop, Trained, averaged
 from train.model import make_model
 from train.progress import Report
+from train.saving.best import Best
+from train.saving.due import Due
+from train.saving.native import Native
+from train.saving.saver import Saver
 from train.start import Start, open_start
 from train.step import State, Step
 
@@ -36,58 +42,119 @@ class Result:
 
 
 def run(config: TrainConfig, workdir: Path, *, recipe: str, overwrite: bool = False) -> Result:
-    """Trains, and leaves config.json, metrics.jsonl, curves.png and checkpoint/ in workdir: of hosts, the first
+    """Trains, and leaves config.json, metrics.jsonl, curves.png, best/, with an EMA last/, and checkpoint/ in workdir:
+    of hosts, the first. A run that was stopped there goes on from its last good step, if its settings are the same.
 
     Raises:
         ConfigError: the config doesn't fit its data, or workdir may not be written; nothing was changed.
-        NonFiniteLoss: the run diverged; there is no checkpoint.
+        NonFiniteLoss: the run diverged; there is no checkpoint, but there may be saved steps.
+        SavingError: a step or weights can't be written.
+        Stopped: a signal asked it to end; its step is saved.
     """
     first = hosts.is_first()
     hosts.together(lambda: folder.check(workdir, overwrite=overwrite) if first else None)
     config, start = hosts.together(lambda: open_start(config, class_names(config)))
     data = hosts.together(lambda: open_data(config, start.checkpoint.preprocess if start else None))
-    placement = make_placement(config)
-    step, state = prepare(config, data, placement, start)
-    weights = weights_of(state)
-    written = {"recipe": recipe, "checkpoint_weights": weights, "train_config": config.to_dict()}
-    hosts.together(lambda: folder.create(workdir, written) if first else None)
-    with Report(step.total_steps, quiet=not first) as report:
-        report.say(f"{recipe}: {describe(config, data, step, state)}")
-        for said in start.said if start else ():
-            report.say(f"{config.init}: {said}")
-        with Journal(workdir / "metrics.jsonl" if first else None, report) as journal:
-            trained = make_loop(step, data, placement, journal).run(state)
-    params = placement.gather(averaged(trained.state))
-    result = Result(
-        trained.evaluated.accuracy,
-        trained.evaluated.loss,
-        trained.seconds,
-        trained.compile_seconds,
-        weights,
-        trained.state,
-    )
-    if not first:
+    ready = Run(recipe, make_step(config, data), data, make_placement(config), workdir, start)
+    with ExitStack() as claim:
+        hosts.together(lambda: claim.enter_context(folder.claimed(workdir)) if first else None)
+        hosts.together(lambda: folder.create(workdir, ready.written(), overwrite=overwrite) if first else None)
+        return ready.run()
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run whose settings, data and folder fit."""
+
+    recipe: str
+    step: Step
+    data: Data
+    placement: Placement
+    workdir: Path
+    start: Start | None
+
+    def run(self) -> Result:
+        """From its start, or the last good step, to its weights."""
+        native, first = Native(self.step, self.data, self.placement), hosts.is_first()
+        rows = self.workdir / "metrics.jsonl" if first else None
+        with Report(self.step.total_steps, quiet=not first) as report, self.saver(native) as saver:
+            state = begin(self.step, self.placement, self.start, saver)
+            self.introduce(report, state, saver)
+            with Journal(rows, report, resume_step=saver.good or 0) as journal:
+                trained = make_loop(self.step, self.data, self.placement, journal, saver).run(state)
+        result = self.result(trained)
+        self.leave(native, result)
         return result
-    save(step, params, data, workdir / "checkpoint")
-    title = f"{recipe}: held-out accuracy {result.test_accuracy:.2%} ({weights} weights), {result.train_seconds:.0f} s"
-    draw_curves(read_rows(workdir / "metrics.jsonl"), workdir / "curves.png", title)
-    return result
+
+    def written(self) -> dict[str, Any]:
+        """What config.json says of it."""
+        config = self.step.config
+        return {"recipe": self.recipe, "checkpoint_weights": weights_of(config), "train_config": config.to_dict()}
+
+    def saver(self, native: Native) -> Saver:
+        """What saves its steps."""
+        config, steps = self.step.config, self.workdir / "steps"
+        native.describe(steps)
+        due = Due(config.checkpoint, agree_steps=config.log.steps)
+        best = Best(lambda params: native.write(params, self.workdir / "best"))
+        return Saver(steps, config.checkpoint.keep, self.data.position, due, best)
+
+    def introduce(self, report: Report, state: State, saver: Saver) -> None:
+        """Says what is about to run, and what was found."""
+        report.say(f"{self.recipe}: {describe(self.step.config, self.data, self.step, state)}")
+        for said in saver.said:
+            report.say(said)
+        if saver.good is not None:
+            report.say(f"going on from {saver.folder / str(saver.good)}")
+        elif self.start:
+            for said in self.start.said:
+                report.say(f"{self.step.config.init}: {said}")
+
+    def result(self, trained: Trained) -> Result:
+        """What the last evaluation said."""
+        found, weights = trained.evaluated, weights_of(self.step.config)
+        seconds = trained.seconds, trained.compile_seconds
+        return Result(found.accuracy, found.loss, *seconds, weights, trained.state)
+
+    def leave(self, native: Native, result: Result) -> None:
+        """Writes the weights and the picture; checkpoint/ is the last, for then the run is complete."""
+        if result.state.ema is not None:
+            native.write(result.state.params, self.workdir / "last")
+        if hosts.is_first():
+            said = f"held-out accuracy {result.test_accuracy:.2%} ({result.weights} weights)"
+            title = f"{self.recipe}: {said}, {result.train_seconds:.0f} s"
+            draw_curves(read_rows(self.workdir / "metrics.jsonl"), self.workdir / "curves.png", title)
+        native.write(averaged(result.state), self.workdir / "checkpoint")
+        if hosts.is_first():
+            folder.finish(self.workdir)
 
 
-def prepare(config: TrainConfig, data: Data, placement: Placement, start: Start | None = None) -> tuple[Step, State]:
-    """The step of a run and the state that it begins with: start's values, or else random ones.
+def make_step(config: TrainConfig, data: Data) -> Step:
+    """The step of a run over its data.
 
     Raises:
-        ConfigError: fewer training images than one batch, or a checkpoint that can't be read to its end.
+        ConfigError: fewer training images than one batch.
     """
-    count = len(data.train)
+    count, preprocess = len(data.train), data.preprocess
     warmup_steps, total_steps = config.warmup_steps(count), config.total_steps(count)
-    merge, values = make_model(config)
-    mean, std = data.preprocess.mean, data.preprocess.std
-    step = Step(config, merge, tuple(mean), tuple(std), warmup_steps, total_steps)
+    merge, _ = make_model(config)
+    return Step(config, merge, tuple(preprocess.mean), tuple(preprocess.std), warmup_steps, total_steps)
+
+
+def begin(step: Step, placement: Placement, start: Start | None, saver: Saver) -> State:
+    """The state that a run goes on from: the last good step's, or else start's values, or else random ones.
+
+    Raises:
+        ConfigError: the step was saved with other data, or a checkpoint that can't be read to its end.
+    """
+    key, (_, values) = init_key(step.config.seed), make_model(step.config)
+    if saver.good is not None:
+        dtype = start.dtype if start else jnp.float32
+        params = {n: jax.ShapeDtypeStruct(x.shape, dtype) for n, x in jax.eval_shape(values, key).items()}
+        return hosts.together(lambda: saver.restore(placement.abstract(jax.eval_shape(step.init, params))))
     if start is not None:
-        return step, placement.init(step.init, hosts.together(lambda: start.params(placement.put)))
-    return step, placement.init(lambda key: step.init(values(key)), init_key(config.seed))
+        return placement.init(step.init, hosts.together(lambda: start.params(placement.put)))
+    return placement.init(lambda key: step.init(values(key)), key)
 
 
 def describe(config: TrainConfig, data: Data, step: Step, state: State) -> str:
@@ -100,14 +167,13 @@ def describe(config: TrainConfig, data: Data, step: Step, state: State) -> str:
     )
 
 
-def make_loop(step: Step, data: Data, placement: Placement, journal: Journal) -> Loop:
+def make_loop(step: Step, data: Data, placement: Placement, journal: Journal, saver: Saver) -> Loop:
     """The loop of a run."""
     per_epoch = step.config.steps_per_epoch(len(data.train))
     feed, evaluate = make_feed(data, placement, step.total_steps), make_evaluate(step, data, placement)
-    return Loop(step, feed, evaluate, journal, per_epoch, data.unsaid)
+    return Loop(step, feed, evaluate, journal, per_epoch, data.unsaid, saver)
 
 
-def save(step: Step, params: Any, data: Data, path: Path) -> None:
-    """Writes the run's model as a native checkpoint."""
-    model: Any = step.merge(params)
-    model.save_pretrained(path, layout="native", preprocess=data.preprocess, labels=data.class_names)
+def weights_of(config: TrainConfig) -> str:
+    """Which weights are judged and saved as the checkpoint."""
+    return "last" if config.ema_decay is None else "ema"

@@ -24,18 +24,21 @@ class Start:
     head_bias: float  # of a new head
     said: tuple[str, ...]  # what was chosen, left out or changed on the way
 
+    @property
+    def dtype(self) -> jnp.dtype:
+        """Of the parameters: float32; float64 where JAX has it and the checkpoint too."""
+        wide = any(dtype.name == "float64" for dtype in self.checkpoint.dtypes.values())
+        return jnp.result_type(jnp.float64 if wide else jnp.float32)
+
     def params(self, place: Callable[[str, Array], Array] = lambda path, x: x) -> Params:
-        """The parameters by Flax path, in float32; in float64 where JAX has it and the checkpoint too. `place` puts
-        each where it shall lie, before the next is read.
+        """The parameters by Flax path. `place` puts each where it shall lie, before the next is read.
 
         Raises:
             ConfigError: tensors of dtypes that no model computes in, or a file that can't be read.
         """
         try:
             self.checkpoint.check_floating()
-            wide = any(dtype.name == "float64" for dtype in self.checkpoint.dtypes.values())
-            dtype = jnp.result_type(jnp.float64 if wide else jnp.float32)
-            tensors = ((name, to_array(array, dtype)) for name, array in self.checkpoint.tensors("flax"))
+            tensors = ((name, to_array(array, self.dtype)) for name, array in self.checkpoint.tensors("flax"))
             return {name: place(name, self.head(name, x)) for name, x in tensors}
         except CheckpointError as error:
             raise ConfigError(f"--init {error}") from error

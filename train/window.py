@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import jax
@@ -19,16 +19,22 @@ class Window:
     Time is that of training alone: `pause` keeps evaluations and saving out of it.
     """
 
-    def __init__(self, batch_size: int):
+    def __init__(self, batch_size: int, pending: Sequence[Mapping[str, float]] = ()):
+        """`pending`: metrics of the steps since the last line that a run which was stopped had made already."""
         self.batch_size = batch_size
+        self.last: Mapping[str, float] = {}  # metrics of the last step that was fetched
         self._empty()
+        self.rows += pending
 
     def _empty(self) -> None:
-        self.begun, self.waited, self.paused, self.measured = time.perf_counter(), 0.0, 0.0, []
+        self.begun, self.waited, self.paused, self.made = time.perf_counter(), 0.0, 0.0, 0
+        self.measured: list[dict[str, Array]] = []
+        self.rows: list[Mapping[str, float]] = []
 
     def add(self, measured: dict[str, Array]) -> None:
         """Takes in the metrics of one step."""
         self.measured.append(measured)
+        self.made += 1
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -44,26 +50,38 @@ class Window:
         yield
         self.paused += time.perf_counter() - begun
 
-    def close(self, done: int) -> dict[str, float]:
-        """Means over the window, the last learning rate, images/s, seconds a step, the share of them spent waiting for
-        input; then the window is empty again.
+    def fetch(self, done: int) -> list[Mapping[str, float]]:
+        """The metrics of all steps since the last line, from the device.
 
         Raises:
             NonFiniteLoss: naming the first step that was.
         """
-        rows = jax.device_get(self.measured)
-        for step, row in enumerate(rows, start=done - len(rows) + 1):
+        fetched: list[dict[str, float]] = jax.tree.map(float, jax.device_get(self.measured))
+        self.measured = []
+        for step, row in enumerate(fetched, start=done - len(fetched) + 1):
             if not math.isfinite(row["loss"]):
                 raise NonFiniteLoss(
                     f"the loss is {row['loss']} at step {step}, with learning rate {row['learning_rate']:.3g} and "
                     f"gradient norm {row['grad_norm']:.3g}: lower schedule.learning_rate or optimizer.clip_norm"
                 )
+        self.rows += fetched
+        self.last = self.rows[-1] if self.rows else self.last
+        return self.rows
+
+    def close(self, done: int) -> dict[str, float]:
+        """Means over the window, the last learning rate, images/s, seconds a step, the share of them spent waiting for
+        input; then the window is empty again. Times are of the steps that this process made.
+
+        Raises:
+            NonFiniteLoss: naming the first step that was.
+        """
+        rows = self.fetch(done)
         seconds = time.perf_counter() - self.begun - self.paused
-        result = {name: float(sum(row[name] for row in rows) / len(rows)) for name in AVERAGED}
+        result = {name: sum(row[name] for row in rows) / len(rows) for name in AVERAGED}
         result |= {
-            "learning_rate": float(rows[-1]["learning_rate"]),
-            "images_per_second": len(rows) * self.batch_size / seconds,
-            "step_seconds": seconds / len(rows),
+            "learning_rate": rows[-1]["learning_rate"],
+            "images_per_second": self.made * self.batch_size / seconds,
+            "step_seconds": seconds / self.made,
             "input_wait": self.waited / seconds,
         }
         self._empty()

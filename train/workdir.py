@@ -3,17 +3,20 @@
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from train.config import ConfigError
+from train.saving.settings import check_same
 
-OUTPUTS = ("config.json", "metrics.jsonl", "curves.png", "attention.png", "checkpoint")
+OUTPUTS = ("config.json", "metrics.jsonl", "curves.png", "attention.png", "checkpoint", "best", "last", "steps")
 FORMAT = "vit-parity-run"
 
 
 def check(workdir: Path, *, overwrite: bool) -> None:
-    """Changes nothing.
+    """Changes nothing. A run that was stopped may be gone on with: it has no checkpoint yet, which comes last.
 
     Raises:
         ConfigError: workdir is no folder, can't be written, or holds a run that may not be replaced.
@@ -24,32 +27,72 @@ def check(workdir: Path, *, overwrite: bool) -> None:
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise ConfigError(f"--workdir {workdir} can't be made: {nearest} is no folder that can be written")
     held = [name for name in OUTPUTS if (workdir / name).exists()]
-    if held and not overwrite:
+    if held and not overwrite and not is_stopped(workdir):
         raise ConfigError(
             f"--workdir {workdir} already holds a run ({', '.join(held)}): "
             "give another folder, or --overwrite to replace that run"
         )
-    if held and not _is_run(workdir / "config.json"):
+    if held and _run_in(workdir) is None:
         raise ConfigError(
             f"--workdir {workdir} holds {', '.join(held)}, but no config.json that a run wrote: "
             "nothing was removed; give another folder"
         )
 
 
-def create(workdir: Path, config: dict[str, Any]) -> None:
-    """Makes the folder, removes the run that it held (nothing else), and writes the new run's config.json.
+def is_stopped(workdir: Path) -> bool:
+    """Whether the folder holds a run that has not come to its end."""
+    return _run_in(workdir) is not None and not (workdir / "checkpoint").exists()
+
+
+@contextmanager
+def claimed(workdir: Path) -> Iterator[None]:
+    """Makes the folder; within it no other process may run there. The claim ends with the process, killed or not.
 
     Raises:
-        ConfigError: the folder can't be made.
+        ConfigError: the folder can't be made, or another process has it.
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
+        folder = os.open(workdir, os.O_RDONLY)
     except OSError as error:
         raise ConfigError(f"--workdir {workdir} can't be made: {error.strerror}") from None
+    try:
+        _lock(folder, workdir)
+        yield
+    finally:
+        os.close(folder)
+
+
+def _lock(folder: int, workdir: Path) -> None:
+    try:
+        import fcntl
+    except ModuleNotFoundError:  # Windows
+        return
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigError(f"--workdir {workdir}: a run is going on there, in another process") from None
+
+
+def create(workdir: Path, config: dict[str, Any], *, overwrite: bool) -> None:
+    """Makes a claimed folder ready for a run: one that was stopped there stays, unless it is to be replaced. Otherwise
+    the run that it held is removed (nothing else), and the new one's config.json written.
+
+    Raises:
+        ConfigError: the run there was stopped, and had other settings.
+    """
+    if is_stopped(workdir) and not overwrite:
+        check_same(workdir, (_run_in(workdir) or {}).get("train_config", {}), config["train_config"])
+        _tidy(workdir)
+        return
     for name in OUTPUTS[1:]:
-        path = workdir / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        _remove(workdir / name)
     write_text(workdir / "config.json", json.dumps({"format": FORMAT, "version": 1, **config}, indent=2) + "\n")
+
+
+def finish(workdir: Path) -> None:
+    """Once all weights are written nothing goes on from the saved steps: they are removed."""
+    _remove(workdir / "steps")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -59,9 +102,25 @@ def write_text(path: Path, text: str) -> None:
     os.replace(beside, path)
 
 
-def _is_run(path: Path) -> bool:
+def _tidy(workdir: Path) -> None:
+    """What a run that was killed had begun to write is removed; what it was about to replace is back in its place."""
+    for old in workdir.glob(".*.old"):
+        place = workdir / old.name.split(".")[1]
+        if place.name in OUTPUTS and not place.exists():
+            os.rename(old, place)
+    for name in OUTPUTS:
+        for path in workdir.glob(f".{name}.*"):
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _run_in(workdir: Path) -> dict[str, Any] | None:
+    """The config.json of the run there."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads((workdir / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
-    return isinstance(found, dict) and found.get("format") == FORMAT
+        return None
+    return found if isinstance(found, dict) and found.get("format") == FORMAT else None

@@ -70,6 +70,19 @@ def together(action: Callable[[], T]) -> T:
     return done  # pyright: ignore[reportReturnType]
 
 
+def several() -> bool:
+    """Whether this is one process of many."""
+    return jax.process_count() > 1
+
+
+def gather_numbers(*numbers: int) -> list[tuple[int, ...]]:
+    """These numbers (below 2^31) of every host, host after host. All hosts have to call it."""
+    if not several():
+        return [numbers]
+    told = multihost_utils.process_allgather(np.array(numbers, np.int32))
+    return [tuple(row) for row in told.reshape(-1, len(numbers)).tolist()]
+
+
 def abort() -> NoReturn:
     """Ends this process after an error that the others don't know of, with its traceback, and at once: at a normal exit
     it would wait for them, and they for it. Their coordinator misses this one, and ends them too.

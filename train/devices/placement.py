@@ -93,6 +93,11 @@ class Placement:
 
         return jax.tree_util.tree_map_with_path(place, state)
 
+    def abstract(self, state: State) -> State:
+        """An abstract state, as of jax.eval_shape, that knows where each array lies."""
+        known = lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)  # noqa: E731
+        return jax.tree.map(known, state, self.state(state))
+
     def init(self, make: Callable[[T], State], given: T) -> State:
         """make(given), a key or parameters, computed where it shall lie."""
         where = self.state(jax.eval_shape(make, given))

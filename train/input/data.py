@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -54,6 +54,12 @@ class Data:
         order = f"seed {c.seed}, batch {c.batch_size}, repeats {d.repeats}"
         pixels = f"{c.model.image_hw}, crop {d.crop} {d.min_area} {d.interpolation}"
         return f"{self.train.fingerprint}; {order}; {pixels}"
+
+    @property
+    def position(self) -> dict[str, Any]:
+        """What a saved step keeps of where the run is in its data: the place at step N is a function of N and this."""
+        p = self.preprocess
+        return {"data": self.fingerprint, "num_examples": len(self.train), "mean": list(p.mean), "std": list(p.std)}
 
     @cached_property
     def resident(self) -> bool:

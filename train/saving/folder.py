@@ -1,0 +1,37 @@
+"""The folder WORKDIR/steps: which of its steps a run can go on from."""
+
+import os
+import shutil
+from pathlib import Path
+
+from train.saving.sums import damage
+
+ASIDE = "damaged"
+UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a step until it is complete
+
+
+def last_good(folder: Path) -> tuple[int | None, tuple[str, ...]]:
+    """The latest step that is whole, or None, and what was found that is not.
+
+    What was cut short is removed, and damaged steps later than that one are set aside, so that they can be saved anew.
+    """
+    said = [_remove(path) for path in sorted(folder.glob(f"*{UNFINISHED}*"))]
+    for step in sorted((int(path.name) for path in folder.glob("*") if path.name.isdecimal()), reverse=True):
+        wrong = damage(folder / str(step))
+        if wrong is None:
+            return step, tuple(said)
+        said.append(f"{folder / str(step)} is damaged ({wrong}): set aside as {_set_aside(folder, str(step))}")
+    return None, tuple(said)
+
+
+def _remove(path: Path) -> str:
+    shutil.rmtree(path)
+    return f"{path.with_name(path.name.partition(UNFINISHED)[0])} was cut short while it was saved: removed"
+
+
+def _set_aside(folder: Path, name: str) -> Path:
+    aside = folder / ASIDE / name
+    aside.parent.mkdir(exist_ok=True)
+    shutil.rmtree(aside, ignore_errors=True)
+    os.replace(folder / name, aside)
+    return aside

@@ -1,0 +1,61 @@
+"""Being told to end while steps are made: SIGTERM, Ctrl-C, a closed terminal. The first is remembered for the loop,
+which saves its step and ends; a second one ends the process at once.
+
+Python runs its handlers between two bytecodes of the main thread, which may be waiting for the device for a minute. So
+a thread of its own is told: the system writes each signal's number into a pipe (signal.set_wakeup_fd).
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from vit_convert.stopping import ENDING
+
+
+class Interrupts:
+    """The signal that came, by its number; 0: none."""
+
+    def __init__(self) -> None:
+        self.received = 0
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Within it signals are remembered. What the process was started to ignore (nohup) stays ignored."""
+        if threading.current_thread() is not threading.main_thread():  # no other may set handlers
+            yield
+            return
+        usual = (signal.SIG_DFL, signal.default_int_handler)
+        before = {number: signal.getsignal(number) for number in ENDING if signal.getsignal(number) in usual}
+        reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+        listener = threading.Thread(target=self._listen, args=(reading, set(before)), daemon=True)
+        listener.start()
+        others = signal.set_wakeup_fd(writing)
+        for number in before:
+            signal.signal(number, lambda number, frame: None)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(others)
+            os.close(writing)
+            listener.join()
+            os.close(reading)
+
+    def _listen(self, reading: int, known: set[int]) -> None:
+        while came := os.read(reading, 1):
+            if came[0] in known:
+                self._take(came[0])
+
+    def _take(self, number: int) -> None:
+        if self.received:
+            os._exit(128 + number)
+        self.received = number
+        name = signal.Signals(number).name
+        print(
+            f"vit-train: {name}: saving the step, then ending; a second one ends at once", file=sys.stderr, flush=True
+        )

@@ -1,0 +1,49 @@
+"""A run's weights as checkpoints of both frameworks: native directories, and what describes the saved steps."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from train.devices import hosts
+from train.devices.placement import Placement
+from train.errors import SavingError
+from train.input.data import Data
+from train.step import Params, Step
+from train.workdir import write_text
+from vit_convert.errors import CheckpointError
+from vit_convert.layouts import get_layout
+
+
+@dataclass(frozen=True)
+class Native:
+    """Writes the run's model with given weights: of hosts, the first does."""
+
+    step: Step
+    data: Data
+    placement: Placement
+
+    def write(self, params: Params, path: Path) -> None:
+        """A complete checkpoint, in the place of one that is there. All hosts have to call it.
+
+        Raises:
+            SavingError: the disk is full, or writing is not permitted.
+        """
+        whole: Any = self.placement.gather(params)
+        if not hosts.is_first():
+            return
+        said = dict(preprocess=self.data.preprocess, labels=self.data.class_names)
+        try:
+            self.step.merge(whole).save_pretrained(path, layout="native", overwrite=True, **said)
+        except CheckpointError as error:
+            raise SavingError(str(error)) from error
+
+    def describe(self, steps: Path) -> None:
+        """The config.json beside the steps: with it each opens as a checkpoint while the run goes on."""
+        if not hosts.is_first():
+            return
+        steps.mkdir(exist_ok=True)
+        model, data = self.step.config.model, self.data
+        files = get_layout("flax").write(model, data.preprocess, tuple(data.class_names)).files
+        for name, content in files.items():
+            write_text(steps / name, json.dumps(content, indent=2) + "\n")

@@ -1,0 +1,172 @@
+"""Saving a run's state while it goes on, and restoring it: Orbax's CheckpointManager, asynchronous.
+
+orbax-checkpoint's v1 interface is still in its package `experimental`; the manager is the one that is kept stable.
+"""
+
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import LatestN
+
+from train.config import ConfigError
+from train.devices import hosts
+from train.errors import SavingError, Stopped
+from train.saving.best import Best
+from train.saving.due import Due
+from train.saving.folder import UNFINISHED, last_good
+from train.saving.sums import write_sums
+from train.step import Params, State
+
+STATE, PROGRESS = "state", "progress"
+Rows = Sequence[Mapping[str, float]]
+
+
+class Saver:
+    """WORKDIR/steps/N: the state after N updates and what else the run needs to go on as if it had never stopped.
+
+    A context manager: leaving it waits for what is being written. All methods have to be called by all hosts, whose
+    `folder` is one that all of them share.
+
+    Args:
+        keep: how many steps stay, the latest ones.
+        position: what decides which batches come, besides the step: a run goes on with the same alone.
+    """
+
+    def __init__(self, folder: Path, keep: int, position: Mapping[str, Any], due: Due, best: Best):
+        self.folder, self.position, self.due, self.best = folder, dict(position), due, best
+        self.pending: Rows = ()  # metrics of the steps since the last line of metrics.jsonl
+        self.said: tuple[str, ...] = ()  # what was found damaged
+        self.good = self._find()
+        self.writing: int | None = None
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=LatestN(keep),
+            save_root_metadata=False,
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
+        )
+        self.manager = ocp.CheckpointManager(folder.absolute(), options=options, item_names=(STATE, PROGRESS))
+
+    def __enter__(self) -> "Saver":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        try:
+            self.wait()
+        finally:
+            self.manager.close()
+
+    def restore(self, abstract: State) -> State:
+        """The last good step, each array where `abstract` (jax.ShapeDtypeStruct with shardings) has it.
+
+        Raises:
+            ConfigError: it was made with other data.
+        """
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore())  # pyright: ignore[reportCallIssue]
+        found: Any = self.manager.restore(self.good, args=args)
+        progress = found[PROGRESS]
+        self._check(progress["position"])
+        self.best.restore(progress["best"])
+        self.pending = tuple(progress["pending"])
+        return found[STATE]
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Around the steps of a run: signals make a step due, and end the run once it is saved."""
+        with self.due.interrupts.watching():
+            yield
+
+    def judged(self, step: int, accuracy: float, params: Params) -> None:
+        """Takes in an evaluation of these weights: the best ones are kept."""
+        self.best.judged(step, accuracy, params)
+
+    def save(self, step: int, state: State, pending: Rows) -> None:
+        """Saves the state after this step: it is copied before this returns, and written afterwards.
+
+        Raises:
+            SavingError: this or the step before can't be written.
+            Stopped: the step is saved, and the run was asked to end.
+        """
+        self.wait()
+        self.writing = step
+        progress = {"position": self.position, "best": self.best.to_dict(), "pending": [dict(row) for row in pending]}
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress))  # pyright: ignore[reportCallIssue]
+        with _said(self.folder / str(step)):
+            self.manager.save(step, args=args, force=True)
+        self.due.saved()
+        if self.due.ending:
+            self.wait()
+            raise Stopped(self.due.ending, f"{signal.Signals(self.due.ending).name}: {self.where()}")
+
+    def wait(self) -> None:
+        """Until what is being written is there.
+
+        Raises:
+            SavingError: it can't be written.
+        """
+        if self.writing is None:
+            return
+        with _said(self.folder / str(self.writing)):
+            self.manager.wait_until_finished()
+        self.good, self.writing = self.writing, None
+
+    def where(self) -> str:
+        """In words: the last good step, once it is there."""
+        self.wait()
+        if self.good is None:
+            return "no step was saved yet"
+        return f"the last good step is saved in {self.folder / str(self.good)}"
+
+    def _find(self) -> int | None:
+        """The last good step; the first host looks for it."""
+        found = None
+        if hosts.is_first():
+            found, self.said = last_good(self.folder)
+        step = hosts.gather_numbers(-1 if found is None else found)[0][0]
+        return None if step < 0 else step
+
+    def _seal(self) -> None:
+        """Called by Orbax on the first host, when all is written, before the step gets its name."""
+        write_sums(next(path for path in self.folder.glob(f"{self.writing}{UNFINISHED}*")))
+
+    def _check(self, position: Mapping[str, Any]) -> None:
+        wrong = [
+            f"{name} was {position.get(name)!r} and is {value!r}"
+            for name, value in self.position.items()
+            if position.get(name) != value
+        ]
+        if wrong:
+            raise ConfigError(
+                f"{self.folder / str(self.good)} was saved with other data: {'; '.join(wrong)}: "
+                "give the data that the run began with, or another --workdir"
+            )
+
+
+class Unsaved:
+    """In a Saver's place: nothing is kept."""
+
+    pending: Rows = ()
+
+    def due(self, step: int) -> bool:
+        return False
+
+    def watching(self) -> Any:
+        return nullcontext()
+
+    def judged(self, step: int, accuracy: float, params: Params) -> None: ...
+
+    def save(self, step: int, state: State, pending: Rows) -> None: ...
+
+    def where(self) -> str:
+        return "no step is saved"
+
+
+@contextmanager
+def _said(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        raise SavingError(f"{path} can't be saved: {error}") from error

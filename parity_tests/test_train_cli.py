@@ -55,8 +55,10 @@ def fails(capsys: pytest.CaptureFixture[str]) -> Fails:
 
 def test_a_run_leaves_everything_and_nothing_else(run: tuple[Path, str]):
     workdir, _ = run
-    assert {path.name for path in workdir.iterdir()} == {"config.json", "metrics.jsonl", "curves.png", "checkpoint"}
-    assert {path.name for path in (workdir / "checkpoint").iterdir()} == {"config.json", "model.safetensors"}
+    weights = {"checkpoint", "best", "last"}
+    assert {path.name for path in workdir.iterdir()} == {"config.json", "metrics.jsonl", "curves.png", *weights}
+    for name in weights:
+        assert {path.name for path in (workdir / name).iterdir()} == {"config.json", "model.safetensors"}
     config = json.loads((workdir / "config.json").read_text())
     assert config["recipe"] == "digits"
     assert config["checkpoint_weights"] == "ema"
@@ -125,7 +127,7 @@ def test_a_diverging_run_says_where_and_saves_nothing(tmp_path: Path, capsys: py
 
 def test_a_run_is_not_replaced_unasked(run: tuple[Path, str], fails: Fails):
     before = {path: path.stat().st_mtime_ns for path in run[0].rglob("*")}
-    assert "already holds a run (config.json, metrics.jsonl, curves.png, checkpoint)" in fails(
+    assert "already holds a run (config.json, metrics.jsonl, curves.png, checkpoint, best, last)" in fails(
         f"digits --workdir {run[0]}"
     )
     assert before == {path: path.stat().st_mtime_ns for path in run[0].rglob("*")}

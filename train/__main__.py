@@ -95,7 +95,7 @@ def run(recipe: str, command: Command) -> None:
         print(f"vit-train: {stopped}; the same command goes on from it", file=sys.stderr)
         sys.exit(128 + stopped.number)
     except KeyboardInterrupt:
-        _stop(command.workdir / "metrics.jsonl")
+        _stop(command.workdir / "steps")
     except Exception:
         if not command.hosts.several:
             raise
@@ -106,16 +106,18 @@ def run(recipe: str, command: Command) -> None:
         f"held-out accuracy {result.test_accuracy:.2%}, loss {result.test_loss:.4f} ({result.weights} weights); "
         f"{result.train_seconds:.1f} s of training after {result.compile_seconds:.1f} s of compiling\n"
         f"{command.workdir / 'checkpoint'}  the model, for both frameworks\n"
+        f"{command.workdir / 'best'}  its weights when they were best held out: {result.best.accuracy:.2%}, "
+        f"step {result.best.step}\n"
         f"{command.workdir / 'curves.png'}  loss, accuracy and learning rate"
     )
 
 
-def _stop(metrics: Path) -> NoReturn:
-    """After Ctrl-C: says what is left, and ends at once. XLA may be compiling in another thread, and a Python
-    that is taken down under it crashes."""
-    measured = metrics.is_file() and metrics.stat().st_size > 0
-    left = f"{metrics} has what was measured" if measured else "nothing was measured yet"
-    print(f"vit-train: interrupted: {left}, and no checkpoint was written", file=sys.stderr, flush=True)
+def _stop(steps: Path) -> NoReturn:
+    """After Ctrl-C while no steps are made: says what is left, and ends at once. XLA may be compiling in another
+    thread, and a Python that is taken down under it crashes."""
+    saved = max((int(path.name) for path in steps.glob("*") if path.name.isdecimal()), default=None)
+    left = "no step was saved yet" if saved is None else f"the same command goes on from {steps / str(saved)}"
+    print(f"vit-train: interrupted: {left}", file=sys.stderr, flush=True)
     os._exit(130)
 
 

@@ -21,7 +21,7 @@ from train.journal import Journal
 from train.loop import Loop, Trained, averaged
 from train.model import make_model
 from train.progress import Report
-from train.saving.best import Best
+from train.saving.best import Best, Evaluation
 from train.saving.due import Due
 from train.saving.native import Native
 from train.saving.saver import Saver
@@ -38,6 +38,7 @@ class Result:
     train_seconds: float
     compile_seconds: float
     weights: str  # "ema" or "last": which were evaluated and saved
+    best: Evaluation  # the best one
     state: State
 
 
@@ -82,7 +83,7 @@ class Run:
             self.introduce(report, state, saver)
             with Journal(rows, report, resume_step=saver.good or 0) as journal:
                 trained = make_loop(self.step, self.data, self.placement, journal, saver).run(state)
-        result = self.result(trained)
+        result = self.result(trained, saver.best.found)
         self.leave(native, result)
         return result
 
@@ -110,11 +111,11 @@ class Run:
             for said in self.start.said:
                 report.say(f"{self.step.config.init}: {said}")
 
-    def result(self, trained: Trained) -> Result:
+    def result(self, trained: Trained, best: Evaluation) -> Result:
         """What the last evaluation said."""
         found, weights = trained.evaluated, weights_of(self.step.config)
         seconds = trained.seconds, trained.compile_seconds
-        return Result(found.accuracy, found.loss, *seconds, weights, trained.state)
+        return Result(found.accuracy, found.loss, *seconds, weights, best, trained.state)
 
     def leave(self, native: Native, result: Result) -> None:
         """Writes the weights and the picture; checkpoint/ is the last, for then the run is complete."""

@@ -1,9 +1,18 @@
 """The weights at the best held-out accuracy so far."""
 
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from train.step import Params
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How good weights were, and after how many steps."""
+
+    step: int = 0
+    accuracy: float = -1.0  # below any
 
 
 class Best:
@@ -14,18 +23,18 @@ class Best:
 
     def __init__(self, write: Callable[[Params], None]):
         self.write = write
-        self.step, self.accuracy = 0, -1.0  # below any
+        self.found = Evaluation()
 
     def judged(self, step: int, accuracy: float, params: Params) -> None:
         """Takes in an evaluation. All hosts have to call it, with the same accuracy."""
-        if accuracy > self.accuracy:
+        if accuracy > self.found.accuracy:
             self.write(params)
-            self.step, self.accuracy = step, accuracy
+            self.found = Evaluation(step, accuracy)
 
     def to_dict(self) -> dict[str, Any]:
         """What a saved step keeps of it."""
-        return {"step": self.step, "accuracy": self.accuracy}
+        return asdict(self.found)
 
     def restore(self, kept: dict[str, Any]) -> None:
         """As it was at a saved step. Weights that were better still, later on, will be found again."""
-        self.step, self.accuracy = kept["step"], kept["accuracy"]
+        self.found = Evaluation(**kept)

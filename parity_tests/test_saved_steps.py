@@ -1,0 +1,253 @@
+"""A run's saved steps: bits that come back as they were, and nothing that is damaged or half-written taken for good."""
+
+import json
+import resource
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from train.config import CheckpointConfig, ConfigError
+from train.errors import SavingError, Stopped
+from train.saving import due as due_module
+from train.saving.best import Best, Evaluation
+from train.saving.due import Due
+from train.saving.folder import ASIDE, last_good
+from train.saving.saver import Saver
+from train.saving.sums import SUMS, damage
+from train.step import State
+
+POSITION = {"data": "digits train 1437", "num_examples": 1437}
+ROWS = ({"loss": 0.1, "grad_norm": 1 / 3},)
+
+
+def saver_in(folder: Path, config: CheckpointConfig | None = None, **given: Any) -> Saver:
+    config = config or CheckpointConfig(minutes=None)
+    due = Due(config, agree_steps=1)
+    return Saver(folder, given.pop("keep", 2), given.pop("position", POSITION), due, Best(lambda params: None))
+
+
+@jax.jit
+def random_state(seed: int) -> State:
+    keys = iter(jax.random.split(jax.random.key(seed), 9))
+    params = {f"blocks.{i}.kernel": jax.random.normal(next(keys), (40, 30 + i), jnp.float32) for i in range(3)}
+    moments = {name: jax.random.normal(next(keys), x.shape) for name, x in params.items()}
+    ema = {name: x.astype(jnp.bfloat16) for name, x in moments.items()}
+    return State(jnp.int32(seed), params, ({"mu": moments}, (), {"count": jnp.int32(seed)}), ema)
+
+
+def abstract(state: State) -> State:
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+
+
+def assert_same_bits(found: State, expected: State) -> None:
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert (a.dtype, np.asarray(a).tobytes()) == (b.dtype, np.asarray(b).tobytes())
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Steps 1 and 2."""
+    folder = tmp_path_factory.mktemp("run") / "steps"
+    with saver_in(folder) as saver:
+        for step in (1, 2):
+            saver.save(step, random_state(step), ROWS)
+    return folder
+
+
+@pytest.fixture
+def steps(written: Path, tmp_path: Path) -> Path:
+    """A copy of them."""
+    return shutil.copytree(written, tmp_path / "steps")
+
+
+def test_what_is_restored_has_the_bits_that_were_saved(written: Path):
+    with saver_in(written) as saver:
+        assert (saver.good, saver.said) == (2, ())
+        assert_same_bits(saver.restore(abstract(random_state(0))), random_state(2))
+        assert saver.pending == ROWS
+
+
+def test_the_next_steps_change_nothing_of_what_is_being_written(tmp_path: Path):
+    """They are given the saved arrays' own memory (donation)."""
+    state = State(jnp.int32(0), {"kernel": jnp.zeros((1500, 1000), jnp.float32)}, (), None)
+    advance = jax.jit(lambda s: jax.tree.map(lambda x: x + 1, s), donate_argnums=0)
+    saved = (1, 5, 9)
+    with saver_in(tmp_path / "steps", keep=9) as saver:
+        for step in range(1, 13):
+            before, state = state, advance(state)
+            assert before.params["kernel"].is_deleted() or step - 1 in saved
+            if step in saved:
+                saver.save(step, state, ())
+        saver.wait()
+        for step in saved:
+            saver.good = step
+            found = saver.restore(abstract(state))
+            assert found.step == step
+            assert (np.asarray(found.params["kernel"]) == step).all()
+
+
+@pytest.mark.parametrize("keep", [1, 3])
+def test_the_latest_steps_are_kept_and_no_more(tmp_path: Path, keep: int):
+    with saver_in(tmp_path / "steps", keep=keep) as saver:
+        for step in range(1, 6):
+            saver.save(step * 10, random_state(0), ())
+    assert {path.name for path in (tmp_path / "steps").iterdir()} == {str(10 * n) for n in range(6 - keep, 6)}
+
+
+def cut(path: Path) -> None:
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+
+
+def flip(path: Path) -> None:
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("harm", [cut, flip, Path.unlink])
+def test_harm_to_any_file_of_a_step_is_found_and_the_one_before_is_taken(steps: Path, harm: Callable[[Path], Any]):
+    whole = shutil.copytree(steps / "2", steps.parent / "whole")
+    inner = [path.relative_to(whole) for path in sorted(whole.glob("*/**/*")) if path.is_file()]
+    assert len(inner) > 8
+    for name in (*inner, Path(SUMS)):
+        harm(steps / "2" / name)
+        found, said = last_good(steps)
+        assert (found, len(said)) == (1, 1), name
+        assert said[0].startswith(
+            f"{steps / '2'} is damaged ({name}" if name in inner else f"{steps / '2'} is damaged ("
+        )
+        assert said[0].endswith(f"set aside as {steps / ASIDE / '2'}")
+        shutil.rmtree(steps / ASIDE)
+        shutil.copytree(whole, steps / "2")
+
+
+@pytest.mark.parametrize("harm", [cut, Path.unlink])
+def test_harm_to_what_orbax_says_of_a_whole_step_is_found_or_does_none(steps: Path, harm: Callable[[Path], Any]):
+    whole = shutil.copytree(steps / "2", steps.parent / "whole")
+    for name in ("_CHECKPOINT_METADATA", "commit_success.txt"):
+        harm(steps / "2" / name)
+        with saver_in(steps) as saver:
+            assert saver.good == (1 if name == "_CHECKPOINT_METADATA" else 2)
+            assert_same_bits(saver.restore(abstract(random_state(0))), random_state(saver.good))
+        shutil.copytree(whole, steps / "2", dirs_exist_ok=True)
+
+
+def test_a_run_goes_on_from_the_step_before_a_damaged_one(steps: Path):
+    next((steps / "2").glob("state/**/d/*")).unlink()
+    with saver_in(steps) as saver:
+        assert saver.good == 1
+        assert_same_bits(saver.restore(abstract(random_state(0))), random_state(1))
+        saver.save(2, random_state(2), ())  # anew, under the same name
+    with saver_in(steps) as saver:
+        assert (saver.good, saver.said) == (2, ())
+
+
+def test_with_no_whole_step_a_run_begins_anew_and_says_so(steps: Path):
+    for step in (1, 2):
+        cut(steps / str(step) / "progress" / "metadata")
+    with saver_in(steps) as saver:
+        assert saver.good is None
+        assert len(saver.said) == 2
+
+
+def test_a_step_cut_short_is_no_step(steps: Path):
+    (steps / "2").rename(steps / "3.orbax-checkpoint-tmp")
+    assert last_good(steps) == (1, (f"{steps / '3'} was cut short while it was saved: removed",))
+    assert {path.name for path in steps.iterdir()} == {"1"}
+
+
+def test_other_data_are_refused_by_name(written: Path):
+    position = POSITION | {"num_examples": 1438}
+    with saver_in(written, position=position) as saver, pytest.raises(ConfigError) as error:
+        saver.restore(abstract(random_state(0)))
+    assert str(error.value).startswith(
+        f"{written / '2'} was saved with other data: num_examples was 1437 and is 1438: give the data"
+    )
+
+
+def save_and_wait(saver: Saver, step: int, state: State) -> None:
+    saver.save(step, state, ())
+    saver.wait()
+
+
+def test_a_full_disk_is_one_message_and_the_step_before_stays(steps: Path):
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    state = State(jnp.int32(0), {"kernel": jax.random.normal(jax.random.key(0), (500, 500))}, (), None)
+    saver = saver_in(steps)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, usual[1]))
+        with pytest.raises(SavingError, match=f"{steps / '3'} can't be saved: "):
+            save_and_wait(saver, 3, state)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert last_good(steps)[0] == 2
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [0.0]
+    monkeypatch.setattr(due_module.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_steps_are_saved_by_the_clock(clock: list[float]):
+    due = Due(CheckpointConfig(minutes=2), agree_steps=1)
+    clock[0] = 119
+    assert not due(1)
+    clock[0] = 120
+    assert due(2)
+    due.saved()
+    assert not due(3)
+
+
+def test_steps_are_saved_by_steps(clock: list[float]):
+    due = Due(CheckpointConfig(minutes=None, steps=3), agree_steps=1)
+    clock[0] = 1e9
+    assert [step for step in range(1, 10) if due(step)] == [3, 6, 9]
+
+
+def test_hosts_save_by_the_first_ones_clock_and_end_at_anyones_signal(monkeypatch: pytest.MonkeyPatch):
+    """Each asks at the same steps only, where the answers are exchanged."""
+    told = [(0, 0), (0, 1)]
+    monkeypatch.setattr(due_module.hosts, "several", lambda: True)
+    monkeypatch.setattr(due_module.hosts, "gather_numbers", lambda *numbers: told)
+    due = Due(CheckpointConfig(minutes=1), agree_steps=5)
+    assert not due(5)  # late on the second host alone
+    told[0] = (0, 1)
+    assert (due(9), due(10)) == (False, True)
+    told[:] = [(0, 0), (signal.SIGTERM, 0)]
+    assert (due(14), due.ending) == (False, 0)
+    assert (due(15), due.ending) == (True, signal.SIGTERM)
+
+
+def test_a_signal_ends_the_run_once_its_step_is_there(tmp_path: Path):
+    with saver_in(tmp_path / "steps") as saver:
+        saver.due.interrupts.received = signal.SIGTERM
+        assert saver.due(7)
+        with pytest.raises(Stopped, match=f"SIGTERM: the last good step is saved in {tmp_path / 'steps' / '7'}"):
+            saver.save(7, random_state(7), ())
+    assert damage(tmp_path / "steps" / "7") is None
+
+
+def test_the_best_weights_are_written_when_they_are_better_than_all_before(tmp_path: Path):
+    written: list[float] = []
+    best = Best(lambda params: written.append(float(params["x"])))
+    for step, accuracy in enumerate([0.2, 0.5, 0.5, 0.4, 0.6], start=1):
+        best.judged(step, accuracy, {"x": jnp.float32(step)})
+    assert written == [1, 2, 5]
+    again = Best(lambda params: written.append(-1.0))
+    again.restore(json.loads(json.dumps(best.to_dict())))
+    assert again.found == Evaluation(5, 0.6)
+    again.judged(6, 0.6, {"x": jnp.float32(6)})
+    assert written == [1, 2, 5]

@@ -278,17 +278,21 @@ def test_evaluation_counts_every_example_once():
 
 
 def test_draws_are_of_seed_and_step_alone_and_the_same_in_every_precision():
+    more: Any = dict(rand_augment_layers=2, three_augment=True, color_jitter=0.3, erase_prob=0.5, erase_mode="const")
+    everything = replace(CONFIG.augment, **more)
+
     @partial(jax.jit, static_argnums=(0, 2))
     def drawn(seed: int, step: int, dtype: Any) -> Draws:
         key = step_key(seed, jnp.int32(step))
-        return draw(key, CONFIG.augment, (6, 8, 12), depth=3, drop_path=0.3, dropout=False, dtype=dtype)
+        return draw(key, everything, (6, 8, 12), depth=3, drop_path=0.3, dropout=False, dtype=dtype)
 
     wide = drawn(3, 5, jnp.float64)
     with jax.enable_x64(False):
         narrow = drawn(3, 5, jnp.float32)
-    for name, a, b in zip(Draws._fields, narrow, wide, strict=True):
-        if name != "dropout":
-            np.testing.assert_allclose(a, b, rtol=2**-23, atol=0, err_msg=name)
+    leaves, _ = jax.tree.flatten_with_path(narrow)
+    assert len(leaves) == 7 + 4 + 2 + 2 + 1  # all but dropout's key; RandAugment, 3-Augment, jitter, erasing
+    for (path, a), b in zip(leaves, jax.tree.leaves(wide), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2**-23, atol=0, err_msg=jax.tree_util.keystr(path))
     assert (drawn(3, 6, jnp.float64).partner != wide.partner).any()
     three, four = (jax.random.key_data(step_key(seed, jnp.int32(5))) for seed in (3, 4))
     assert (three != four).any()

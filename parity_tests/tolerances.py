@@ -42,3 +42,7 @@ POSITION = 2.0**-24
 # photographs: cutting what bicubic overshoots is what costs more than one.
 TORCHVISION_LEVELS = {"bilinear": 1, "bicubic": 4}
 TORCHVISION_MEAN = 0.16
+
+# Augmentation's warps, in levels of 255: Pillow interpolates in float64 and we in float32, and both cut the fraction
+# off. Two cubics of eight roundings each, of sums below 2^11: only a value this close to a whole level may differ.
+WARP = 16 * 2.0**-14

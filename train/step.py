@@ -107,8 +107,7 @@ class Step:
     def loss(self, params: Params, batch: Batch, draws: Draws) -> tuple[Array, Array]:
         """(loss, accuracy) of one augmented batch."""
         a, (images, labels) = self.config.augment, batch
-        x = augment.flip(augment.shift(images, draws.corner, a.padding), draws.flip)
-        x = augment.mix_images(augment.normalise(x, self.mean, self.std, self.param_dtype), draws)
+        x = augment.apply(images, draws, a, self.mean, self.std, self.param_dtype)
         (_, H, W, _), num_classes = images.shape, self.config.model.num_classes
         targets = augment.targets(labels, draws, (H, W), num_classes, a.label_smoothing)
         logits = self.merge(params)(x, drop_path=draws.drop_path, key=draws.dropout)

@@ -72,7 +72,7 @@ def _augreg(variant: str, augmentation: str) -> TrainConfig:
         start=google_start(model),
         augment=AugmentConfig(
             flip=True, rand_augment_layers=2, rand_augment_magnitude=magnitude, rand_augment_std=0,
-            rand_augment_increasing=False, mixup_alpha=alpha,
+            rand_augment_prob=1, rand_augment_increasing=False, rand_augment_interpolation="nearest", mixup_alpha=alpha,
         ),
         optimizer=OptimizerConfig(weight_decay=1e-4, decay_times_peak=False, clip_norm=1.0),
         schedule=ScheduleConfig(learning_rate=1e-3, warmup_epochs=32.3),  # 10,000 steps

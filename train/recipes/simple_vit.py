@@ -23,7 +23,7 @@ def simple_vit_s16_i1k() -> TrainConfig:
         start=google_start(model),
         augment=AugmentConfig(
             flip=True, rand_augment_layers=2, rand_augment_magnitude=10, rand_augment_std=0,
-            rand_augment_increasing=False, mixup_alpha=0.2,
+            rand_augment_prob=1, rand_augment_increasing=False, rand_augment_interpolation="nearest", mixup_alpha=0.2,
         ),
         optimizer=OptimizerConfig(weight_decay=1e-4, decay_times_peak=False, clip_norm=1.0),
         schedule=ScheduleConfig(learning_rate=1e-3, warmup_epochs=8.1),  # 10,000 steps

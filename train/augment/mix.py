@@ -1,4 +1,4 @@
-"""What happens to a batch between the dataset and the model, on the device, given the draws.
+"""MixUp, CutMix, and the labels that belong to them.
 
 Shapes: B images, (H, W) their size, C channels, K classes. Formulas: `vit_torch/training.py`.
 """
@@ -6,27 +6,8 @@ Shapes: B images, (H, W) their size, C channels, K classes. Formulas: `vit_torch
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.typing import DTypeLike
 
 from train.draws import Draws
-
-
-def shift(images: Array, corner: Array, padding: int) -> Array:
-    """A crop of the zero-padded image, (B, H, W, C) -> same; corner (B, 2) is its top left."""
-    B, H, W, _ = images.shape
-    padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-    rows, columns = corner[:, :1] + jnp.arange(H), corner[:, 1:] + jnp.arange(W)
-    return padded[jnp.arange(B)[:, None, None], rows[:, :, None], columns[:, None, :]]
-
-
-def flip(images: Array, flips: Array) -> Array:
-    """Left and right exchanged where flips (B,) is true: (B, H, W, C) -> same."""
-    return jnp.where(flips[:, None, None, None], images[:, :, ::-1], images)
-
-
-def normalise(images: Array, mean: tuple[float, ...], std: tuple[float, ...], dtype: DTypeLike) -> Array:
-    """uint8 (B, H, W, C) -> (pixel / 255 - mean) / std."""
-    return (images.astype(dtype) / 255 - jnp.array(mean, dtype)) / jnp.array(std, dtype)
 
 
 def mix_images(x: Array, draws: Draws) -> Array:

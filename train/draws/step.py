@@ -1,4 +1,4 @@
-"""All the randomness of a run, from its seed: `vit_torch/training.py` names the same draws.
+"""The draws of a step: `vit_torch/training.py` names the same ones.
 
 Every draw is a function of (seed, step) alone, so a run that stops goes on as if it had not. All are
 made in 32 bits, so precision changes nothing about them.
@@ -13,6 +13,16 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from train.config import AugmentConfig
+from train.draws.images import (
+    EraseDraws,
+    JitterDraws,
+    RandAugmentDraws,
+    ThreeAugmentDraws,
+    draw_erase,
+    draw_jitter,
+    draw_rand_augment,
+    draw_three_augment,
+)
 
 # fold_in(key(seed), step) is the step's key; this is a number that no step reaches.
 INIT = 2**32 - 1
@@ -29,6 +39,10 @@ class Draws(NamedTuple):
     partner: Array  # (B,) a permutation: what each image is mixed with
     drop_path: Array | None  # (depth, 2, B): 0 or 1 / keep for the two branches of each block
     dropout: Array | None  # a key
+    rand_augment: RandAugmentDraws | None = None
+    three_augment: ThreeAugmentDraws | None = None
+    jitter: JitterDraws | None = None
+    erase: EraseDraws | None = None
 
 
 def init_key(seed: int) -> Array:
@@ -64,6 +78,10 @@ def draw(
         partner=jax.random.permutation(keys[6], jnp.arange(B, dtype=jnp.int32)),
         drop_path=_drop_path(keys[7], (depth, 2, B), drop_path, dtype) if drop_path else None,
         dropout=keys[8] if dropout else None,
+        rand_augment=draw_rand_augment(key, config, B),
+        three_augment=draw_three_augment(key, config, B),
+        jitter=draw_jitter(key, config, B),
+        erase=draw_erase(key, config, shape),
     )
 
 

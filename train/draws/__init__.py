@@ -1,0 +1,16 @@
+"""All the randomness of a run, from its seed."""
+
+from train.draws.images import EraseDraws, JitterDraws, RandAugmentDraws, ThreeAugmentDraws
+from train.draws.step import INIT, Draws, draw, init_key, step_key
+
+__all__ = [
+    "INIT",
+    "Draws",
+    "EraseDraws",
+    "JitterDraws",
+    "RandAugmentDraws",
+    "ThreeAugmentDraws",
+    "draw",
+    "init_key",
+    "step_key",
+]

@@ -20,6 +20,7 @@ from train.input.data import Data, class_names, open_data
 from train.journal import Journal
 from train.loop import Loop, Trained, averaged
 from train.model import make_model
+from train.optimizer.frozen import frozen_names
 from train.progress import Report
 from train.saving.best import Best, Evaluation
 from train.saving.due import Due
@@ -27,6 +28,7 @@ from train.saving.native import Native
 from train.saving.saver import Saver
 from train.start import Start, open_start
 from train.step import State, Step
+from vit_convert.hub import hub_shapes
 
 
 @dataclass(frozen=True)
@@ -134,8 +136,9 @@ def make_step(config: TrainConfig, data: Data) -> Step:
     """The step of a run over its data.
 
     Raises:
-        ConfigError: fewer training images than one batch.
+        ConfigError: fewer training images than one batch, or frozen parts that the model doesn't have.
     """
+    frozen_names(config.optimizer.frozen, hub_shapes(config.model))
     count, preprocess = len(data.train), data.preprocess
     warmup_steps, total_steps = config.warmup_steps(count), config.total_steps(count)
     merge, _ = make_model(config)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,9 +12,12 @@ from flax import nnx
 from jax import Array
 from jax.typing import DTypeLike
 
-from train import augment, optimizer, schedule
+from train import accumulate, augment, optimizer, schedule
+from train.accumulate import Inputs
 from train.config import TrainConfig
 from train.draws import Draws, draw, step_key
+from train.losses import LOSSES
+from train.optimizer.frozen import partition
 from vit_flax.names import parameters_by_path
 
 Params = dict[str, Array]
@@ -54,12 +58,6 @@ def split_model(model: nnx.Module) -> tuple[Callable[[Params], Any], Params]:
     return merge, {name: param.get_value() for name, param in parameters_by_path(model).items()}
 
 
-def soft_cross_entropy(logits: Array, targets: Array) -> Array:
-    """-sum_k t_k log softmax(logits)_k, averaged over the batch: (B, K), (B, K) -> (). Never below float32."""
-    logits = logits.astype(jnp.promote_types(logits.dtype, targets.dtype))
-    return -(targets * jax.nn.log_softmax(logits, axis=-1)).sum(-1).mean()
-
-
 @dataclass(frozen=True)
 class Step:
     """The step of one run: `init` makes its state, `train_step` moves it on, `update` is what follows the draws."""
@@ -75,7 +73,8 @@ class Step:
     def init(self, params: Params) -> State:
         """The state before the first step; the EMA begins at the initial parameters."""
         ema = None if self.config.ema_decay is None else jax.tree.map(jnp.copy, params)
-        return State(jnp.zeros((), jnp.int32), params, optimizer.adamw(self.config.optimizer).init(params), ema)
+        trained, _ = partition(params, self.config.optimizer.frozen)
+        return State(jnp.zeros((), jnp.int32), params, optimizer.make(self.config).init(trained), ema)
 
     def train_step(self, state: State, batch: Batch) -> tuple[State, dict[str, Array]]:
         """One step; its draws come from (seed, step). Metrics: loss, accuracy, grad_norm, learning_rate."""
@@ -91,28 +90,35 @@ class Step:
 
     def update(self, state: State, batch: Batch, draws: Draws) -> tuple[State, dict[str, Array]]:
         """One step, given the draws. Accuracy counts the class with the most weight in the mixed target."""
-        (loss, accuracy), grads = jax.value_and_grad(self.loss, has_aux=True)(state.params, batch, draws)
+        given, parts = self.config.optimizer, self.config.optimizer.accumulate
+        trained, frozen = partition(state.params, given.frozen)
+        loss_of = partial(self.loss, frozen)
+        (loss, accuracy), grads = accumulate.value_and_grad(loss_of, trained, self.inputs(batch, draws), parts)
         rate = self.learning_rate(state.step)
-        transform = optimizer.adamw(self.config.optimizer)
-        updates, opt_state = transform.update(grads, state.opt_state, state.params, learning_rate=rate)
-        params: Any = optax.apply_updates(state.params, updates)
+        updates, opt_state = optimizer.make(self.config).update(grads, state.opt_state, trained, learning_rate=rate)
+        moved: Any = optax.apply_updates(trained, updates)
         metrics = {
             "loss": loss,
             "accuracy": accuracy,
             "grad_norm": optimizer.global_norm(grads),
             "learning_rate": rate,
         }
-        return State(state.step + 1, params, opt_state, self.average(state.ema, params)), metrics
+        return State(state.step + 1, frozen | moved, opt_state, self.average(state.ema, moved)), metrics
 
-    def loss(self, params: Params, batch: Batch, draws: Draws) -> tuple[Array, Array]:
-        """(loss, accuracy) of one augmented batch."""
+    def inputs(self, batch: Batch, draws: Draws) -> Inputs:
+        """One batch as the model and the loss get it: augmented, mixed, its labels as targets."""
         a, (images, labels) = self.config.augment, batch
         x = augment.apply(images, draws, a, self.mean, self.std, self.param_dtype)
         (_, H, W, _), num_classes = images.shape, self.config.model.num_classes
         targets = augment.targets(labels, draws, (H, W), num_classes, a.label_smoothing)
-        logits = self.merge(params)(x, drop_path=draws.drop_path, key=draws.dropout)
+        return Inputs(x, targets, draws.drop_path, draws.dropout)
+
+    def loss(self, frozen: Params, trained: Params, inputs: Inputs) -> tuple[Array, Array]:
+        """(loss, accuracy) of one augmented batch."""
+        x, targets, drop_path, dropout = inputs
+        logits = self.merge(frozen | trained)(x, drop_path=drop_path, key=dropout)
         accuracy = jnp.mean(logits.argmax(-1) == targets.argmax(-1), dtype=self.param_dtype)
-        return soft_cross_entropy(logits, targets), accuracy
+        return LOSSES[self.config.loss](logits, targets), accuracy
 
     def learning_rate(self, step: Array) -> Array:
         """The rate of the update that leads from step to step + 1."""
@@ -126,9 +132,9 @@ class Step:
             dtype=self.param_dtype,
         )
 
-    def average(self, ema: Params | None, params: Params) -> Params | None:
-        """The moving average after an update: ema <- decay * ema + (1 - decay) * params."""
+    def average(self, ema: Params | None, trained: Params) -> Params | None:
+        """The moving average after an update: ema <- decay * ema + (1 - decay) * params; of what is frozen, itself."""
         decay = self.config.ema_decay
         if ema is None or decay is None:
             return None
-        return jax.tree.map(lambda e, p: decay * e + (1 - decay) * p, ema, params)
+        return ema | {path: decay * ema[path] + (1 - decay) * p for path, p in trained.items()}

@@ -16,12 +16,13 @@ class OptimizerConfig:
     # decay is times the learning rate, as in torch and timm; else times the rate's share of its peak, as in big_vision
     decay_times_peak: bool = True
     beta1: float = 0.9  # memory of the gradient's mean; sgd: its momentum
-    beta2: float = 0.999  # memory of the gradient's square
-    eps: float = 1e-8  # beside the root of the mean square
+    beta2: float = 0.999  # memory of the gradient's square; adafactor: at most; sgd has none
+    eps: float = 1e-8  # beside the root of the mean square, in adamw and lamb
+    nesterov: bool = False  # sgd: look ahead with the momentum
     clip_norm: float | None = 1.0  # largest norm of all gradients together; None: no clipping
     accumulate: int = 1  # parts that a batch is computed in, one after the other; the update is the whole batch's
     layer_decay: float | None = None  # learning rate of a block over that of the block after it; None: the same for all
-    frozen: tuple[str, ...] = ()  # what is not trained: hub names or patterns, such as patch_embed.* or blocks.0.*
+    frozen: tuple[str, ...] = ()  # not trained: hub names or patterns (blocks.0.*, !head.*: but not these)
 
     def checks(self) -> Iterator[Check]:
         """What the values have to be."""
@@ -33,6 +34,11 @@ class OptimizerConfig:
         yield at_least("optimizer.accumulate", self.accumulate, 1)
         holds = self.layer_decay is None or 0 < self.layer_decay <= 1
         yield holds, f"optimizer.layer_decay must be in (0, 1], got {self.layer_decay}"
+        sgd = self.name == "sgd" or not self.nesterov
+        yield sgd, f"optimizer.nesterov is sgd's, and optimizer.name is {self.name}"
+        if self.name == "lamb":
+            inside = "optimizer.decay_times_peak: lamb's decay is a part of its trust ratio, and can't be off the rate"
+            yield self.decay_times_peak, inside
 
 
 @dataclass(frozen=True, kw_only=True)

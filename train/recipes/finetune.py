@@ -42,7 +42,7 @@ def linear_probe() -> TrainConfig:
         init=tyro.MISSING,
         data=DataConfig(name=tyro.MISSING, crop="random_resized"),
         augment=AugmentConfig(flip=True),
-        optimizer=OptimizerConfig(name="sgd", weight_decay=0.0, clip_norm=None, frozen=("*", "!head.*")),
+        optimizer=OptimizerConfig(name="sgd", weight_decay=0.0, clip_norm=None, frozen=("*", "!head*")),
         schedule=ScheduleConfig(learning_rate=1e-2, warmup_epochs=0),
         batch_size=256,
         epochs=20,

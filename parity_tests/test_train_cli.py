@@ -115,13 +115,17 @@ def test_another_seed_gives_another_run(run: tuple[Path, str], tmp_path: Path):
     assert all(json.loads(a)["loss"] != json.loads(b)["loss"] for a, b in zip(*rows, strict=True) if '"loss"' in a)
 
 
-def test_a_diverging_run_says_where_and_saves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+@pytest.mark.parametrize("saved", [False, True])
+def test_a_diverging_run_says_where_and_what_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str], saved: bool):
     arguments = "--schedule.learning-rate 1e30 --schedule.warmup-epochs 0"
+    arguments += " --checkpoint.steps 1" if saved else ""
     with jax.enable_x64(False), pytest.raises(SystemExit) as stop:
         main(["digits", "--workdir", str(tmp_path / "run"), *TINY.split(), *arguments.split()])
     assert stop.value.code == 1
     error = capsys.readouterr().err
     assert "the loss is nan at step 2, with learning rate" in error
+    left = f"the last good step is saved in {tmp_path / 'run' / 'steps' / '1'}" if saved else "no step was saved yet"
+    assert error.endswith(f"; {left}\n")
     assert not (tmp_path / "run" / "checkpoint").exists()
 
 

@@ -1,0 +1,202 @@
+"""A run that was stopped goes on, to the bits of one that was not; its steps are checkpoints while it goes on."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+import torch
+
+import vit_flax
+import vit_torch
+from parity_tests.runs import (
+    SETTINGS,
+    environment,
+    finish,
+    past,
+    rows,
+    saving,
+    setting_up,
+    start,
+    steps_in,
+    stop_at,
+    wait_for,
+    weights,
+)
+from train import workdir as folder
+from train.__main__ import main, parse
+from train.input.data import open_data
+from vit_convert.checkpoint import open_checkpoint
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("compiled")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    """A run that nothing stopped."""
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    finish(start(workdir, cache=cache))
+    return workdir
+
+
+def assert_same_run(workdir: Path, whole: Path) -> None:
+    assert weights(workdir) == weights(whole)
+    assert rows(workdir) == rows(whole)
+    assert {path.name for path in workdir.iterdir()} == {path.name for path in whole.iterdir()}
+
+
+def test_a_run_stopped_several_times_ends_with_the_bits_of_one_that_was_not(whole: Path, cache: Path, tmp_path: Path):
+    """Killed while it compiles or begins, and while it saves; told to end between two steps; its last step damaged."""
+    stop_at(start(tmp_path, cache=cache), tmp_path, setting_up, signal.SIGKILL, within=3)
+    stop_at(start(tmp_path, cache=cache), tmp_path, saving, signal.SIGKILL)
+    first = max(steps_in(tmp_path), default=0)
+    process = start(tmp_path, "--checkpoint.steps", "5", "--checkpoint.keep", "3", cache=cache)
+    said = stop_at(process, tmp_path, past(first + 7), signal.SIGTERM)
+    *_, before, last = steps_in(tmp_path)
+    at = tmp_path / "steps" / str(last)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert said.endswith(f"SIGTERM: the last good step is saved in {at}; the same command goes on from it\n")
+    data = max(at.rglob("*"), key=lambda path: path.stat().st_size)
+    data.write_bytes(data.read_bytes()[:-1])
+    printed = finish(start(tmp_path, cache=cache))
+    assert f"{at} is damaged ({data.relative_to(at)} is not as it was written): set aside as " in printed
+    assert f"going on from {tmp_path / 'steps' / str(before)}\n" in printed
+    assert_same_run(tmp_path, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.0, 0.2, 0.7, 2.0])
+def test_a_run_killed_at_each_random_moment_ends_with_the_same_bits(tmp_path: Path, seconds: float):
+    """Compiled anew by each process."""
+    finish(start(tmp_path / "whole"))
+    for _ in range(5):
+        step = max(steps_in(tmp_path / "run"), default=0)
+        stop_at(start(tmp_path / "run"), tmp_path / "run", past(step), signal.SIGKILL, within=seconds)
+        if (tmp_path / "run" / "checkpoint").exists():
+            break
+    else:
+        finish(start(tmp_path / "run"))
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """A run that goes on, and sleeps while tests look at it; its steps are kept."""
+    workdir = tmp_path_factory.mktemp("running") / "run"
+    process = start(workdir, "--checkpoint.keep", "1000", cache=cache)
+    try:
+        wait_for(process, workdir, past(8))
+        process.send_signal(signal.SIGSTOP)
+        yield process, workdir
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_saved_step_converts_while_the_run_goes_on(running: tuple[subprocess.Popen[str], Path], tmp_path: Path):
+    process, workdir = running
+    step, latest = workdir / "steps" / "8", steps_in(workdir)[-1]
+    command = [sys.executable, "-m", "vit_convert", str(step), str(tmp_path / "native"), "--to", "native"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    process.send_signal(signal.SIGCONT)
+    wait_for(process, workdir, past(latest))
+    process.send_signal(signal.SIGSTOP)
+    assert "holds params and ema: ema is taken; --weights params takes the other" in done.stdout + done.stderr
+    state: Any = ocp.StandardCheckpointer().restore(step / "state")
+    data = open_data(parse(["digits", "--workdir", "x"]).config)
+    for source, asked, name in ((step, None, "ema"), (step, "params", "params"), (tmp_path / "native", None, "ema")):
+        found = open_checkpoint(source, weights=asked)
+        assert found.preprocess == data.preprocess
+        assert found.labels == data.class_names
+        values = dict(found.tensors("flax"))
+        assert values.keys() == state[name].keys()
+        assert all((values[path] == np.asarray(x)).all() for path, x in state[name].items())
+    assert any((np.asarray(x) != np.asarray(state["params"][path])).any() for path, x in state["ema"].items())
+
+
+def test_a_saved_step_loads_in_both_frameworks(running: tuple[subprocess.Popen[str], Path]):
+    step = running[1] / "steps" / "4"
+    images = np.random.default_rng(0).normal(size=(2, 8, 8, 1)).astype(np.float32)
+    ours = np.asarray(vit_flax.ViT.from_pretrained(step)(jnp.asarray(images)))
+    with torch.no_grad():
+        theirs = vit_torch.ViT.from_pretrained(step)(torch.tensor(images).permute(0, 3, 1, 2)).numpy()
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_a_folder_in_which_a_run_goes_on_is_refused(
+    running: tuple[subprocess.Popen[str], Path], capsys: pytest.CaptureFixture[str]
+):
+    before = set(running[1].iterdir())
+    with pytest.raises(SystemExit) as stop:
+        main(["digits", "--workdir", str(running[1]), *SETTINGS])
+    assert stop.value.code == 2
+    assert f"--workdir {running[1]}: a run is going on there, in another process" in capsys.readouterr().err
+    assert running[0].poll() is None
+    assert set(running[1].iterdir()) >= before
+
+
+@pytest.fixture
+def stopped(tmp_path: Path) -> Path:
+    """The folder of a run that was stopped while it compiled."""
+    config = parse(["digits", "--workdir", str(tmp_path), *SETTINGS]).config
+    folder.create(tmp_path, {"recipe": "digits", "train_config": config.to_dict()}, overwrite=False)
+    return tmp_path
+
+
+def test_other_settings_are_refused_each_with_both_values(stopped: Path, capsys: pytest.CaptureFixture[str]):
+    before = (stopped / "config.json").read_bytes()
+    with pytest.raises(SystemExit) as stop:
+        main(["digits", "--workdir", str(stopped), *SETTINGS, "--seed", "5", "--optimizer.clip-norm", "2"])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert "holds a run that was stopped, with other settings: optimizer.clip_norm was 1.0 and is 2.0; " in error
+    assert "; seed was 0 and is 5. Give the same to go on with it, another folder, or --overwrite" in error
+    assert (stopped / "config.json").read_bytes() == before
+    assert list(stopped.iterdir()) == [stopped / "config.json"]
+
+
+@pytest.mark.parametrize(
+    "free",
+    [
+        "--log.steps 3 --checkpoint.minutes 1 --checkpoint.keep 9 --devices.fsdp --deterministic --remat --scan",
+        "--data.dir elsewhere --data.threads 3 --data.prefetch 9 --attention explicit --on-nonfinite skip",
+    ],
+)
+def test_settings_that_change_no_step_may_differ(stopped: Path, free: str):
+    config = parse(["digits", "--workdir", str(stopped), *SETTINGS, *free.split()]).config
+    folder.create(stopped, {"recipe": "digits", "train_config": config.to_dict()}, overwrite=False)
+
+
+def test_what_a_killed_run_had_begun_to_write_goes_and_what_it_was_replacing_comes_back(stopped: Path):
+    for name in (".best.0a1b.old", ".best.0a1c.part", ".checkpoint.2d.part", ".mine"):
+        (stopped / name).mkdir()
+        (stopped / name / "model.safetensors").write_text(name)
+    (stopped / ".config.json.123").touch()
+    written = json.loads((stopped / "config.json").read_text())
+    folder.create(stopped, written, overwrite=False)
+    assert {path.name for path in stopped.iterdir()} == {"config.json", "best", ".mine"}
+    assert (stopped / "best" / "model.safetensors").read_text() == ".best.0a1b.old"
+
+
+@pytest.mark.slow
+def test_a_run_stopped_on_eight_devices_goes_on_on_one(whole: Path, tmp_path: Path):
+    """Sums over devices have another order: the same run but for float32's last bits."""
+    env = environment() | {"XLA_FLAGS": "--xla_force_host_platform_device_count=5"}
+    command = [sys.executable, "-m", "train", "digits", "--workdir", str(tmp_path), *SETTINGS, "--devices.fsdp"]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, env=env, stdout=pipe, stderr=subprocess.STDOUT, text=True)
+    stop_at(process, tmp_path, past(20), signal.SIGTERM)
+    assert process.returncode == 128 + signal.SIGTERM
+    finish(start(tmp_path))
+    for found, expected in zip(rows(tmp_path), rows(whole), strict=True):
+        assert found == pytest.approx(expected, rel=1e-2)

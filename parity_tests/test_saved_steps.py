@@ -13,8 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from train.__main__ import parse
 from train.config import CheckpointConfig, ConfigError
 from train.errors import SavingError, Stopped
+from train.input.data import open_data
+from train.model import make_model
+from train.optimizer import RULES
+from train.run import make_step
 from train.saving import due as due_module
 from train.saving.best import Best, Evaluation
 from train.saving.due import Due
@@ -73,6 +78,21 @@ def test_what_is_restored_has_the_bits_that_were_saved(written: Path):
         assert (saver.good, saver.said) == (2, ())
         assert_same_bits(saver.restore(abstract(random_state(0))), random_state(2))
         assert saver.pending == ROWS
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_every_optimizers_state_comes_back(tmp_path: Path, name: str):
+    given = ["--optimizer.name", name, "--optimizer.frozen", "blocks.0.*", "--model.dim", "8", "--model.mlp-dim", "8"]
+    config = parse(["digits", "--workdir", "x", *given]).config
+    step, (_, values) = make_step(config, open_data(config)), make_model(config)
+    shapes = jax.eval_shape(lambda key: step.init(values(key)), jax.random.key(0))
+    draw = np.random.default_rng(0)
+    state = jax.tree.map(lambda x: jnp.asarray(draw.integers(0, 100, x.shape), x.dtype), shapes)
+    assert len(jax.tree.leaves(state.opt_state)) >= len(state.params) - 12
+    with saver_in(tmp_path) as saver:
+        saver.save(1, state, ())
+        saver.wait()
+        assert_same_bits(saver.restore(abstract(state)), state)
 
 
 def test_the_next_steps_change_nothing_of_what_is_being_written(tmp_path: Path):

@@ -19,6 +19,7 @@ import hashlib, threading
 from train.saving.interrupts import Interrupts
 interrupts = Interrupts()
 with interrupts.watching():
+    interrupts.begun = {begun}
     print("ready", flush=True)
     hashlib.pbkdf2_hmac("sha256", b"", b"", {rounds})
     print(interrupts.received, flush=True)
@@ -27,8 +28,8 @@ print(threading.active_count(), flush=True)
 SLOW, FAST = 200_000_000, 1_000_000
 
 
-def busy(rounds: int) -> subprocess.Popen[str]:
-    code = BUSY.format(rounds=rounds)
+def busy(rounds: int, begun: bool = True) -> subprocess.Popen[str]:
+    code = BUSY.format(rounds=rounds, begun=begun)
     pipe = subprocess.PIPE
     process = subprocess.Popen([sys.executable, "-c", code], stdout=pipe, stderr=pipe, text=True)
     assert process.stdout is not None
@@ -42,7 +43,7 @@ def test_the_first_signal_is_remembered_and_said(number: signal.Signals):
     process.send_signal(number)
     printed, said = process.communicate(timeout=60)
     assert (process.returncode, printed) == (0, f"{int(number)}\n1\n")
-    assert said == f"vit-train: {number.name}: saving the step, then ending; a second one ends at once\n"
+    assert said == f"vit-train: {number.name}: saving, then ending; a second one ends at once\n"
 
 
 def test_the_second_signal_ends_the_process_at_once():
@@ -57,10 +58,22 @@ def test_the_second_signal_ends_the_process_at_once():
     process.communicate()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_before_the_first_step_ends_the_process_at_once(number: signal.Signals):
+    """Programs may be compiling for minutes."""
+    process = busy(SLOW, begun=False)
+    begun = time.monotonic()
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert time.monotonic() - begun < 10
+    assert process.returncode == 128 + number
+    assert said.startswith(f"vit-train: {number.name}: ended before its first step; the same command starts again")
+
+
 def test_what_the_process_ignores_stays_ignored():
     """As nohup has SIGHUP."""
     pipe = subprocess.PIPE
-    code = BUSY.format(rounds=FAST)
+    code = BUSY.format(rounds=FAST, begun=True)
     process = subprocess.Popen(
         [sys.executable, "-c", f"import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n{code}"],
         stdout=pipe,

@@ -89,7 +89,11 @@ def run(recipe: str, command: Command) -> None:
         result = train(command.config, command.workdir, recipe=recipe, overwrite=command.overwrite)
     except ConfigError:
         raise
-    except (NonFiniteLoss, SavingError) as error:
+    except NonFiniteLoss as error:  # on all hosts
+        _fail(error, 1)
+    except SavingError as error:
+        if command.hosts.several:
+            hosts.abort()
         _fail(error, 1)
     except Stopped as stopped:
         print(f"vit-train: {stopped}; the same command goes on from it", file=sys.stderr)

@@ -59,11 +59,11 @@ class Loop:
             advance = compile_advance(self.step, self.feed, state, first)
             evaluated = self.evaluate(averaged(state))  # compiles it
             compiled = time.perf_counter()
-            with self.saver.watching():
-                try:
-                    state, evaluated = self._steps(state, advance, chain([first], given), evaluated)
-                except NonFiniteLoss as error:
-                    raise NonFiniteLoss(f"{error}; {self.saver.where()}") from error
+            self.saver.begin()
+            try:
+                state, evaluated = self._steps(state, advance, chain([first], given), evaluated)
+            except NonFiniteLoss as error:
+                raise NonFiniteLoss(f"{error}; {self.saver.where()}") from error
         return Trained(state, evaluated, time.perf_counter() - compiled, compiled - begun)
 
     def _steps(

@@ -85,8 +85,10 @@ class Run:
             self.introduce(report, state, saver)
             with Journal(rows, report, resume_step=saver.good or 0) as journal:
                 trained = make_loop(self.step, self.data, self.placement, journal, saver).run(state)
-        result = self.result(trained, saver.best.found)
-        self.leave(native, result)
+            result = self.result(trained, saver.best.found)
+            self.leave(native, result)
+        if first:
+            folder.finish(self.workdir)
         return result
 
     def written(self) -> dict[str, Any]:
@@ -128,8 +130,6 @@ class Run:
             title = f"{self.recipe}: {said}, {result.train_seconds:.0f} s"
             draw_curves(read_rows(self.workdir / "metrics.jsonl"), self.workdir / "curves.png", title)
         native.write(averaged(result.state), self.workdir / "checkpoint")
-        if hosts.is_first():
-            folder.finish(self.workdir)
 
 
 def make_step(config: TrainConfig, data: Data) -> Step:

@@ -1,5 +1,5 @@
-"""Being told to end while steps are made: SIGTERM, Ctrl-C, a closed terminal. The first is remembered for the loop,
-which saves its step and ends; a second one ends the process at once.
+"""Being told to end: SIGTERM, Ctrl-C, a closed terminal. While steps are made, the first is remembered for the loop,
+which saves its step and ends; a second one ends the process at once, and so does one before the first step.
 
 Python runs its handlers between two bytecodes of the main thread, which may be waiting for the device for a minute. So
 a thread of its own is told: the system writes each signal's number into a pipe (signal.set_wakeup_fd).
@@ -20,6 +20,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.received = 0
+        self.begun = False  # there is something to save
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -52,10 +53,15 @@ class Interrupts:
                 self._take(came[0])
 
     def _take(self, number: int) -> None:
-        if self.received:
+        """A process in which XLA compiles, in whichever thread, can't be taken down but at once."""
+        name = signal.Signals(number).name
+        if not self.begun:
+            _say(f"vit-train: {name}: ended before its first step; the same command starts again from there")
+        if self.received or not self.begun:
             os._exit(128 + number)
         self.received = number
-        name = signal.Signals(number).name
-        print(
-            f"vit-train: {name}: saving the step, then ending; a second one ends at once", file=sys.stderr, flush=True
-        )
+        _say(f"vit-train: {name}: saving, then ending; a second one ends at once")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -5,7 +5,7 @@ orbax-checkpoint's v1 interface is still in its package `experimental`; the mana
 
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -51,13 +51,13 @@ class Saver:
         self.manager = ocp.CheckpointManager(folder.absolute(), options=options, item_names=(STATE, PROGRESS))
 
     def __enter__(self) -> "Saver":
+        self.inner = ExitStack()
+        self.inner.enter_context(self.due.interrupts.watching())
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        try:
+        with self.inner, closing(self.manager):
             self.wait()
-        finally:
-            self.manager.close()
 
     def restore(self, abstract: State) -> State:
         """The last good step, each array where `abstract` (jax.ShapeDtypeStruct with shardings) has it.
@@ -73,11 +73,10 @@ class Saver:
         self.pending = tuple(progress["pending"])
         return found[STATE]
 
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Around the steps of a run: signals make a step due, and end the run once it is saved."""
-        with self.due.interrupts.watching():
-            yield
+    def begin(self) -> None:
+        """The first step is about to be made: from now on a signal makes a step due, and ends the run once it is
+        saved."""
+        self.due.interrupts.begun = True
 
     def judged(self, step: int, accuracy: float, params: Params) -> None:
         """Takes in an evaluation of these weights: the best ones are kept."""
@@ -153,8 +152,7 @@ class Unsaved:
     def due(self, step: int) -> bool:
         return False
 
-    def watching(self) -> Any:
-        return nullcontext()
+    def begin(self) -> None: ...
 
     def judged(self, step: int, accuracy: float, params: Params) -> None: ...
 

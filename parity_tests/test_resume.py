@@ -34,6 +34,7 @@ from train import workdir as folder
 from train.__main__ import main, parse
 from train.input.data import open_data
 from vit_convert.checkpoint import open_checkpoint
+from vit_convert.errors import CheckpointError
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +123,14 @@ def test_a_saved_step_converts_while_the_run_goes_on(running: tuple[subprocess.P
         assert values.keys() == state[name].keys()
         assert all((values[path] == np.asarray(x)).all() for path, x in state[name].items())
     assert any((np.asarray(x) != np.asarray(state["params"][path])).any() for path, x in state["ema"].items())
+
+
+def test_the_folder_of_a_run_that_goes_on_names_its_last_step(running: tuple[subprocess.Popen[str], Path]):
+    workdir = running[1]
+    last = workdir / "steps" / str(steps_in(workdir)[-1])
+    for source in (workdir, workdir / "steps"):
+        with pytest.raises(CheckpointError, match=f"; did you mean {last}, its last step\\?$"):
+            open_checkpoint(source)
 
 
 def test_a_saved_step_loads_in_both_frameworks(running: tuple[subprocess.Popen[str], Path]):

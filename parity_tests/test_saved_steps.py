@@ -63,6 +63,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run") / "steps"
     with saver_in(folder) as saver:
         for step in (1, 2):
+            saver.judged(step, step / 10, {})
             saver.save(step, random_state(step), ROWS)
     return folder
 
@@ -78,6 +79,7 @@ def test_what_is_restored_has_the_bits_that_were_saved(written: Path):
         assert (saver.good, saver.said) == (2, ())
         assert_same_bits(saver.restore(abstract(random_state(0))), random_state(2))
         assert saver.pending == ROWS
+        assert saver.best.found == Evaluation(2, 0.2)
 
 
 @pytest.mark.parametrize("name", RULES)

@@ -55,5 +55,6 @@ def _inner_hint(folder: Path) -> str:
     inner = folder / "checkpoint"  # a training run keeps its weights there
     if (inner / "config.json").is_file():
         return f"; did you mean {inner}?"
-    steps = sorted((path.parent for path in folder.glob(f"*/{ORBAX_STEP}")), key=lambda step: (len(step.name), step))
+    found = [*folder.glob(f"*/{ORBAX_STEP}")] or folder.glob(f"steps/*/{ORBAX_STEP}")  # of a run that goes on
+    steps = sorted((path.parent for path in found), key=lambda step: (len(step.name), step))
     return f"; did you mean {steps[-1]}, its last step?" if steps else ""

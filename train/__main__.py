@@ -16,11 +16,13 @@ from train.recipes import RECIPES
 RESERVED = ("prepare", "evaluate")  # command words: no recipe may be called that
 
 USAGE = """usage: vit-train RECIPE --workdir DIR [--overwrite] [overrides]
+       vit-train prepare NAME [--data-dir DIR]
 
 Trains a Vision Transformer in Flax. The recipes:
 {recipes}
 
-vit-train RECIPE --help lists every setting of a recipe, its value there, and how to override it."""
+vit-train RECIPE --help lists every setting of a recipe, its value there, and how to override it.
+vit-train prepare downloads a TFDS dataset and writes it as ArrayRecord, for --data.name NAME."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,10 @@ def main(argv: list[str] | None = None) -> None:
         print(USAGE.format(recipes="\n".join(f"  {name:20}{_summary(name)}" for name in RECIPES)))
         sys.exit(0 if args else 2)
     try:
+        if args[0] == "prepare":
+            from train.prepare import main as prepare
+
+            return prepare(args[1:])
         run(args[0], parse(args))
     except ConfigError as error:
         _fail(error, 2)

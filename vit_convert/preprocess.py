@@ -88,7 +88,7 @@ class Preprocess:
     def pixels(self, image: "Image.Image") -> np.ndarray:
         """The same before it is normalised: levels of 0 to 255; whole ones (uint8) unless `rounding` is none."""
         image = self._convert(image)
-        size = self.resize if self.mode == "squash" else _covering((image.height, image.width), self.resize)
+        size = self.resize if self.mode == "squash" else covering((image.height, image.width), self.resize)
         pixels = resample(image, size, self.interpolation, self.antialias, self.rounding)
         pixels = pixels.reshape(*size, len(self.mean))
         top, left = self._offset(size, self.crop_offset)
@@ -137,7 +137,7 @@ class Preprocess:
         return cls(**values)
 
 
-def _covering(size: Size, target: Size) -> Size:
+def covering(size: Size, target: Size) -> Size:
     """`size` scaled so that it just covers `target`.
 
     For a square target the longer side is truncated, as torchvision's Resize and transformers do it; for

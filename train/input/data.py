@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,9 +68,9 @@ class Data:
         data, shape = self.config.data, self.train.shape
         if data.resident is not None:
             return data.resident
-        if shape is None or shape[:2] != self.config.model.image_hw or data.crop != "none":
+        if None in shape or shape[:2] != self.config.model.image_hw or data.crop != "none":
             return False
-        return (len(self.train) + len(self.test)) * int(np.prod(shape)) <= RESIDENT_BYTES
+        return (len(self.train) + len(self.test)) * prod(n or 0 for n in shape) <= RESIDENT_BYTES
 
     @cached_property
     def preprocess(self) -> Preprocess:
@@ -112,12 +113,12 @@ class Data:
 
     def train_batches(self, start: int, stop: int, rows: slice) -> AbstractContextManager[Iterator[HostBatch]]:
         """These rows of the batches of steps start to stop - 1, made ahead."""
-        c = self.config
+        c, reader = self.config, self.train_reader
 
         def make(step: int) -> HostBatch:
             chosen = batch_indices(c.seed, step, len(self.train), c.batch_size, c.data.repeats)[rows].tolist()
             load = self._train_load(step)
-            return HostBatch(*self.train_reader.read(chosen, range(c.batch_size)[rows], load))
+            return HostBatch(*reader.read(chosen, range(c.batch_size)[rows], load))
 
         return ahead(make, start, stop, c.data.prefetch)
 
@@ -129,11 +130,11 @@ class Data:
 
     def test_batches(self, batch_size: int, rows: slice) -> AbstractContextManager[Iterator[EvalBatch]]:
         """These rows of all batches of the test split, in order, the last one filled up."""
-        count, load = len(self.test), evaluated(self.preprocess)
+        count, load, reader = len(self.test), evaluated(self.preprocess), self.test_reader
 
         def make(at: int) -> EvalBatch:
             chosen = list(range(at * batch_size, (at + 1) * batch_size)[rows])
-            images, labels, readable = self.test_reader.read_whole([min(i, count - 1) for i in chosen], load)
+            images, labels, readable = reader.read_whole([min(i, count - 1) for i in chosen], load)
             return EvalBatch(images, labels, readable & (np.array(chosen) < count))
 
         return ahead(make, 0, -(-count // batch_size), self.config.data.prefetch)
@@ -196,7 +197,7 @@ def _checks(data: Data) -> Iterator[Check]:
         f"model.num_classes is {config.model.num_classes}, but the labels of {name} go from 0 to {count - 1}: "
         f"use --model.num-classes {count}",
     )
-    channels = data.train.shape[2] if data.train.shape else None
+    channels = data.train.shape[2]
     fits = channels is None or config.model.in_channels == channels or (config.model.in_channels, channels) == (3, 1)
     yield fits, f"model.in_channels is {config.model.in_channels}, but the images of {name} have {channels}"
     many = config.model.in_channels in (1, 3, 4)

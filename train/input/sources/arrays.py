@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from train.input.sources.base import Example
+from train.input.sources.base import Example, Shape
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Arrays:
     fingerprint: str  # name, split and number: what they are
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> Shape:
         """(H, W, C)."""
         height, width, channels = self.images.shape[1:]
         return height, width, channels

@@ -6,6 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
+Shape = tuple[int | None, int | None, int | None]
+
 
 @dataclass(frozen=True)
 class Example:
@@ -25,8 +27,8 @@ class Source(Protocol):
         ...
 
     @property
-    def shape(self) -> tuple[int, int, int] | None:
-        """(H, W, C) that all images have; None: they may differ."""
+    def shape(self) -> Shape:
+        """(H, W, C) of all images; None where they may differ."""
         ...
 
     @property

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from train.config import ConfigError
-from train.input.sources.base import Example
+from train.input.sources.base import Example, Shape
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
@@ -14,7 +14,7 @@ SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 class Folder:
     """A split: its classes are the folders in it, by name; its examples their images, by name."""
 
-    shape = None
+    shape: Shape = (None, None, None)
 
     def __init__(self, root: str, split: str):
         folder = Path(root) / split

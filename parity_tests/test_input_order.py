@@ -1,0 +1,69 @@
+"""Which examples a step sees is a function of (seed, step) alone: a permutation an epoch, another one each time."""
+
+import numpy as np
+import pytest
+
+from train.input.order import batch_indices
+
+GOLDEN = [[240984, 1142230, 320361, 945980], [729, 412, 854, 454]]
+
+
+def epoch(number: int, *, seed: int = 0, count: int = 103, batch: int = 10, repeats: int = 1) -> np.ndarray:
+    """The examples of all steps of an epoch, in order."""
+    steps = count // batch
+    taken = [batch_indices(seed, number * steps + at, count, batch, repeats) for at in range(steps)]
+    return np.concatenate(taken)
+
+
+@pytest.mark.parametrize("number", [0, 1, 57])
+def test_an_epoch_sees_every_example_once_but_for_what_fills_no_batch(number: int):
+    seen = epoch(number)
+    assert len(seen) == len(set(seen.tolist())) == 100
+    assert set(seen.tolist()) <= set(range(103))
+    assert len(epoch(number, count=100)) == 100
+    assert sorted(epoch(number, count=100)) == list(range(100))
+
+
+def test_epochs_and_seeds_differ():
+    orders = [epoch(0), epoch(1), epoch(2), epoch(0, seed=1), epoch(1, seed=1)]
+    for i, a in enumerate(orders):
+        for b in orders[:i]:
+            assert (a == b).mean() < 0.1  # two permutations of 100 share one place in the mean
+
+
+def test_what_is_left_out_changes_from_epoch_to_epoch():
+    left = [frozenset(range(103)) - set(epoch(number).tolist()) for number in range(20)]
+    assert all(len(out) == 3 for out in left)
+    assert len(set(left)) > 15
+
+
+def test_a_shuffle_is_even():
+    """Each example comes in each tenth of an epoch about as often: chi-squared of 100 examples in 10 tenths."""
+    counts = np.zeros((100, 10))
+    for number in range(400):
+        counts[epoch(number, count=100), np.arange(100) // 10] += 1
+    chi2 = ((counts - 40) ** 2 / 40).sum()
+    assert 720 < chi2 < 1080  # 891 degrees of freedom (99 x 9), standard deviation 42
+
+
+def test_an_image_is_repeated_in_one_batch():
+    seen = epoch(3, repeats=5)
+    assert (seen.reshape(-1, 5) == seen[::5, None]).all()
+    assert len(set(seen.tolist())) == 20
+
+
+def test_the_order_is_the_same_for_ever():
+    """Saved runs go on with it: these numbers may not change with a version of Grain or NumPy."""
+    assert batch_indices(0, 0, 1_281_167, 4).tolist() == GOLDEN[0]
+    assert batch_indices(3, 900, 1437, 4).tolist() == GOLDEN[1]
+
+
+def test_a_step_costs_the_same_anywhere(monkeypatch: pytest.MonkeyPatch):
+    """One call for an example of the batch, however many there are in the dataset and wherever the step is."""
+    calls = []
+    from train.input import order
+
+    shuffle = order.index_shuffle
+    monkeypatch.setattr(order, "index_shuffle", lambda *args: calls.append(args) or shuffle(*args))
+    batch_indices(0, 10**7, 10**9, 32)
+    assert len(calls) == 32

@@ -1,0 +1,130 @@
+"""Sources: a TFDS dataset without TensorFlow, an image folder, the digits; and one message for what is wrong."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from parity_tests.datasets import jpegs, pngs, tiny_config, write_folder, write_tfds
+from train.config import ConfigError, DataConfig
+from train.input.data import open_data
+from train.input.sources import Source, open_source
+
+ROOT = Path(__file__).parent.parent
+
+READ = """
+import sys
+from pathlib import Path
+from train.config import DataConfig
+from train.input.sources import open_source
+source = open_source(DataConfig(name="written", dir=Path(sys.argv[1])), "train")
+assert len(source.examples(range(len(source)))) == 9
+assert not [name for name in sys.modules if name.split(".")[0] in ("tensorflow", "jax", "torch")]
+"""
+
+
+def opened(name: str, split: str, data_dir: Path | None = None) -> Source:
+    return open_source(DataConfig(name=name, dir=data_dir), split)
+
+
+def test_a_tfds_dataset_gives_the_files_and_labels_that_were_written(tmp_path: Path):
+    train, test = jpegs(9), jpegs(5)[1:]
+    write_tfds(tmp_path, {"train": train, "test": test})
+    for split, written in {"train": train, "test": test, "train[:5]": train[:5], "train[50%:]": train[4:]}.items():
+        source = opened("written", split, tmp_path)
+        assert len(source) == len(written)
+        assert [(e.image, e.label) for e in source.examples(range(len(source)))] == written
+    source = opened("written", "train[50%:]", tmp_path)
+    assert [e.label for e in source.examples([3, 0])] == [train[7][1], train[4][1]]
+    assert source.examples([]) == []
+    assert source.class_names == ("cat", "dog")
+    assert source.shape == (None, None, 3)
+
+
+def test_a_tfds_dataset_is_read_without_tensorflow(tmp_path: Path):
+    """Nor are JAX and torch loaded to read it."""
+    write_tfds(tmp_path, {"train": jpegs(9), "test": jpegs(3)})
+    subprocess.run([sys.executable, "-c", READ, str(tmp_path)], cwd=ROOT, check=True)
+
+
+def test_a_fingerprint_tells_data_apart(tmp_path: Path):
+    write_tfds(tmp_path / "tfds", {"train": jpegs(9), "test": jpegs(9)})
+    write_folder(tmp_path / "a" / "train", jpegs(9))
+    write_folder(tmp_path / "b" / "train", jpegs(8))
+    write_folder(tmp_path / "c" / "train", jpegs(9), suffix="jpeg")
+    found = [opened("written", split, tmp_path / "tfds").fingerprint for split in ("train", "test", "train[:5]")]
+    found += [opened(f"folder:{tmp_path / name}", "train").fingerprint for name in "abc"]
+    found += [opened("digits", split).fingerprint for split in ("train", "test")]
+    assert found[0] == "written/1.0.0 train 9"
+    assert len(set(found)) == len(found)
+    (tmp_path / "a").rename(tmp_path / "moved")
+    assert opened(f"folder:{tmp_path / 'moved'}", "train").fingerprint == found[3]
+
+
+def test_a_folder_has_its_classes_and_images_by_name(tmp_path: Path):
+    split = tmp_path / "train"
+    for name in ("zebra/b.JPG", "zebra/a.jpeg", "ant/deep/x.png", "ant/notes.txt", "ant/.hidden.jpg", ".cache/c.jpg"):
+        (split / name).parent.mkdir(parents=True, exist_ok=True)
+        (split / name).write_bytes(name.encode())
+    source = opened(f"folder:{tmp_path}", "train")
+    assert source.class_names == ("ant", "zebra")
+    examples = source.examples(range(len(source)))
+    names = ["ant/deep/x.png", "zebra/a.jpeg", "zebra/b.JPG"]
+    assert [e.image for e in examples] == [name.encode() for name in names]
+    assert [e.name for e in examples] == [str(split / name) for name in names]
+    assert [e.label for e in examples] == [0, 1, 1]
+
+
+def test_digits_are_scikit_learns():
+    train, test = opened("digits", "train"), opened("digits", "test")
+    assert (len(train), len(test), train.shape) == (1437, 360, (8, 8, 1))
+    assert train.class_names == tuple("0123456789")
+    counts = [sum(e.label == k for e in train.examples(range(1437))) for k in range(10)]
+    assert min(counts) >= 139
+    assert max(counts) <= 146
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("nonsense", {}, "nonsense: TFDS says: Dataset nonsense not found"),
+        ("fashion_mnist", {}, "make it with `vit-train prepare fashion_mnist --data-dir {tmp}/tfds`"),
+        ("written", {"test_split": "val"}, "written, split 'val': Unknown split 'val'. Should be one of"),
+        ("written", {"classes": 3}, "num_classes is 3, but the labels of written go from 0 to 1: use --model.num-c"),
+        ("written", {"channels": 1}, "model.in_channels is 1, but the images of written have 3"),
+        ("written", {"channels": 2}, "images are grey (1), RGB (3) or RGBA (4)"),
+        ("written", {"batch_size": 10}, "batch_size 10 is more than the 9 training images"),
+        ("written", {"resident": True, "crop": "simple"}, "data.resident needs data.crop none, got simple"),
+        ("written", {"batch_size": 10, "classes": 3}, "use --model.num-classes 2; batch_size 10 is more than"),
+        ("records", {}, "is not in ArrayRecord, the format that can be read at random without TensorFlow"),
+        ("folder:{tmp}/none", {}, "there is no {tmp}/none/train: {tmp}/none is no folder with folders in it"),
+        ("folder:{tmp}/folder", {"test_split": "test"}, "{tmp}/folder has train, val; name splits with --data.train"),
+        ("folder:{tmp}/folder", {"test_split": "val"}, "the classes of folder:{tmp}/folder differ between its"),
+        ("folder:{tmp}/flat", {}, "{tmp}/flat/train has no folders: expected one for each class"),
+        ("folder:{tmp}/empty", {}, "no image (.bmp, .gif, .jpeg, .jpg, .png, .tif, .tiff, .webp) is in"),
+    ],
+)
+def test_data_that_do_not_fit_are_one_message_before_an_image_is_read(
+    name: str, options: dict, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    write_tfds(tmp_path / "tfds", {"train": jpegs(9), "test": jpegs(3)})
+    write_tfds(tmp_path / "records", {"train": jpegs(9), "test": jpegs(3)}, file_format="tfrecord")
+    write_folder(tmp_path / "folder" / "train", jpegs(9))
+    write_folder(tmp_path / "folder" / "val", jpegs(9, classes=3))
+    (tmp_path / "flat" / "train").mkdir(parents=True)
+    (tmp_path / "flat" / "train" / "x.jpg").touch()
+    (tmp_path / "empty" / "train" / "cat").mkdir(parents=True)
+    monkeypatch.setattr("train.input.reader.Reader.__init__", lambda *_: pytest.fail("an image is read"))
+    data_dir = tmp_path / ("records" if name == "records" else "tfds")
+    name = name.replace("{tmp}", str(tmp_path)).replace("records", "written")
+    with pytest.raises(ConfigError) as error:
+        open_data(tiny_config(name, dir=data_dir, **options))
+    assert expected.replace("{tmp}", str(tmp_path)) in str(error.value)
+
+
+def test_grey_images_fit_a_model_of_colours(tmp_path: Path):
+    write_tfds(tmp_path, {"train": pngs(9), "test": pngs(3)}, shape=(16, 16, 1))
+    split = open_data(tiny_config("written", dir=tmp_path, batch_size=4)).whole_train
+    assert split.images.shape == (9, 16, 16, 3)
+    assert (split.images[..., :1] == split.images).all()

@@ -56,7 +56,7 @@ def prepare(name: str, data_dir: Path | None) -> Any:
         builder.as_data_source()
     except Exception as error:  # AssertionError, ValueError, OSError, requests' and TensorFlow's own: all say why
         said = str(error).partition("\nAvailable datasets:")[0]
-        if "File format is already set" in said:
+        if "File format" in said:
             said += "; give another --data-dir, and it is made there anew"
         raise ConfigError(f"{name} can't be prepared: {type(error).__name__}: {said}") from error
     return builder

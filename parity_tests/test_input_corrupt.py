@@ -1,0 +1,109 @@
+"""Images that can't be decoded are named, and replaced by the next that can, up to a share; then it is an error."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from parity_tests.datasets import jpegs, picture, tiny_config, write_folder
+from train.__main__ import main
+from train.config import ConfigError
+from train.input.data import Data, open_data
+from train.input.decode import decode
+
+ALL = slice(None)
+BROKEN = (2, 3, 9)  # of 10, by their numbers
+WRONG = (b"", b"<html>", b"\xff\xd8\xff\xe0 cut short")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """ROOT/train and ROOT/test of one class, three of ten images broken in each: empty, no image, cut short."""
+    for split in ("train", "test"):
+        write_folder(tmp_path / split, jpegs(10, classes=1))
+        for number, wrong in zip(BROKEN, WRONG, strict=True):
+            path_of(tmp_path, split, number).write_bytes(wrong)
+    return tmp_path
+
+
+def path_of(root: Path, split: str, number: int) -> Path:
+    return root / split / "class0" / f"{number:04}.jpg"
+
+
+def opened(root: Path, max_corrupt: float = 0.3, **options: Any) -> Data:
+    config = tiny_config(f"folder:{root}", classes=1, batch_size=10, max_corrupt=max_corrupt, **options)
+    return open_data(config)
+
+
+def test_a_broken_image_gives_its_place_to_the_next_that_is_whole(root: Path):
+    """2 and 3 to 4, 9 to 0: in every epoch, in the whole split, and whatever the threads."""
+    for threads in (1, 4):
+        data = opened(root, threads=threads)
+        images = data.whole_train.images
+        for broken, instead in ((2, 4), (3, 4), (9, 0)):
+            assert (images[broken] == images[instead]).all()
+        assert len({image.tobytes() for image in images}) == 7
+        with data.train_batches(0, 3, ALL) as given:
+            for batch in given:
+                assert sorted(x.tobytes() for x in batch.images) == sorted(x.tobytes() for x in images)
+
+
+def test_every_broken_image_is_named_once(root: Path):
+    data = opened(root)
+    with data.train_batches(0, 4, ALL) as given:
+        list(given)
+    said = data.unsaid()
+    assert len(said) == 3
+    for number in BROKEN:
+        assert sum(f"{path_of(root, 'train', number)}: " in line for line in said) == 1
+    assert data.unsaid() == []
+
+
+def test_broken_images_are_left_out_of_an_evaluation_and_named(root: Path):
+    data = opened(root)
+    with data.test_batches(4, ALL) as given:
+        counts = np.concatenate([batch.counts for batch in given])
+    expected = [number not in BROKEN and number < 10 for number in range(12)]
+    assert counts.tolist() == expected
+    assert data.whole_test.counts.tolist() == expected[:10]
+    assert len(data.unsaid()) == 3
+
+
+@pytest.mark.parametrize("read", ["train", "test"])
+def test_more_broken_images_than_allowed_are_an_error_that_names_them(read: str, root: Path):
+    data = opened(root, max_corrupt=0.2)
+    with (
+        pytest.raises(ConfigError) as error,
+        data.train_batches(0, 3, ALL) if read == "train" else data.test_batches(10, ALL) as given,
+    ):
+        list(given)
+    message = str(error.value)
+    assert "3 of 10 images can't be decoded, more than data.max_corrupt 0.2 of them" in message
+    assert all(str(path_of(root, read, number)) in message for number in BROKEN)
+
+
+def test_the_command_says_so_in_one_message(root: Path, capsys: pytest.CaptureFixture[str]):
+    arguments = "--model.image-size 16 --model.patch-size 8 --model.dim 16 --model.mlp-dim 16 --model.depth 1"
+    arguments += " --model.num-heads 2 --model.num-classes 1 --model.in-channels 3 --batch-size 5"
+    arguments += f" --data.mean None --data.std None --data.name folder:{root} --workdir {root / 'run'}"
+    with pytest.raises(SystemExit) as stop:
+        main(["digits", *arguments.split()])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert "images can't be decoded, more than data.max_corrupt 0.01 of them" in error
+    assert "Traceback" not in error
+
+
+def test_an_unreadable_file_is_a_broken_image(root: Path):
+    path_of(root, "train", 2).unlink()
+    path_of(root, "train", 2).symlink_to(root / "gone")
+    data = opened(root)
+    assert (data.whole_train.images[2] == data.whole_train.images[4]).all()
+    assert any(str(path_of(root, "train", 2)) in line for line in data.unsaid())
+
+
+def test_a_whole_image_is_not_replaced(root: Path):
+    data = opened(root)
+    assert decode(path_of(root, "train", 0).read_bytes(), 3).shape == (50, 40, 3)
+    assert data.whole_train.images[0].mean() == pytest.approx(np.asarray(picture(0, (40, 50))).mean(), abs=3)

@@ -1,5 +1,8 @@
 """A batch's augmentation: from (seed, step) alone, each image by itself, in timm's order."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any
@@ -55,6 +58,50 @@ def test_an_image_is_augmented_alike_in_any_batch(config: AugmentConfig):
         whole = np.asarray(run(IMAGES, part(draws, slice(None))))
         for i in range(B):
             np.testing.assert_array_equal(run(IMAGES[i : i + 1], part(draws, slice(i, i + 1)))[0], whole[i])
+
+
+ON_TWO_DEVICES = """
+import re, jax, jax.numpy as jnp, numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from train import augment
+from train.config import AugmentConfig
+from train.draws import draw, step_key
+
+config = AugmentConfig(
+    flip=True, padding=2, rand_augment_layers=2, rand_augment_interpolation="nearest", color_jitter=0.3, erase_prob=0.5
+)
+
+def augmented(images):
+    run = dict(depth=1, drop_path=0.0, dropout=False, dtype=jnp.float32)
+    draws = draw(step_key(0, jnp.int32(3)), config, images.shape[:3], **run)
+    return augment.apply(images, draws, config, (0.4, 0.5, 0.6), (0.2, 0.3, 0.1), jnp.float32)
+
+images = np.random.default_rng(0).integers(0, 256, (8, 16, 24, 3), dtype=np.uint8)
+mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
+parts = NamedSharding(mesh, PartitionSpec("data"))
+compiled = jax.jit(augmented, in_shardings=parts, out_shardings=parts).lower(images).compile()
+exchanged = re.findall(r"(all-gather|all-reduce|all-to-all|collective-permute)\\(", compiled.as_text())
+assert not exchanged, exchanged
+on_two = compiled(jax.device_put(images, parts))
+assert len(on_two.addressable_shards) == 2
+np.testing.assert_array_equal(on_two, jax.jit(augmented)(images))
+print("the same")
+"""
+
+
+def test_on_two_devices_each_augments_its_images_to_the_same_bits():
+    """And they exchange nothing."""
+    flags = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [sys.executable, "-c", ON_TWO_DEVICES],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "the same\n"), done.stderr
 
 
 @BOTH

@@ -14,7 +14,7 @@ from torchvision.transforms import Grayscale
 from torchvision.transforms import functional as torchvision
 
 from parity_tests.pictures import GREY, RGB, pillow
-from train.augment.colour import gaussian_blur, grey, jitter
+from train.augment.colour import blend, gaussian_blur, grey, jitter
 from train.augment.three_augment import three_augment
 from train.draws import JitterDraws, ThreeAugmentDraws
 
@@ -46,6 +46,21 @@ def test_colour_jitter_is_torchvisions_bit_for_bit(images, factors, orders):
         for which in order:
             theirs = JITTER[which](theirs, factor[which])
         np.testing.assert_array_equal(ours, array(theirs, image))
+
+
+def test_blends_round_twice_as_pillows_do():
+    """Where a product and a sum rounded at once, as compilers fuse them, would give another level."""
+    factor = np.array([0.2, 0.4, 0.6, 0.7, 0.9, 1.1, 1.2, 1.3, 1.4, 1.7, 1.9], np.float32).reshape(-1, 1, 1)
+    start, end = np.arange(256, dtype=np.float32)[:, None], np.arange(256, dtype=np.float32)
+    twice = np.clip(start + factor * (end - start), 0, 255).astype(np.uint8)
+    fused = np.clip((start.astype(float) + factor.astype(float) * (end - start)).astype(np.float32), 0, 255)
+    tells = twice != fused.astype(np.uint8)
+    assert tells.sum() > 100
+    ours = jax.jit(blend)(start, end, factor)
+    np.testing.assert_array_equal(np.asarray(ours)[tells], twice[tells])
+    first, second = (pillow(np.broadcast_to(x, (256, 256)).astype(np.uint8)[..., None]) for x in (start, end))
+    for alpha, blended in zip(factor.ravel(), ours, strict=True):
+        np.testing.assert_array_equal(blended, np.asarray(Image.blend(first, second, float(alpha))))
 
 
 @BATCHES

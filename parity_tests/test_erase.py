@@ -75,6 +75,8 @@ def test_as_many_images_are_erased_as_asked_and_within_timms_bounds():
     assert draws is not None
     top, bottom, left, right = np.asarray(draws.box).T
     area = (bottom - top) * (right - left)
+    assert draws.noise is not None
+    assert len(np.unique(jax.random.key_data(draws.noise), axis=0)) == count  # noise of its own for each
     erased = area > 0
     assert abs(erased.mean() - 0.25) < 4 * (0.25 * 0.75 / count) ** 0.5
     assert (top >= 0).all()

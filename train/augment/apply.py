@@ -27,7 +27,8 @@ def apply(
     Raises:
         ValueError: an augmentation of colours, and neither one channel nor three.
     """
-    x = flip(shift(images, draws.corner, config.padding), draws.flip)
+    x = shift(images, draws.corner, config.padding) if config.padding else images
+    x = flip(x, draws.flip)
     if draws.rand_augment is not None:
         x = rand_augment(
             x,
@@ -44,4 +45,4 @@ def apply(
     x = normalise(x, mean, std, dtype)
     if draws.erase is not None:
         x = erase(x, draws.erase)
-    return mix_images(x, draws)
+    return mix_images(x, draws) if config.mixup_alpha or config.cutmix_alpha else x

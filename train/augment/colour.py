@@ -46,8 +46,8 @@ def mean_grey(images: Array) -> Array:
 def smooth(images: Array) -> Array:
     """Pillow's SMOOTH: (8 neighbours + 5 times the pixel) / 13, rounded; the border stays: uint8 -> same shape."""
     _, H, W, _ = images.shape
-    padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0))).astype(jnp.int32)
-    total = sum(padded[:, i : i + H, j : j + W] for i in range(3) for j in range(3))
+    padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    total = sum(padded[:, i : i + H, j : j + W].astype(jnp.int32) for i in range(3) for j in range(3))
     smoothed = ((2 * (total + 4 * images.astype(jnp.int32)) + 13) // 26).astype(jnp.uint8)
     rows, columns = jnp.arange(H)[:, None], jnp.arange(W)
     inner = (rows > 0) & (rows < H - 1) & (columns > 0) & (columns < W - 1)
@@ -102,8 +102,8 @@ def _box_blur(images: Array, weights: Array, axis: int) -> Array:
     """One box blur along an axis, the border continued."""
     size = images.shape[axis]
     pad = [(2, 2) if i == axis else (0, 0) for i in range(4)]
-    padded = jnp.pad(images, pad, mode="edge").astype(jnp.uint32)
-    taps = [jax.lax.slice_in_dim(padded, i, i + size, axis=axis) for i in range(5)]
+    padded = jnp.pad(images, pad, mode="edge")
+    taps = [jax.lax.slice_in_dim(padded, i, i + size, axis=axis).astype(jnp.uint32) for i in range(5)]
     centre, near, far = jnp.moveaxis(weights, -1, 0)[:, :, None, None, None]
     total = taps[2] * centre + (taps[1] + taps[3]) * near + (taps[0] + taps[4]) * far
     return ((total + jnp.uint32(2**23)) >> 24).astype(jnp.uint8)

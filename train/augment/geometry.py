@@ -8,6 +8,7 @@ A position within 2^-24 of the image's border may fall on its other side.
 
 from typing import Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -41,10 +42,16 @@ def fixed(matrix: np.ndarray, *, exact: bool) -> tuple[np.ndarray, np.ndarray]:
 
 def shift(images: Array, corner: Array, padding: int) -> Array:
     """A crop of the zero-padded image, (B, H, W, C) -> same; corner (B, 2) is its top left."""
-    B, H, W, _ = images.shape
+    _, H, W, _ = images.shape
     padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
     rows, columns = corner[:, :1] + jnp.arange(H), corner[:, 1:] + jnp.arange(W)
-    return padded[jnp.arange(B)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    return pick(padded, rows[:, :, None], columns[:, None, :])
+
+
+def pick(images: Array, rows: Array, columns: Array) -> Array:
+    """images[b, rows[b], columns[b]] for every b."""
+    # Mapped, and not indexed by arange(B): so XLA knows that an image needs no other, and leaves each on its device.
+    return jax.vmap(lambda image, row, column: image[row, column])(images, rows, columns)
 
 
 def flip(images: Array, flips: Array) -> Array:
@@ -88,8 +95,8 @@ def _split(position: tuple[Array, Array]) -> tuple[Array, Array]:
 
 def _pixels(images: Array, rows: Array, columns: Array) -> Array:
     """images[b, rows, columns], the border continued: (B, H, W, C)."""
-    B, H, W, _ = images.shape
-    return images[jnp.arange(B)[:, None, None], jnp.clip(rows, 0, H - 1), jnp.clip(columns, 0, W - 1)]
+    _, H, W, _ = images.shape
+    return pick(images, jnp.clip(rows, 0, H - 1), jnp.clip(columns, 0, W - 1))
 
 
 def _bilinear(images: Array, row: Array, dy: Array, column: Array, dx: Array) -> Array:

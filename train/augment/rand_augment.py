@@ -12,6 +12,7 @@ the operations, translations are up to 0.45 of the side and not 100 pixels, Post
 where timm's do, and what comes from outside the image has the data's mean colour and not 128.
 """
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -56,14 +57,16 @@ def rand_augment(
         ValueError: neither one channel nor three.
     """
     table = arguments(round(limit * LEVEL), increasing, *images.shape[1:3])
-    for layer in range(draws.operation.shape[1]):
-        operation, applied, magnitude, negative = (part[:, layer] for part in draws)
-        operation = jnp.where(applied, operation, -1)
-        factor = jnp.array(table.factor)[negative.astype(jnp.int32), magnitude]
-        images = warp(images, _affine(table, operation, magnitude, negative), fill, interpolation)
-        images = look_up(images, _levels(images, table, operation, magnitude, factor))
-        images = _blended(images, operation, factor)
-    return images
+
+    def layer(images: Array, draws: RandAugmentDraws) -> tuple[Array, None]:
+        operation = jnp.where(draws.applied, draws.operation, -1)
+        factor = jnp.array(table.factor)[draws.negative.astype(jnp.int32), draws.magnitude]
+        affine = _affine(table, operation, draws.magnitude, draws.negative)
+        images = warp(images, affine, fill, interpolation)
+        images = look_up(images, _levels(images, table, operation, draws.magnitude, factor))
+        return _blended(images, operation, factor), None
+
+    return jax.lax.scan(layer, images, jax.tree.map(jnp.transpose, draws))[0]
 
 
 def _affine(table: Arguments, operation: Array, magnitude: Array, negative: Array) -> Affine:

@@ -15,6 +15,7 @@ import pytest
 
 from train.__main__ import parse
 from train.config import CheckpointConfig, ConfigError
+from train.devices.placement import make_placement
 from train.errors import SavingError, Stopped
 from train.input.data import open_data
 from train.model import make_model
@@ -86,7 +87,7 @@ def test_what_is_restored_has_the_bits_that_were_saved(written: Path):
 def test_every_optimizers_state_comes_back(tmp_path: Path, name: str):
     given = ["--optimizer.name", name, "--optimizer.frozen", "blocks.0.*", "--model.dim", "8", "--model.mlp-dim", "8"]
     config = parse(["digits", "--workdir", "x", *given]).config
-    step, (_, values) = make_step(config, open_data(config)), make_model(config)
+    step, (_, values) = make_step(config, open_data(config), make_placement(config)), make_model(config)
     shapes = jax.eval_shape(lambda key: step.init(values(key)), jax.random.key(0))
     draw = np.random.default_rng(0)
     state = jax.tree.map(lambda x: jnp.asarray(draw.integers(0, 100, x.shape), x.dtype), shapes)

@@ -93,7 +93,8 @@ def make_evaluate(step: Step, data: Data, placement: Placement) -> Evaluate:
 
     def add(totals: Counts, params: Params, batch: EvalBatch) -> Counts:
         x = normalise(jnp.asarray(batch.images), step.mean, step.std, step.param_dtype)
-        found = count(step.merge(params)(x), batch.labels, batch.counts)
+        logits = step.gathered(lambda params, x: step.merge(params)(x))(params, x)
+        found = count(logits, batch.labels, batch.counts)
         return Counts(*(total + one.astype(total.dtype) for total, one in zip(totals, found, strict=True)))
 
     size = -(-min(len(data.test), step.config.batch_size) // placement.parts) * placement.parts

@@ -58,7 +58,8 @@ def run(config: TrainConfig, workdir: Path, *, recipe: str, overwrite: bool = Fa
     hosts.together(lambda: folder.check(workdir, overwrite=overwrite) if first else None)
     config, start = hosts.together(lambda: open_start(config, class_names(config)))
     data = hosts.together(lambda: open_data(config, start.checkpoint.preprocess if start else None))
-    ready = Run(recipe, make_step(config, data), data, make_placement(config), workdir, start)
+    placement = make_placement(config)
+    ready = Run(recipe, make_step(config, data, placement), data, placement, workdir, start)
     with ExitStack() as claim:
         hosts.together(lambda: claim.enter_context(folder.claimed(workdir)) if first else None)
         hosts.together(lambda: folder.create(workdir, ready.written(), overwrite=overwrite) if first else None)
@@ -132,7 +133,7 @@ class Run:
         native.write(averaged(result.state), self.workdir / "checkpoint")
 
 
-def make_step(config: TrainConfig, data: Data) -> Step:
+def make_step(config: TrainConfig, data: Data, placement: Placement) -> Step:
     """The step of a run over its data.
 
     Raises:
@@ -142,7 +143,8 @@ def make_step(config: TrainConfig, data: Data) -> Step:
     count, preprocess = len(data.train), data.preprocess
     warmup_steps, total_steps = config.warmup_steps(count), config.total_steps(count)
     merge, _ = make_model(config)
-    return Step(config, merge, tuple(preprocess.mean), tuple(preprocess.std), warmup_steps, total_steps)
+    mean, std = tuple(preprocess.mean), tuple(preprocess.std)
+    return Step(config, merge, mean, std, warmup_steps, total_steps, gathered=placement.gathered)
 
 
 def begin(step: Step, placement: Placement, start: Start | None, saver: Saver) -> State:

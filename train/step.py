@@ -69,6 +69,7 @@ class Step:
     warmup_steps: int
     total_steps: int
     param_dtype: DTypeLike = jnp.float32
+    gathered: Callable[[Any], Any] = lambda function: function  # Placement.gathered, where there is one
 
     def init(self, params: Params) -> State:
         """The state before the first step; the EMA begins at the initial parameters."""
@@ -92,7 +93,7 @@ class Step:
         """One step, given the draws. Accuracy counts the class with the most weight in the mixed target."""
         given, parts = self.config.optimizer, self.config.optimizer.accumulate
         trained, frozen = partition(state.params, given.frozen)
-        loss_of = partial(self.loss, frozen)
+        loss_of = partial(self.gathered(self.loss), frozen)
         (loss, accuracy), grads = accumulate.value_and_grad(loss_of, trained, self.inputs(batch, draws), parts)
         rate = self.learning_rate(state.step)
         updates, opt_state = optimizer.make(self.config).update(grads, state.opt_state, trained, learning_rate=rate)

@@ -12,13 +12,14 @@ alone: the compiler moves what a device needs of the others.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
 from jax import Array
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -32,6 +33,8 @@ from vit_flax.names import hub_name
 SMALL = 4096
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+GATHERED = "gathered"  # how the parameters that FSDP gathers are called in the program
 
 
 @dataclass(frozen=True)
@@ -107,12 +110,35 @@ class Placement:
         """Inside a jitted function: these arrays' rows are in parts over `data`."""
         return jax.lax.with_sharding_constraint(batch, self.batch)
 
+    def gathered(self, function: F) -> F:
+        """A function of parameters (dicts by path) and arrays, to which what FSDP split of the parameters comes whole.
+
+        Said, not left to the compiler, which would rather cut the activations of a layer than gather its kernel, and
+        sends many times as much. In the backward pass they are gathered again, not kept: ZeRO stage 3.
+        """
+        if not self.fsdp:
+            return function
+        keep = jax.checkpoint_policies.save_anything_except_these_names(GATHERED)
+
+        def on_whole(*given: Any) -> Any:
+            return function(*(self.whole(x) if isinstance(x, dict) else x for x in given))
+
+        return jax.checkpoint(on_whole, policy=keep)  # pyright: ignore[reportReturnType]
+
+    def whole(self, params: Mapping[str, Array]) -> dict[str, Array]:
+        """Inside a jitted function: each parameter as it lies without FSDP."""
+        apart = replace(self, fsdp=False).parameters(params)
+        return {
+            path: checkpoint_name(jax.lax.with_sharding_constraint(x, apart[path]), GATHERED)
+            for path, x in params.items()
+        }
+
     def put(self, path: str, array: Any) -> Array:
         """A parameter that every host has in memory, onto the devices: each gets its own part alone."""
         return put(array, self.parameter(path, array.shape))
 
     def gather(self, params: Mapping[str, Array]) -> dict[str, np.ndarray]:
-        """Parameters from their devices into the memory of every host, one at a time. All hosts have to call it."""
+        """Parameters from the devices into every host's memory, one at a time. All hosts have to call it."""
         whole = jax.jit(lambda x: x, out_shardings=self.replicated)
         return {path: np.asarray(whole(x).addressable_data(0)) for path, x in params.items()}
 

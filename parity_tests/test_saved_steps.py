@@ -1,9 +1,12 @@
 """A run's saved steps: bits that come back as they were, and nothing that is damaged or half-written taken for good."""
 
 import json
+import os
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,7 +45,9 @@ def saver_in(folder: Path, config: CheckpointConfig | None = None, **given: Any)
 @jax.jit
 def random_state(seed: int) -> State:
     keys = iter(jax.random.split(jax.random.key(seed), 9))
-    params = {f"blocks.{i}.kernel": jax.random.normal(next(keys), (40, 30 + i), jnp.float32) for i in range(3)}
+    params = {
+        f"blocks.{i}.attn.qkv.kernel": jax.random.normal(next(keys), (40, 36 + 6 * i), jnp.float32) for i in range(3)
+    }
     moments = {name: jax.random.normal(next(keys), x.shape) for name, x in params.items()}
     ema = {name: x.astype(jnp.bfloat16) for name, x in moments.items()}
     return State(jnp.int32(seed), params, ({"mu": moments}, (), {"count": jnp.int32(seed)}), ema)
@@ -81,6 +86,41 @@ def test_what_is_restored_has_the_bits_that_were_saved(written: Path):
         assert_same_bits(saver.restore(abstract(random_state(0))), random_state(2))
         assert saver.pending == ROWS
         assert saver.best.found == Evaluation(2, 0.2)
+
+
+# In a process of its own: JAX has its devices when it starts.
+DEVICES = """
+import sys
+from pathlib import Path
+import jax, numpy as np
+from parity_tests.test_saved_steps import abstract, assert_same_bits, random_state, saver_in
+from jax.sharding import Mesh
+from train.devices.placement import Placement
+
+def on(shape, fsdp):
+    devices = np.array(jax.devices()[: shape[0] * shape[1]]).reshape(shape)
+    return Placement(Mesh(devices, ("data", "model")), fsdp=fsdp, small=1)
+
+state, folder = random_state(3), Path(sys.argv[1])
+made = on((4, 1), True).init(lambda s: s, state)
+assert len(made.params["blocks.0.attn.qkv.kernel"].addressable_shards[0].data) == 10
+with saver_in(folder) as saver:
+    saver.save(3, made, ())
+for shape, fsdp in (((1, 1), False), ((2, 2), True), ((2, 1), False), ((4, 1), True)):
+    placement = on(shape, fsdp)
+    with saver_in(folder) as saver:
+        found = saver.restore(placement.abstract(jax.eval_shape(lambda: state)))
+    assert_same_bits(found, state)
+    places = placement.state(found)
+    assert all(x.sharding == where for x, where in zip(jax.tree.leaves(found), jax.tree.leaves(places), strict=True))
+"""
+
+
+def test_other_numbers_of_devices_restore_the_same_bits(tmp_path: Path):
+    env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    command = [sys.executable, "-c", DEVICES, str(tmp_path / "steps")]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("name", RULES)

@@ -11,6 +11,7 @@ from jax import Array
 from train.config import TrainConfig
 from train.draws import init_key
 from train.init import initialise
+from train.mimetic import mimetic
 from train.step import Params, split_model
 from vit_flax import ViT
 
@@ -25,7 +26,8 @@ def make_model(config: TrainConfig) -> tuple[Callable[[Params], Any], Callable[[
 
     def values(key: Array) -> Params:
         model_key, run_key = jax.random.split(key)
-        return initialise(split_model(make(model_key))[1], config.start, run_key)
+        params = initialise(split_model(make(model_key))[1], config.start, run_key)
+        return mimetic(params, config.model, run_key) if config.start.mimetic else params
 
     merge, _ = split_model(nnx.eval_shape(make, init_key(config.seed)))
     return merge, values

@@ -18,6 +18,7 @@ class StartConfig:
 
     fan_in_kernels: bool = False  # kernels in the blocks with variance 1/fan_in (LeCun et al. 1998, section 4.6)
     pos_embed_std: float | None = None  # of learned positions; None: the model's own
+    mimetic: bool = False  # attention begins near the identity, learned positions as sines and cosines
     zero_head: bool = False  # the head's kernel begins at zero
     head_bias: float = 0.0  # where the head's bias begins: -log(classes) suits a sigmoid loss
 
@@ -108,6 +109,8 @@ class TrainConfig:
             yield from part.checks()
         for part in (self.devices, self.checkpoint, self.log):
             yield from part.checks()
+        waves = self.start.mimetic and self.model.pos_embed == "learned" and self.model.dim % 4
+        yield not waves, f"start.mimetic needs a model.dim divisible by 4 for its waves, got {self.model.dim}"
         yield positive("init_size", self.init_size)
         alone = self.init_size is None or self.init is not None
         yield alone, f"init_size {self.init_size} needs init; without it the size is model.image_size"

@@ -1,0 +1,75 @@
+"""Mimetic initialisation: the products of attention's weights are what Trockman & Kolter 2023 make them."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from train.config import ConfigError
+from train.model import make_model
+from train.recipes import RECIPES
+from train.step import Params
+from vit_convert.positions import sincos2d
+
+DIM, HEADS = 64, 4  # of the digits' model
+
+
+def start(*, mimetic: bool) -> Params:
+    recipe = RECIPES["digits"]()
+    config = replace(recipe, start=replace(recipe.start, mimetic=mimetic))
+    return make_model(config)[1](jax.random.key(3))
+
+
+@pytest.fixture(scope="module")
+def begun() -> Params:
+    return start(mimetic=True)
+
+
+def coefficient(product: np.ndarray) -> float:
+    """How much identity there is in a product: the mean of its diagonal."""
+    return float(np.diag(product).mean())
+
+
+def test_values_and_projection_make_minus_the_identity_and_noise(begun: Params):
+    for block in range(4):
+        qkv, proj = (np.asarray(begun[f"blocks.{block}.attn.{name}.kernel"]) for name in ("qkv", "proj"))
+        product = qkv[:, 2 * DIM :] @ proj
+        assert coefficient(product) == pytest.approx(-0.4, abs=0.03)
+        noise = product - coefficient(product) * np.eye(DIM)
+        assert noise.std() == pytest.approx(0.4 * DIM**-0.5, rel=0.05)
+
+
+def test_queries_and_keys_of_each_head_make_the_largest_part_of_the_identity_and_noise(begun: Params):
+    """Of 0.7 Z + 0.7 I a head of width D/H keeps the D/H largest singular values, its queries and keys half each."""
+    qkv = np.asarray(begun["blocks.1.attn.qkv.kernel"])
+    products = []
+    for head in range(HEADS):
+        q, k = (qkv[:, part * DIM :][:, head * 16 : head * 16 + 16] for part in (0, 1))
+        np.testing.assert_allclose(q.T @ q, k.T @ k, atol=1e-5)  # the same singular values, square roots
+        products.append(q @ k.T)
+        assert coefficient(products[-1]) > 0.2
+    assert not np.allclose(products[0], products[1], atol=0.1)  # noise of its own for each head
+
+
+def test_learned_positions_are_sines_and_cosines_with_the_spread_of_the_config(begun: Params):
+    std, waves = RECIPES["digits"]().start.pos_embed_std, sincos2d((4, 4), DIM)
+    assert std is not None
+    found = np.asarray(begun["pos_embed"])[0, 1:]
+    np.testing.assert_allclose(found / found[0, DIM // 4], waves / waves[0, DIM // 4], atol=1e-5)
+    assert np.sqrt((found**2).mean()) == pytest.approx(std, rel=0.05)
+
+
+def test_a_width_that_has_no_waves_is_refused():
+    recipe = RECIPES["digits"]()
+    model = recipe.model.replace(dim=66, num_heads=2)
+    with pytest.raises(ConfigError, match=r"mimetic needs a model.dim divisible by 4 .* got 66"):
+        replace(recipe, model=model, start=replace(recipe.start, mimetic=True))
+
+
+def test_all_else_begins_as_without(begun: Params):
+    plain = start(mimetic=False)
+    changed = {name for name in plain if not jnp.array_equal(plain[name], begun[name])}
+    blocks = (f"blocks.{block}.attn.{kernel}.kernel" for block in range(4) for kernel in ("qkv", "proj"))
+    assert changed == {"pos_embed", *blocks}

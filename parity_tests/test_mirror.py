@@ -9,12 +9,12 @@ ROOT = Path(__file__).parent.parent
 
 # What may differ, and nothing else. Each file here has a line that says why.
 ONLY_IN_TORCH = {"training.py", "training"}  # the train step's specification; its Flax side is the package train
-ONLY_IN_FLAX = {"linear.py", "names.py"}
+ONLY_IN_FLAX = {"linear.py", "names.py", "stack.py"}
 NAMES = {"forward": "__call__", "numpy_tensors": "numpy_tensors", "to_tensor": "to_array"}
-KEYS = {"rngs", "key", "generator", "dtype", "param_dtype", "device"}
+KEYS = {"rngs", "key", "generator", "dtype", "param_dtype", "device", "remat", "scan"}
 # Flax's bundle of (rngs, dtype, param_dtype), its x64 check, its GELU and its uniform draw (torch ships both);
-# torch's bfloat16
-OWN = {"of", "check_dtype", "gelu", "uniform_of", "to_numpy"}
+# torch's bfloat16; cuDNN's attention, which Flax is told to take
+OWN = {"of", "check_dtype", "gelu", "uniform_of", "to_numpy", "cudnn_attention", "check_cudnn", "FUSED"}
 
 
 def files(package: str) -> set[str]:
@@ -35,7 +35,7 @@ def outline(source: str) -> list[str]:
             lines += function("", node)
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             target = node.targets[0] if isinstance(node, ast.Assign) else node.target
-            lines.append(f"{ast.unparse(target)} =")
+            lines += [f"{ast.unparse(target)} ="] * (ast.unparse(target) not in OWN)
     return [line for line in lines if line]
 
 

@@ -1,8 +1,19 @@
 """Recipes are what their papers and repositories say: the models, and the numbers that decide a run."""
 
-import pytest
+import json
+from pathlib import Path
+from typing import Any
 
-from train.recipes import IMAGENET, RECIPES
+import jax
+import numpy as np
+import pytest
+import torch
+
+import vit_torch
+from parity_tests.photographs import photograph
+from train.__main__ import main
+from train.recipes import FROM_A_CHECKPOINT, IMAGENET, RECIPES
+from vit_convert.config import ViTConfig
 from vit_convert.presets import get_preset
 
 # Recipe -> the preset whose model it trains, and what the recipe changes of it.
@@ -41,3 +52,62 @@ def test_a_recipe_says_what_it_costs_and_gives(recipe: str):
         assert word in said
     assert "\n" not in said.splitlines()[0]
     assert len(said.splitlines()[0]) < 80
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image folder: two classes, parts of one photograph each, 12 to train on and 6 held out."""
+    root = tmp_path_factory.mktemp("photographs")
+    random = np.random.default_rng(0)
+    for split, count in (("train", 6), ("val", 3)):
+        for name in ("china", "flower"):
+            (root / split / name).mkdir(parents=True)
+            for i in range(count):
+                top, left = random.integers(0, 200, 2)
+                photograph(name).crop((left, top, left + 150, top + 120)).save(root / split / name / f"{i}.jpg")
+    return root
+
+
+def starts(recipe: str, photographs: Path, workdir: Path, *more: str) -> dict[str, Any]:
+    """Two steps of a recipe on the stand-in data, its model cut to one block; the last line that it logged."""
+    data = f"--data.name folder:{photographs} --data.train-split train --data.test-split val"
+    short = "--batch-size 4 --steps 2 --log.steps 1"
+    main([recipe, "--workdir", str(workdir), *data.split(), *short.split(), *more])
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "loss" in row] == [1, 2]
+    assert all(np.isfinite(row["loss"]) for row in rows if "loss" in row)
+    assert rows[-1]["test_count"] == 6
+    return rows[-1]
+
+
+QUICK = ("simple_vit_s16_i1k", "deit_ti", "deit3_s", "fashion_mnist")
+CUT = ("--model.depth", "1", "--model.num-classes", "2", "--dtype", "float32")
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        pytest.param(recipe, marks=() if recipe in QUICK else pytest.mark.slow)
+        for recipe in RECIPES
+        if recipe != "digits" and RECIPES[recipe] not in FROM_A_CHECKPOINT
+    ],
+)
+def test_a_recipe_starts(recipe: str, photographs: Path, tmp_path: Path):
+    with jax.enable_x64(False):
+        starts(recipe, photographs, tmp_path / "run", *CUT)
+
+
+@pytest.mark.parametrize("recipe", [recipe.__name__ for recipe in FROM_A_CHECKPOINT])
+def test_a_recipe_from_a_checkpoint_starts_and_keeps_what_it_freezes(recipe: str, photographs: Path, tmp_path: Path):
+    config = ViTConfig(image_size=32, patch_size=8, dim=16, depth=2, num_heads=2, mlp_dim=24, num_classes=7)
+    model = vit_torch.ViT(config, generator=torch.Generator().manual_seed(0))
+    model.save_pretrained(tmp_path / "checkpoint", layout="timm")
+    with jax.enable_x64(False):
+        starts(recipe, photographs, tmp_path / "run", "--init", str(tmp_path / "checkpoint"))
+    trained = vit_torch.ViT.from_pretrained(tmp_path / "run" / "checkpoint").state_dict()
+    moved = {name for name, before in model.state_dict().items() if not torch.equal(before, trained[name])}
+    assert trained["head.weight"].abs().max() > 0
+    if recipe == "linear_probe":
+        assert moved == {"head.weight", "head.bias"}
+    else:
+        assert {"head.weight", "blocks.0.attn.qkv.weight", "pos_embed"} <= moved

@@ -1,6 +1,7 @@
 """Initial values that a run chooses, where the model's own (`vit_flax/init.py`) don't suit it."""
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 from train.config import StartConfig
@@ -8,15 +9,24 @@ from vit_convert.roles import role
 from vit_flax.names import hub_name
 
 Params = dict[str, Array]
+HEADS = ("head.", "head_dist.")
 
 
 def initialise(params: Params, config: StartConfig, key: Array) -> Params:
     """The model's own initial values, or new ones from a normal distribution where the config gives its spread."""
     spreads = {path: spread(path, x.shape, config) for path, x in params.items()}
-    return {
+    drawn = {
         path: x if std is None else std * jax.random.normal(jax.random.fold_in(key, i), x.shape, x.dtype)
         for i, ((path, x), std) in enumerate(zip(params.items(), spreads.values(), strict=True))
     }
+    return drawn | {path: head(path, x, config) for path, x in params.items() if path.startswith(HEADS)}
+
+
+def head(path: str, x: Array, config: StartConfig) -> Array:
+    """A head's own value, or the one that the config gives it."""
+    if path.endswith("bias"):
+        return jnp.full_like(x, config.head_bias)
+    return jnp.zeros_like(x) if config.zero_head else x
 
 
 def spread(path: str, shape: tuple[int, ...], config: StartConfig) -> float | None:

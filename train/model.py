@@ -22,6 +22,7 @@ def make_model(config: TrainConfig) -> tuple[Callable[[Params], Any], Callable[[
 
     def make(key: Array) -> ViT:
         run: dict[str, Any] = dict(dropout=config.dropout, attn_dropout=config.attn_dropout)
+        run |= dict(attention=config.attention, remat=config.remat, scan=config.scan)
         return ViT(config.model, rngs=nnx.Rngs(key), dtype=jnp.dtype(config.dtype), **run)
 
     def values(key: Array) -> Params:

@@ -12,6 +12,7 @@ from train import workdir as folder
 from train.config import TrainConfig
 from train.curves import draw_curves, read_rows
 from train.devices import hosts
+from train.devices.kernels import check_kernels
 from train.devices.placement import Placement, make_placement
 from train.draws import init_key
 from train.evaluate import make_evaluate
@@ -137,8 +138,10 @@ def make_step(config: TrainConfig, data: Data, placement: Placement) -> Step:
     """The step of a run over its data.
 
     Raises:
-        ConfigError: fewer training images than one batch, or frozen parts that the model doesn't have.
+        ConfigError: fewer training images than one batch, or parts to freeze that the model doesn't have,
+            or a kernel that the devices don't have.
     """
+    check_kernels(config)
     frozen_names(config.optimizer.frozen, hub_shapes(config.model))
     count, preprocess = len(data.train), data.preprocess
     warmup_steps, total_steps = config.warmup_steps(count), config.total_steps(count)

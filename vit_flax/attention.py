@@ -1,5 +1,6 @@
 """Multi-head self-attention (Dosovitskiy et al. 2021, appendix A)."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -18,6 +19,24 @@ def fused_attention(q: Array, k: Array, v: Array) -> Array:
     """The framework's own kernel: (B, T, H, D/H) and (B, S, H, D/H) twice -> (B, T, H, D/H)."""
     # mirror: written out, for XLA to fuse; jax.nn.dot_product_attention takes even a float64 softmax in float32.
     return weighted_sum(attention_weights(q, k), v)
+
+
+def cudnn_attention(q: Array, k: Array, v: Array) -> Array:
+    """The same by cuDNN's flash attention. mirror: torch's own kernel may choose it too."""
+    return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
+
+
+FUSED: dict[str, Callable[[Array, Array, Array], Array]] = {"fused": fused_attention, "cudnn": cudnn_attention}
+
+
+def check_cudnn(config: ViTConfig, attn_dropout: float, dtype: Any) -> None:
+    """Raises ValueError for what cuDNN's kernel doesn't compute (jax/_src/cudnn/fused_attention_stablehlo.py)."""
+    if jnp.dtype(dtype).name not in ("bfloat16", "float16"):
+        raise ValueError(f"attention 'cudnn' computes in bfloat16 or float16, got {jnp.dtype(dtype).name}")
+    if attn_dropout > 0:
+        raise ValueError(f"attention 'cudnn' has no dropout of our drawing, got attn_dropout {attn_dropout}")
+    if config.head_dim % 8 or config.head_dim > 256:
+        raise ValueError(f"attention 'cudnn' takes heads of 8, 16, ... 256 channels, got {config.head_dim}")
 
 
 def attention_weights(q: Array, k: Array) -> Array:
@@ -74,8 +93,8 @@ class Attention(nnx.Module):
             q, k = rotate(self.rope, q, rope), rotate(self.rope, k, rope)
         weights = None
         dropping = rngs is not None and self.attn_dropout > 0
-        if self.attention == "fused" and not dropping and not return_weights:
-            x = fused_attention(q, k, v)
+        if self.attention in FUSED and not dropping and not return_weights:
+            x = FUSED[self.attention](q, k, v)
         else:
             weights = attention_weights(q, k)
             x = weighted_sum(dropout(weights, self.attn_dropout, rngs), v)

@@ -12,6 +12,7 @@ from vit_convert.config import ViTConfig
 from vit_convert.intermediates import Keep
 from vit_convert.preprocess import Preprocess
 from vit_convert.run_options import check_masks, check_run_options
+from vit_flax.attention import check_cudnn
 from vit_flax.block import Block
 from vit_flax.dropout import dropout
 from vit_flax.init import init_weights
@@ -22,6 +23,7 @@ from vit_flax.pool import AttentionPool, pool_tokens
 from vit_flax.pos_embed import add_positions
 from vit_flax.pretrained import Pretrained, check_dtype
 from vit_flax.rope import make_rope
+from vit_flax.stack import layer_rngs, run_blocks
 
 
 class ViT(Pretrained):
@@ -32,9 +34,13 @@ class ViT(Pretrained):
         dropout: rate after every linear layer but qkv and the heads, and after the positions
             (Dosovitskiy et al. 2021, appendix B.1); active in calls that are given randomness.
         attn_dropout: rate on the softmax weights, likewise.
-        attention: "fused" (torch's kernel; in Flax, what XLA makes of "explicit") or "explicit".
+        attention: "fused" (torch's kernel; in Flax, what XLA makes of "explicit") or "explicit"; or "cudnn",
+            cuDNN's kernel, in bfloat16 or float16 on an NVIDIA GPU.
         dynamic_size: take images of any size that the patches divide; the position table is
             resized inside the model by `config.pos_resize`.
+        remat: compute each block's insides again in the backward pass instead of keeping them.
+        scan: one compiled block for all layers. The parameters are the same, and so is the function: calls that ask
+            for intermediates run neither.
         rngs: where the initial values come from; its `params` stream.
         dtype: of the computation; that of the parameters if None.
         param_dtype: of the parameters.
@@ -48,17 +54,23 @@ class ViT(Pretrained):
         attn_dropout: float = 0.0,
         attention: str = "fused",
         dynamic_size: bool = False,
+        remat: bool = False,
+        scan: bool = False,
         rngs: nnx.Rngs,
         dtype: Any = None,
         param_dtype: Any = jnp.float32,
     ):
-        check_run_options(dropout, attn_dropout, attention)
+        check_run_options(dropout, attn_dropout, attention, ("fused", "explicit", "cudnn"))
         dtype = dtype or param_dtype
         check_dtype(dtype)
         check_dtype(param_dtype)
+        if attention == "cudnn":
+            check_cudnn(config, attn_dropout, dtype)
         of: dict[str, Any] = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
         self.config = config
         self.dropout = dropout
+        self.remat = remat  # mirror: how the blocks are run, which torch doesn't choose here
+        self.scan = scan
         self.preprocess: Preprocess | None = None
         self.labels: tuple[str, ...] | None = None
         dim = config.dim
@@ -108,12 +120,15 @@ class ViT(Pretrained):
         keep = Keep(self.config, intermediates)
         if drop_path is not None:
             check_masks(tuple(drop_path.shape), self.config.depth, images.shape[0])
-        rngs = None if key is None else nnx.Rngs(key)  # mirror: lives for this call alone
-        x, grid = self.embed(images, rngs)
+        x, grid = self.embed(images, layer_rngs(key, self.config.depth))  # mirror: they live for this call alone
         x, rope = keep("embeddings", x), make_rope(self.config, grid, like=x)
-        for i, block in enumerate(self.blocks):
+        unrolled = bool(intermediates) or not (self.remat or self.scan)
+        if not unrolled:
+            x = run_blocks(self.blocks, x, drop_path, rope, key, remat=self.remat, scan=self.scan)
+        for i, block in enumerate(self.blocks if unrolled else ()):
             name, masks = f"blocks.{i}", None if drop_path is None else drop_path[i]
-            x, weights = block(x, masks, rope, return_weights=keep.wants(f"{name}.attn.weights"), rngs=rngs)
+            rngs, wanted = layer_rngs(key, i), keep.wants(f"{name}.attn.weights")
+            x, weights = block(x, masks, rope, return_weights=wanted, rngs=rngs)
             keep(f"{name}.attn.weights", weights)
             x = keep(name, x)
         x = keep("norm", self.norm(x))

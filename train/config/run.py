@@ -123,9 +123,17 @@ class TrainConfig:
         yield share("drop_path", self.drop_path)
         yield share("ema_decay", self.ema_decay)
         yield positive("eval_epochs", self.eval_epochs)
+        yield from self._kernel_checks()
         parts = self.optimizer.accumulate
         whole = parts < 1 or self.batch_size % parts == 0
         yield whole, f"batch_size {self.batch_size} can't be computed in optimizer.accumulate {parts} equal parts"
+
+    def _kernel_checks(self) -> Iterator[Check]:
+        if self.attention == "cudnn":
+            yield self.dtype == "bfloat16", f"attention cudnn needs dtype bfloat16, got {self.dtype}"
+            yield not self.attn_dropout, f"attention cudnn has no attn_dropout, got {self.attn_dropout}"
+            head = self.model.head_dim
+            yield head % 8 == 0 and head <= 256, f"attention cudnn takes heads of 8, 16, ... 256 channels, got {head}"
 
     def to_dict(self) -> dict[str, Any]:
         """A plain dict for JSON."""

@@ -190,16 +190,21 @@ def machine() -> str:
     import jax
     import torch
 
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    name = (names or [platform.processor()])[0]
+    name = processor()
     if jax.default_backend() != "cpu":
         name = f"{jax.devices()[0].device_kind} ({name})"
     packages = ["jax", "flax", "optax", "torch", "timm", "transformers"]
     versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages)
     threads = f"{len(os.sched_getaffinity(0))} cores, {torch.get_num_threads()} torch threads"
     return f"{name}, {threads}, Python {platform.python_version()}; {versions}"
+
+
+def processor() -> str:
+    """Its name."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return (names or [platform.processor()])[0]
 
 
 def main() -> None:

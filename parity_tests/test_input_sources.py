@@ -2,8 +2,11 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from parity_tests.datasets import jpegs, pngs, tiny_config, write_folder, write_tfds
@@ -15,6 +18,8 @@ ROOT = Path(__file__).parent.parent
 
 READ = """
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from train.config import DataConfig
 from train.input.sources import open_source
@@ -128,3 +133,33 @@ def test_grey_images_fit_a_model_of_colours(tmp_path: Path):
     split = open_data(tiny_config("written", dir=tmp_path, batch_size=4)).whole_train
     assert split.images.shape == (9, 16, 16, 3)
     assert (split.images[..., :1] == split.images).all()
+
+
+@pytest.fixture
+def restless() -> Iterator[None]:
+    """Threads take turns as often as Python lets them."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-7)
+    yield
+    sys.setswitchinterval(usual)
+
+
+@pytest.mark.usefixtures("restless")
+def test_threads_that_read_at_once_get_each_record_as_it_was_written(tmp_path: Path):
+    """A reader is moved to a record and then read: no other thread may come in between."""
+    written = [(bytes([number]) * (1 + 997 * number), number % 2) for number in range(40)]
+    write_tfds(tmp_path, {"train": written})
+    source = opened("written", "train", tmp_path)
+    orders = [np.random.default_rng(seed).permutation(40).tolist() * 5 for seed in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(source.examples, orders))
+    for order, examples in zip(orders, found, strict=True):
+        assert [(e.image, e.label) for e in examples] == [written[i] for i in order]
+
+
+def test_a_record_that_is_not_there_is_an_error(tmp_path: Path):
+    write_tfds(tmp_path, {"train": jpegs(4)})
+    source = opened("written", "train[1:3]", tmp_path)
+    for index in (-1, 2):
+        with pytest.raises(IndexError, match=f"record {index} of 2"):
+            source.examples([index])

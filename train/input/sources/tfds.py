@@ -6,6 +6,7 @@ from typing import Any
 
 from train.config import ConfigError
 from train.input.sources.base import Example, Shape
+from train.input.sources.records import Records
 
 
 class Tfds:
@@ -26,8 +27,7 @@ class Tfds:
         return len(self.records)
 
     def examples(self, indices: Sequence[int]) -> list[Example]:
-        records = self.records.__getitems__(list(indices)) if len(indices) else []
-        return [self._example(i, record) for i, record in zip(indices, records, strict=True)]
+        return [self._example(i, self.records[i]) for i in indices]
 
     def _example(self, index: int, record: bytes) -> Example:
         """By hand: TFDS' own parser takes ten times as long, longer than decoding a small image."""
@@ -65,16 +65,15 @@ def _features(name: str, features: Any) -> tuple[str, str]:
     return found["image"], found["label"]
 
 
-def _records(name: str, builder: Any, split: str) -> Any:
-    """The encoded examples."""
+def _records(name: str, builder: Any, split: str) -> Records:
     import tensorflow_datasets as tfds
 
-    try:
-        return builder.as_data_source(split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
-    except ValueError as error:
-        raise ConfigError(f"data.name {name}, split {split!r}: {' '.join(str(error).split())}") from error
-    except NotImplementedError as error:
+    if builder.info.file_format is not tfds.core.FileFormat.ARRAY_RECORD:
         raise ConfigError(
             f"data.name {name}: the dataset at {builder.data_dir} is not in ArrayRecord, the format that can be read "
             f"at random without TensorFlow; `vit-train prepare {name} --data-dir ELSEWHERE` makes one that is"
-        ) from error
+        )
+    try:
+        return Records(builder.info.splits[split].file_instructions)
+    except (KeyError, ValueError) as error:
+        raise ConfigError(f"data.name {name}, split {split!r}: {' '.join(str(error).split())}") from error

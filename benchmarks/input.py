@@ -2,7 +2,8 @@
 
 `python -m benchmarks.input` writes JPEGs as large as ImageNet's (500 x 375, quality 90, parts of scikit-learn's two
 photographs) and crops them at random to 224 pixels, in batches of 64 uint8 images. With `--data-dir DIR`, where TFDS
-has a prepared fashion_mnist, small records as well. tf.data needs a Python with TensorFlow: `--tf-python`.
+has a prepared fashion_mnist, small records as well, in batches of 256. tf.data needs a Python with TensorFlow:
+`--tf-python`.
 
 Loaders take turns, a round each, and stand still meanwhile. What counts is processor time, that of all of a loader's
 threads and processes: it says what a core gives, and other work on the machine changes it least.

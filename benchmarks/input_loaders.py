@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.serving import serve
 
-BATCH, SIZE = 64, 224
+BATCH, SMALL_BATCH, SIZE = 64, 256, 224
 SCALE = (0.08, 1.0)
 
 
@@ -46,7 +46,9 @@ def config(name: str, size: int, channels: int, **data: Any) -> Any:
 
     shape: dict[str, Any] = dict(image_size=size, patch_size=size // 4, in_channels=channels)
     model = ViTConfig(**shape, dim=64, depth=1, num_heads=1, mlp_dim=64, num_classes=10 if channels == 1 else 2)
-    return TrainConfig(model=model, data=DataConfig(name=name, **data), batch_size=BATCH)
+    return TrainConfig(
+        model=model, data=DataConfig(name=name, **data), batch_size=BATCH if channels == 3 else SMALL_BATCH
+    )
 
 
 def streamed(run: Any) -> Iterator[np.ndarray]:

@@ -7,7 +7,7 @@ import tensorflow as tf  # pyright: ignore[reportMissingImports, reportMissingMo
 
 from benchmarks.serving import serve
 
-BATCH, SIZE = 64, 224
+BATCH, SMALL_BATCH, SIZE = 64, 256, 224
 
 
 def photographs(folder: str) -> "tf.data.Dataset":
@@ -56,8 +56,9 @@ if __name__ == "__main__":
             for line in lines:
                 writer.write(bytes.fromhex(line))
         sys.exit()
-    data = photographs(source) if kind.startswith("tf.data, bi") else records(source, cached="cached" in kind)
+    large = kind.startswith("tf.data, bi")
+    data = photographs(source) if large else records(source, cached="cached" in kind)
     options = tf.data.Options()
     options.threading.private_threadpool_size = int(cores)
-    data = data.batch(BATCH, drop_remainder=True).prefetch(2).with_options(options)
+    data = data.batch(BATCH if large else SMALL_BATCH, drop_remainder=True).prefetch(2).with_options(options)
     serve(data.as_numpy_iterator(), len)

@@ -114,8 +114,8 @@ def with_channels(image: np.ndarray, channels: int) -> np.ndarray:
     return image if image.shape[2] == channels else np.repeat(image, channels, axis=2)
 
 
-def is_jpeg(image: bytes) -> bool:
-    return image[:2] == b"\xff\xd8"
+def is_jpeg(image: bytes | np.ndarray) -> bool:
+    return isinstance(image, bytes) and image[:2] == b"\xff\xd8"
 
 
 def whole(image: bytes | np.ndarray, size: tuple[int, int], channels: int, interpolation: str) -> np.ndarray:
@@ -124,7 +124,8 @@ def whole(image: bytes | np.ndarray, size: tuple[int, int], channels: int, inter
     Raises:
         CorruptImage: not an image, or one that is cut short.
     """
-    return resize(decode(image, channels, reduction(image_size(image), size)), size, interpolation)
+    reduced = reduction(image_size(image), size) if is_jpeg(image) else 1
+    return resize(decode(image, channels, reduced), size, interpolation)
 
 
 def crop_and_resize(
@@ -136,7 +137,7 @@ def crop_and_resize(
     Raises:
         CorruptImage: not an image, or one that is cut short.
     """
-    reduced = reduction((box.height, box.width), size) if isinstance(image, bytes) and is_jpeg(image) else 1
+    reduced = reduction((box.height, box.width), size) if is_jpeg(image) else 1
     pixels = decode(image, channels, reduced)
     return resize(cut(pixels, box, reduced), size, interpolation)
 

@@ -18,8 +18,6 @@ ROOT = Path(__file__).parent.parent
 
 READ = """
 import sys
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from train.config import DataConfig
 from train.input.sources import open_source

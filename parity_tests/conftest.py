@@ -1,6 +1,7 @@
 """Set up before anything imports JAX: float64 is where parity is decided."""
 
 import os
+import signal
 from typing import cast
 
 os.environ["JAX_ENABLE_X64"] = "1"
@@ -16,6 +17,8 @@ from hypothesis import settings
 
 from parity_tests.peers import import_torchvision
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a shell's background; what the tests start would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)  # tests run side by side; two thread pools on two cores fight
 settings.register_profile("parity", deadline=None, print_blob=True)
 settings.load_profile("parity")

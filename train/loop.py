@@ -81,7 +81,10 @@ class Loop:
             place = {"step": done, "epoch": done / self.steps_per_epoch}
             evaluating = done == total or done % eval_steps == 0
             if evaluating or done % config.log.steps == 0:
-                self.journal.write(place | window.close(done) | {"seconds": time.perf_counter() - begun})
+                row = place | window.close(done) | {"seconds": time.perf_counter() - begun}
+                self.journal.write(row)
+                if row.get("skipped"):
+                    self.journal.say(f"step {done}: {row['skipped']} updates left out, their loss was not finite")
                 for said in self.unsaid():
                     self.journal.say(said)
             if evaluating:
@@ -95,9 +98,10 @@ class Loop:
         return state, evaluated
 
     def _save(self, done: int, state: State, window: Window) -> None:
-        """Not where the last gradient was infinite or no number: the state after it is no good one."""
+        """Not where the last gradient was infinite or no number: the state after it is no good one, unless that update
+        was left out."""
         pending = window.fetch(done)
-        if math.isfinite(window.last["grad_norm"]):
+        if math.isfinite(window.last["grad_norm"]) or window.last.get("skipped"):
             self.saver.save(done, state, pending)
 
 

@@ -90,7 +90,11 @@ class Step:
         return draw(key, c.augment, shape, depth=depth, drop_path=c.drop_path, dropout=dropout, dtype=dtype)
 
     def update(self, state: State, batch: Batch, draws: Draws) -> tuple[State, dict[str, Array]]:
-        """One step, given the draws. Accuracy counts the class with the most weight in the mixed target."""
+        """One step, given the draws. Accuracy counts the class with the most weight in the mixed target.
+
+        With on_nonfinite "skip" an update whose loss or gradient is infinite or no number is left out: the step counts,
+        and nothing else moves; the metric `skipped` is 1 then.
+        """
         given, parts = self.config.optimizer, self.config.optimizer.accumulate
         trained, frozen = partition(state.params, given.frozen)
         loss_of = partial(self.gathered(self.loss), frozen)
@@ -104,7 +108,13 @@ class Step:
             "grad_norm": optimizer.global_norm(grads),
             "learning_rate": rate,
         }
-        return State(state.step + 1, frozen | moved, opt_state, self.average(state.ema, moved)), metrics
+        after = State(state.step + 1, frozen | moved, opt_state, self.average(state.ema, moved))
+        if self.config.on_nonfinite == "skip":
+            finite = jnp.isfinite(loss) & jnp.isfinite(metrics["grad_norm"])
+            kept = state._replace(step=after.step)
+            after = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, kept)
+            metrics["skipped"] = 1 - finite.astype(loss.dtype)
+        return after, metrics
 
     def inputs(self, batch: Batch, draws: Draws) -> Inputs:
         """One batch as the model and the loss get it: augmented, mixed, its labels as targets."""

@@ -11,6 +11,7 @@ from jax import Array
 from train.errors import NonFiniteLoss
 
 AVERAGED = ("loss", "accuracy", "grad_norm")
+MOST_SKIPPED = 100  # updates left out one after the other: such a run does not come back
 
 
 class Window:
@@ -23,6 +24,7 @@ class Window:
         """`pending`: metrics of the steps since the last line that a run which was stopped had made already."""
         self.batch_size = batch_size
         self.last: Mapping[str, float] = {}  # metrics of the last step that was fetched
+        self.skipped_in_a_row = 0
         self._empty()
         self.rows += pending
 
@@ -59,25 +61,26 @@ class Window:
         fetched: list[dict[str, float]] = jax.tree.map(float, jax.device_get(self.measured))
         self.measured = []
         for step, row in enumerate(fetched, start=done - len(fetched) + 1):
-            if not math.isfinite(row["loss"]):
-                raise NonFiniteLoss(
-                    f"the loss is {row['loss']} at step {step}, with learning rate {row['learning_rate']:.3g} and "
-                    f"gradient norm {row['grad_norm']:.3g}: lower schedule.learning_rate or optimizer.clip_norm"
-                )
+            self.skipped_in_a_row = self.skipped_in_a_row + 1 if row.get("skipped") else 0
+            if self.skipped_in_a_row >= MOST_SKIPPED or not (math.isfinite(row["loss"]) or row.get("skipped")):
+                raise NonFiniteLoss(_what_happened(step, row, self.skipped_in_a_row))
         self.rows += fetched
         self.last = self.rows[-1] if self.rows else self.last
         return self.rows
 
     def close(self, done: int) -> dict[str, float]:
-        """Means over the window, the last learning rate, images/s, seconds a step, the share of them spent waiting for
-        input; then the window is empty again. Times are of the steps that this process made.
+        """Means over the window, how many updates were left out if any were, the last learning rate, images/s,
+        seconds a step, the share of them spent waiting for input; then the window is empty again. Times are of the
+        steps that this process made.
 
         Raises:
             NonFiniteLoss: naming the first step that was.
         """
         rows = self.fetch(done)
         seconds = time.perf_counter() - self.begun - self.paused
-        result = {name: sum(row[name] for row in rows) / len(rows) for name in AVERAGED}
+        kept = [row for row in rows if not row.get("skipped")]
+        result = {name: sum(row[name] for row in kept) / len(kept) for name in AVERAGED if kept}
+        result |= {"skipped": len(rows) - len(kept)} if len(kept) < len(rows) else {}
         result |= {
             "learning_rate": rows[-1]["learning_rate"],
             "images_per_second": self.made * self.batch_size / seconds,
@@ -86,3 +89,11 @@ class Window:
         }
         self._empty()
         return result
+
+
+def _what_happened(step: int, row: Mapping[str, float], skipped_in_a_row: int) -> str:
+    again = f", and {skipped_in_a_row} updates in a row were left out" if skipped_in_a_row else ""
+    return (
+        f"the loss is {row['loss']} at step {step}, with learning rate {row['learning_rate']:.3g} and "
+        f"gradient norm {row['grad_norm']:.3g}{again}: lower schedule.learning_rate or optimizer.clip_norm"
+    )

@@ -1,0 +1,65 @@
+"""A loss that is infinite or no number ends a run, or its update is left out: as if that batch had not been."""
+
+import math
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from parity_tests.small_step import CONFIG, small_batch, small_state, small_step
+from train.errors import NonFiniteLoss
+from train.window import MOST_SKIPPED, Window
+
+
+def test_an_update_that_is_left_out_changes_nothing_but_the_count():
+    step = small_step(replace(CONFIG, on_nonfinite="skip"))
+    update, begun = jax.jit(step.update), small_state(step)
+    batch, draws = small_batch(step)
+    state, metrics = update(begun, batch, draws._replace(lam=jnp.float64(np.nan), use_cutmix=jnp.array(False)))
+    assert metrics["skipped"] == 1
+    assert not np.isfinite(metrics["loss"])
+    assert state.step == 1
+    for ours, before in zip(jax.tree.leaves(state[1:]), jax.tree.leaves(begun[1:]), strict=True):
+        np.testing.assert_array_equal(ours, before)
+    state, metrics = update(state, batch, draws)
+    assert metrics["skipped"] == 0
+    assert any((np.asarray(state.params[path]) != np.asarray(x)).any() for path, x in begun.params.items())
+
+
+def row(loss: float, **more: float) -> dict:
+    return {"loss": loss, "accuracy": 0.5, "grad_norm": abs(loss), "learning_rate": 0.1, **more}
+
+
+def measured(*rows: dict) -> Window:
+    window = Window(batch_size=4)
+    for each in rows:
+        window.add({name: jnp.asarray(value) for name, value in each.items()})
+    return window
+
+
+def test_without_skipping_the_first_such_step_is_named():
+    with pytest.raises(NonFiniteLoss, match=r"the loss is nan at step 9, with learning rate 0.1"):
+        measured(row(1.0), row(math.nan), row(math.nan)).close(10)
+
+
+def test_means_are_of_the_updates_that_were_made():
+    found = measured(row(1.0, skipped=0.0), row(math.nan, skipped=1.0), row(3.0, skipped=0.0)).close(3)
+    assert found["loss"] == 2
+    assert found["skipped"] == 1
+
+
+def test_a_window_of_nothing_but_skipped_updates_has_no_loss():
+    found = measured(row(math.nan, skipped=1.0)).close(1)
+    assert "loss" not in found
+    assert found["skipped"] == 1
+
+
+def test_too_many_in_a_row_end_the_run_and_others_in_between_dont():
+    one = row(math.nan, skipped=1.0)
+    window = measured(*[one] * (MOST_SKIPPED - 1), row(1.0, skipped=0.0), *[one] * (MOST_SKIPPED - 1))
+    assert window.close(2 * MOST_SKIPPED)["skipped"] == 2 * MOST_SKIPPED - 2
+    window.add({name: jnp.asarray(value) for name, value in one.items()})
+    with pytest.raises(NonFiniteLoss, match=f"{MOST_SKIPPED} updates in a row were left out"):
+        window.close(2 * MOST_SKIPPED)

@@ -30,7 +30,7 @@ from train.config import (
 from train.devices import hosts
 from train.devices.placement import Placement, make_placement
 from train.draws import init_key, step_key
-from train.evaluate import make_evaluate
+from train.evaluation.split import make_evaluate
 from train.feed import make_feed
 from train.input.data import Data
 from train.input.sources.arrays import Arrays
@@ -120,6 +120,7 @@ def run(name: str, resident: bool) -> dict[str, Any]:
             rows.append(measured)
     memory: Any = advance.memory_analysis()  # pyright: ignore[reportFunctionMemberAccess]
     evaluated = make_evaluate(step, data, placement)(state.params)
+    assert evaluated.confusion is not None
     mine = hosts.rows_of_this_host(placement.batch, config.batch_size)
     return {
         "losses": [float(row["loss"]) for row in rows],

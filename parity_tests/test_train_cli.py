@@ -56,7 +56,8 @@ def fails(capsys: pytest.CaptureFixture[str]) -> Fails:
 def test_a_run_leaves_everything_and_nothing_else(run: tuple[Path, str]):
     workdir, _ = run
     weights = {"checkpoint", "best", "last"}
-    assert {path.name for path in workdir.iterdir()} == {"config.json", "metrics.jsonl", "curves.png", *weights}
+    pictures = {"curves.png", "confusion.png"}
+    assert {path.name for path in workdir.iterdir()} == {"config.json", "metrics.jsonl", *pictures, *weights}
     for name in weights:
         assert {path.name for path in (workdir / name).iterdir()} == {"config.json", "model.safetensors"}
     config = json.loads((workdir / "config.json").read_text())
@@ -131,8 +132,9 @@ def test_a_diverging_run_says_where_and_what_is_left(tmp_path: Path, capsys: pyt
 
 def test_a_run_is_not_replaced_unasked(run: tuple[Path, str], fails: Fails):
     before = {path: path.stat().st_mtime_ns for path in run[0].rglob("*")}
-    assert "already holds a run (config.json, metrics.jsonl, curves.png, checkpoint, best, last)" in fails(
-        f"digits --workdir {run[0]}"
+    assert (
+        "already holds a run (config.json, metrics.jsonl, curves.png, confusion.png, checkpoint, best, last)"
+        in fails(f"digits --workdir {run[0]}")
     )
     assert before == {path: path.stat().st_mtime_ns for path in run[0].rglob("*")}
 

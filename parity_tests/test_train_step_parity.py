@@ -21,7 +21,7 @@ from parity_tests.tolerances import LOSS, PARAMETERS
 from train.config import AugmentConfig, DataConfig, OptimizerConfig, ScheduleConfig, TrainConfig
 from train.devices.placement import make_placement
 from train.draws import Draws, draw, step_key
-from train.evaluate import make_evaluate
+from train.evaluation.split import make_evaluate
 from train.input.data import Data
 from train.input.order import batch_indices
 from train.input.sources.arrays import Arrays as InMemory

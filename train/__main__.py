@@ -16,6 +16,7 @@ from train.recipes import RECIPES
 RESERVED = ("prepare", "evaluate")  # command words: no recipe may be called that
 
 USAGE = """usage: vit-train RECIPE --workdir DIR [--overwrite] [overrides]
+       vit-train evaluate CHECKPOINT --data NAME
        vit-train prepare NAME [--data-dir DIR]
 
 Trains a Vision Transformer in Flax. The recipes:
@@ -47,6 +48,10 @@ def main(argv: list[str] | None = None) -> None:
             from train.prepare import main as prepare
 
             return prepare(args[1:])
+        if args[0] == "evaluate":
+            from train.evaluation.command import main as evaluate
+
+            return evaluate(args[1:])
         run(args[0], parse(args))
     except ConfigError as error:
         _fail(error, 2)
@@ -118,7 +123,8 @@ def run(recipe: str, command: Command) -> None:
         f"{command.workdir / 'checkpoint'}  the model, for both frameworks\n"
         f"{command.workdir / 'best'}  its weights when they were best held out: {result.best.accuracy:.2%}, "
         f"step {result.best.step}\n"
-        f"{command.workdir / 'curves.png'}  loss, accuracy and learning rate"
+        f"{command.workdir / 'curves.png'}  loss, accuracy and learning rate\n"
+        f"{command.workdir / 'confusion.png'}  what is taken for what"
     )
 
 

@@ -12,7 +12,8 @@ import jax
 from jax import Array
 
 from train.errors import NonFiniteLoss
-from train.evaluate import Evaluate, Evaluated
+from train.evaluation.counts import Evaluated
+from train.evaluation.split import Evaluate
 from train.feed import Feed
 from train.journal import Journal
 from train.saving.saver import Saver, Unsaved

@@ -15,7 +15,9 @@ from train.devices import hosts
 from train.devices.kernels import check_kernels
 from train.devices.placement import Placement, make_placement
 from train.draws import init_key
-from train.evaluate import make_evaluate
+from train.evaluation.counts import Evaluated
+from train.evaluation.picture import draw_confusion
+from train.evaluation.split import make_evaluate
 from train.feed import make_feed
 from train.input.data import Data, class_names, open_data
 from train.journal import Journal
@@ -42,12 +44,13 @@ class Result:
     compile_seconds: float
     weights: str  # "ema" or "last": which were evaluated and saved
     best: Evaluation  # the best one
+    evaluated: Evaluated  # the last one, class by class
     state: State
 
 
 def run(config: TrainConfig, workdir: Path, *, recipe: str, overwrite: bool = False) -> Result:
-    """Trains, and leaves config.json, metrics.jsonl, curves.png, best/, with an EMA last/, and checkpoint/ in workdir:
-    of hosts, the first. A run that was stopped there goes on from its last good step, if its settings are the same.
+    """Trains, and leaves config.json, metrics.jsonl, curves.png, confusion.png, best/, with an EMA last/, and checkpoint/
+    in workdir: of hosts, the first. A run that was stopped there goes on from its last good step, if its settings are the same.
 
     Raises:
         ConfigError: the config doesn't fit its data, or workdir may not be written; nothing was changed.
@@ -121,16 +124,18 @@ class Run:
         """What the last evaluation said."""
         found, weights = trained.evaluated, weights_of(self.step.config)
         seconds = trained.seconds, trained.compile_seconds
-        return Result(found.accuracy, found.loss, *seconds, weights, best, trained.state)
+        return Result(found.accuracy, found.loss, *seconds, weights, best, found, trained.state)
 
     def leave(self, native: Native, result: Result) -> None:
-        """Writes the weights and the picture; checkpoint/ is the last, for then the run is complete."""
+        """Writes the weights and the pictures; checkpoint/ is the last, for then the run is complete."""
         if result.state.ema is not None:
             native.write(result.state.params, self.workdir / "last")
         if hosts.is_first():
             said = f"held-out accuracy {result.test_accuracy:.2%} ({result.weights} weights)"
             title = f"{self.recipe}: {said}, {result.train_seconds:.0f} s"
             draw_curves(read_rows(self.workdir / "metrics.jsonl"), self.workdir / "curves.png", title)
+            if result.evaluated.confusion is not None:
+                draw_confusion(result.evaluated.confusion, self.data.class_names, self.workdir / "confusion.png", title)
         native.write(averaged(result.state), self.workdir / "checkpoint")
 
 

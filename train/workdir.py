@@ -11,7 +11,10 @@ from typing import Any
 from train.config import ConfigError
 from train.saving.settings import check_same
 
-OUTPUTS = ("config.json", "metrics.jsonl", "curves.png", "attention.png", "checkpoint", "best", "last", "steps")
+OUTPUTS = (
+    *("config.json", "metrics.jsonl", "tensorboard", "wandb", "curves.png", "confusion.png", "attention.png"),
+    *("checkpoint", "best", "last", "steps"),
+)
 FORMAT = "vit-parity-run"
 
 

@@ -29,6 +29,12 @@ def make_mesh(config: TrainConfig, devices: Devices | None = None) -> Mesh:
     return Mesh(arrange(shape, devices), (DATA, MODEL), axis_types=(AxisType.Auto, AxisType.Auto))
 
 
+def data_mesh() -> Mesh:
+    """All devices of all hosts along `data`."""
+    devices = jax.devices()
+    return Mesh(arrange((len(devices), 1), devices), (DATA, MODEL), axis_types=(AxisType.Auto, AxisType.Auto))
+
+
 def arrange(shape: tuple[int, int], devices: Devices) -> np.ndarray:
     """The devices as an array (data, model), neighbours in a TPU's network side by side, as jax.make_mesh has them.
 

@@ -24,7 +24,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from train.config import TrainConfig
-from train.devices.mesh import DATA, MODEL, Devices, make_mesh
+from train.devices.mesh import DATA, MODEL, Devices, data_mesh, make_mesh
 from train.step import State
 from vit_convert.roles import role
 from vit_flax.names import hub_name
@@ -178,3 +178,8 @@ def tensor_axes(name: str, ndim: int) -> list[str | None]:
 def splits(name: str) -> bool:
     """Whether FSDP splits it: kernels and position tables. Biases, norms, scales and tokens are a row each."""
     return role(name) in ("kernel", "position")
+
+
+def whole_placement() -> Placement:
+    """Parameters on every device of all hosts, and a part of the batch on each."""
+    return Placement(data_mesh())

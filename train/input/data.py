@@ -15,6 +15,7 @@ from train.config import TrainConfig
 from train.config.checks import Check, check_all
 from train.input.batches import EvalBatch, HostBatch, ahead
 from train.input.crop import crop_draws
+from train.input.judged import eval_batches
 from train.input.load import Load, cropped, evaluated, plain
 from train.input.order import batch_indices
 from train.input.reader import Reader
@@ -130,14 +131,7 @@ class Data:
 
     def test_batches(self, batch_size: int, rows: slice) -> AbstractContextManager[Iterator[EvalBatch]]:
         """These rows of all batches of the test split, in order, the last one filled up."""
-        count, load, reader = len(self.test), evaluated(self.preprocess), self.test_reader
-
-        def make(at: int) -> EvalBatch:
-            chosen = list(range(at * batch_size, (at + 1) * batch_size)[rows])
-            images, labels, readable = reader.read_whole([min(i, count - 1) for i in chosen], load)
-            return EvalBatch(images, labels, readable & (np.array(chosen) < count))
-
-        return ahead(make, 0, -(-count // batch_size), self.config.data.prefetch)
+        return eval_batches(self.test_reader, self.preprocess, batch_size, rows, self.config.data.prefetch)
 
     def unsaid(self) -> list[str]:
         """What was found in the images since the last call, to be said."""

@@ -1,0 +1,154 @@
+"""vit-train evaluate: any layout, any dataset, torch's own count; what can't be judged is one clear message."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import vit_torch
+from train.__main__ import main
+from train.input.sources.digits import digits
+from vit_convert.config import ViTConfig
+from vit_convert.preprocess import Preprocess
+
+SMALL = ViTConfig(image_size=8, patch_size=2, dim=16, depth=1, num_heads=2, mlp_dim=24, num_classes=10)
+OWN = Preprocess(resize=(9, 9), crop=(8, 8), mean=(0.4, 0.3, 0.2), std=(0.3, 0.4, 0.5))  # not a run's on digits
+DIGITS = tuple("0123456789")
+
+Fails = Callable[..., str]
+
+
+def make_model(**changes: object) -> vit_torch.ViT:
+    return vit_torch.ViT(SMALL.replace(**changes), generator=torch.Generator().manual_seed(0)).double()
+
+
+def save(model: vit_torch.ViT, path: Path, layout: str = "native", labels: tuple[str, ...] = DIGITS) -> Path:
+    with torch.no_grad():
+        for p in model.parameters():
+            p += 0.3 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel()), dtype=p.dtype)
+    model.save_pretrained(path, layout=layout, preprocess=OWN, labels=labels if model.config.num_classes else None)
+    return path
+
+
+def torchs_count(path: Path) -> dict[str, object]:
+    """One image after the other, as torch would see it."""
+    model, split = vit_torch.ViT.from_pretrained(path), digits("test")
+    assert model.preprocess is not None
+    images = np.stack([model.preprocess(Image.fromarray(image[:, :, 0])) for image in split.images])
+    with torch.no_grad():
+        logits = model(torch.tensor(images).permute(0, 3, 1, 2).double())
+    labels = torch.tensor(split.labels).long()
+    right = logits.argmax(-1) == labels
+    return {
+        "count": 360,
+        "correct": int(right.sum()),
+        "top5": (logits.topk(5).indices == labels[:, None]).any(-1).double().mean().item(),
+        "loss": torch.nn.functional.cross_entropy(logits, labels).item(),
+        "classes": [
+            {"name": str(k), "correct": int(right[labels == k].sum()), "count": int((labels == k).sum())}
+            for k in range(10)
+        ],
+    }
+
+
+@pytest.fixture
+def evaluate(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[str, str]]:
+    """Arguments -> what the command prints, and what it notes."""
+
+    def call(*arguments: object) -> tuple[str, str]:
+        main(["evaluate", *map(str, arguments)])
+        printed = capsys.readouterr()
+        return printed.out, printed.err
+
+    return call
+
+
+@pytest.fixture
+def fails(capsys: pytest.CaptureFixture[str]) -> Fails:
+    def call(*arguments: object) -> str:
+        with pytest.raises(SystemExit) as stop:
+            main(["evaluate", *map(str, arguments)])
+        assert stop.value.code == 2
+        return capsys.readouterr().err
+
+    return call
+
+
+@pytest.mark.parametrize("layout", ["native", "timm", "transformers"])
+def test_a_checkpoint_of_any_layout_is_judged_as_torch_judges_it(tmp_path: Path, evaluate: Callable, layout: str):
+    path = save(make_model(), tmp_path / layout, layout)
+    printed, noted = evaluate(path, "--data", "digits", "--json", "--batch-size", 100)
+    assert not noted
+    found, expected = json.loads(printed), torchs_count(path)
+    assert found["loss"] == pytest.approx(expected["loss"], rel=1e-6)  # images are normalised in float32 by torch
+    assert found["top1"] == found["correct"] / 360
+    assert {**expected, **{name: found[name] for name in expected if name != "loss"}} == expected
+    assert 0 < found["correct"] < 180  # neither all nor nothing is right
+
+
+def test_people_read_the_same_numbers_and_get_a_picture(tmp_path: Path, evaluate: Callable):
+    path = save(make_model(), tmp_path / "model")
+    expected = torchs_count(path)
+    printed, _ = evaluate(path, "--data", "digits", "--confusion", tmp_path / "confusion.png")
+    assert f"{expected['correct']} of 360\n" in printed
+    assert f"loss   {expected['loss']:7.4f}\n" in printed
+    assert "taken for another the most" in printed
+    with Image.open(tmp_path / "confusion.png") as picture:
+        assert picture.format == "PNG"
+
+
+def test_classes_in_another_order_are_matched_by_name(tmp_path: Path, evaluate: Callable):
+    """The same function, its classes counted from 9 down."""
+    straight = save(make_model(), tmp_path / "straight")
+    model = vit_torch.ViT.from_pretrained(straight)
+    with torch.no_grad():
+        model.head.weight[:], model.head.bias[:] = model.head.weight.flip(0).clone(), model.head.bias.flip(0).clone()
+    model.save_pretrained(tmp_path / "turned", labels=DIGITS[::-1])
+    (one, _), (other, noted) = (evaluate(tmp_path / n, "--data", "digits", "--json") for n in ("straight", "turned"))
+    assert "matched by name" in noted
+    one, other = json.loads(one), json.loads(other)
+    assert one["correct"] == other["correct"]
+    assert one["classes"] == other["classes"][::-1]
+
+
+def test_another_split_and_a_folder_of_images_are_judged_too(tmp_path: Path, evaluate: Callable):
+    path = save(make_model(), tmp_path / "model")
+    assert json.loads(evaluate(path, "--data", "digits", "--split", "train", "--json")[0])["count"] == 1437
+    split = digits("test")
+    for i in range(30):
+        folder = tmp_path / "images" / "val" / str(split.labels[i])
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(split.images[i, :, :, 0]).save(folder / f"{i}.png")
+    assert len(list((tmp_path / "images" / "val").iterdir())) == 10
+    given = ("--data", f"folder:{tmp_path / 'images'}", "--split", "val", "--json", "--batch-size", 8)
+    found = json.loads(evaluate(path, *given)[0])
+    model = vit_torch.ViT.from_pretrained(path)
+    assert model.preprocess is not None
+    images = np.stack([model.preprocess(Image.fromarray(x[:, :, 0])) for x in split.images[:30]])
+    with torch.no_grad():
+        predicted = model(torch.tensor(images).permute(0, 3, 1, 2).double()).argmax(-1).numpy()
+    assert found["count"] == 30  # 8, 8, 8 and 6
+    assert found["correct"] == (predicted == split.labels[:30]).sum()
+
+
+def test_what_cannot_be_judged_is_one_message(tmp_path: Path, fails: Fails):
+    headless, nine = save(make_model(num_classes=0), tmp_path / "headless"), tmp_path / "nine"
+    save(make_model(num_classes=9), nine, labels=DIGITS[:9])
+    assert "has no head (num_classes 0)" in fails(headless, "--data", "digits")
+    assert "has a head for 9 classes, but digits has 10 (0, 1, 2, ...)" in fails(nine, "--data", "digits")
+    assert "none that is called 'val'" in fails(nine, "--data", "digits", "--split", "val")
+    assert "no such file" in fails(tmp_path / "nothing", "--data", "digits").lower()
+    assert "--batch-size must be at least 1, got 0" in fails(nine, "--data", "digits", "--batch-size", 0)
+    assert "there is no folder" in fails(nine, "--data", "digits", "--confusion", tmp_path / "a" / "b.png")
+    assert "--data" in fails(nine)
+    model = make_model()
+    model.save_pretrained(tmp_path / "bare")
+    assert "nothing tells how images become the input" in fails(tmp_path / "bare", "--data", "digits")
+    run = tmp_path / "run"
+    (run / "best").mkdir(parents=True)
+    (run / "config.json").write_text('{"format": "vit-parity-run"}')
+    assert f"has not come to its end: it left {run / 'best'}" in fails(run, "--data", "digits")

@@ -109,7 +109,8 @@ def run(name: str, resident: bool) -> dict[str, Any]:
     placement = replace(make_placement(config, jax.devices()[:number]), small=SMALL)
     step, values = make_step(config, placement)
     state = placement.init(lambda key: step.init(values(key)), init_key(config.seed))
-    initial, held = digest(placement.gather(state.params)), bytes_held(state)
+    whole = jax.jit(lambda params: params, out_shardings=placement.replicated)(state.params)
+    initial, held = digest(whole), bytes_held(state)
     data = Data(config, drawn(0, EXAMPLES), drawn(1, TESTED))
     feed, rows = make_feed(data, placement, STEPS), []
     with closing(feed.items(0)) as items:

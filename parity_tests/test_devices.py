@@ -32,7 +32,9 @@ from vit_convert.presets import PRESETS
 from vit_flax import ViT
 from vit_flax.names import hub_name
 
-SHARED = ["replicated", "fsdp", "tensor 2", "fsdp and tensor 2"]
+QUICK = ["replicated", "fsdp", "fsdp and tensor 2"]
+MORE = ["tensor 2", "tensor 4"]  # of the same rules as both together
+SHARED = [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in MORE)]
 WIDE = ViTConfig(
     image_size=32, patch_size=8, dim=64, depth=1, num_heads=4, mlp_dim=96, num_classes=10, mlp="swiglu",
     qkv_bias="qv", layer_scale=True, qk_norm=True, attn_norm=True, mlp_norm=True, num_registers=4, pool="map",
@@ -41,11 +43,16 @@ Runs = dict[str, dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    """Each placement's run, in one process: it takes its devices when JAX starts."""
-    out = tmp_path_factory.mktemp("placements") / "runs.json"
+def runs(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Runs:
+    """The runs of all placements that are asked for, in one process: it takes its devices when JAX starts."""
+    slow = any(item.get_closest_marker("slow") for item in request.session.items if item.path == request.path)
+    return run_placements(tmp_path_factory.mktemp("placements"), "one device", *QUICK, *MORE[: len(MORE) * slow])
+
+
+def run_placements(folder: Path, *names: str) -> Runs:
+    out = folder / "runs.json"
     env = os.environ | {"XLA_FLAGS": os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=8"}
-    command = [sys.executable, "-m", "parity_tests.placements", str(out), "one device", *SHARED, "--resident"]
+    command = [sys.executable, "-m", "parity_tests.placements", str(out), *names, "--resident"]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(out.read_text())
@@ -74,9 +81,7 @@ def test_an_evaluation_counts_what_one_device_counts(runs: Runs, name: str):
     assert runs[name]["confusion"] == runs["one device"]["confusion"]
 
 
-@pytest.mark.parametrize(
-    ("name", "most"), [("replicated", 1.0), ("fsdp", 0.2), ("tensor 2", 0.6), ("fsdp and tensor 2", 0.2)]
-)
+@pytest.mark.parametrize(("name", "most"), [("replicated", 1.0), ("fsdp", 0.2), ("fsdp and tensor 2", 0.2)])
 def test_a_device_holds_its_part_of_the_state_alone(runs: Runs, name: str, most: float):
     """Of what the run holds, and of what XLA says that the step is given: the state, and the 40 images."""
     whole = runs["one device"]

@@ -4,26 +4,35 @@ import difflib
 import os
 import sys
 from dataclasses import dataclass, field, fields
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import tyro
 
 from train.config import ConfigError, HostsConfig, TrainConfig
+from train.config.read import read_config
 from train.errors import NonFiniteLoss, SavingError, Stopped
-from train.recipes import RECIPES
+from train.recipes import FROM_A_CHECKPOINT, IMAGENET, RECIPES, SMALL
 
 RESERVED = ("prepare", "evaluate")  # command words: no recipe may be called that
 
-USAGE = """usage: vit-train RECIPE --workdir DIR [--overwrite] [overrides]
-       vit-train evaluate CHECKPOINT --data NAME
-       vit-train prepare NAME [--data-dir DIR]
+USAGE = """usage: vit-train RECIPE --workdir DIR [overrides]     train, or go on with a run that was stopped there
+       vit-train RUN/config.json --workdir DIR       train with the settings of another run
+       vit-train evaluate CHECKPOINT --data NAME     judge a checkpoint of any layout; --help says more
+       vit-train prepare NAME [--data-dir DIR]       make a TFDS dataset readable without TensorFlow
+       vit-train --version
 
-Trains a Vision Transformer in Flax. The recipes:
+Trains a Vision Transformer in Flax.
 {recipes}
 
-vit-train RECIPE --help lists every setting of a recipe, its value there, and how to override it.
-vit-train prepare downloads a TFDS dataset and writes it as ArrayRecord, for --data.name NAME."""
+vit-train RECIPE --help lists every setting of a recipe, its value there, and how to override it. Those most needed:
+  --data.dir DIR        where TFDS has its datasets      --batch-size N  --epochs N  --seed N
+  --data.name NAME      digits, a TFDS dataset, or folder:PATH with PATH/SPLIT/CLASS/*.jpg
+  --init CHECKPOINT     start from a checkpoint of any layout
+  --devices.fsdp        parameters in parts over all devices"""
+
+GROUPS = {"Small:": SMALL, "From a checkpoint:": FROM_A_CHECKPOINT, "ImageNet-1k:": IMAGENET}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,40 +49,63 @@ def main(argv: list[str] | None = None) -> None:
     """The command. Exits with 2 for a user's mistake, with 1 for a run that diverged or can't be saved, and with
     128 + the signal's number for one that a signal ended: 143 for SIGTERM, 130 for Ctrl-C."""
     args = sys.argv[1:] if argv is None else argv
-    if args[:1] in ([], ["-h"], ["--help"]):
-        print(USAGE.format(recipes="\n".join(f"  {name:20}{_summary(name)}" for name in RECIPES)))
-        sys.exit(0 if args else 2)
     try:
-        if args[0] == "prepare":
-            from train.prepare import main as prepare
-
-            return prepare(args[1:])
-        if args[0] == "evaluate":
-            from train.evaluation.command import main as evaluate
-
-            return evaluate(args[1:])
-        run(args[0], parse(args))
+        _main(args)
     except ConfigError as error:
         _fail(error, 2)
+    except BrokenPipeError:  # `vit-train --help | head`: who reads has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _main(args: list[str]) -> None:
+    if args[:1] in ([], ["-h"], ["--help"]):
+        print(USAGE.format(recipes=_recipes()), flush=True)
+        sys.exit(0 if args else 2)
+    if args[0] == "--version":
+        return print(f"vit-train {version('vit-parity')}", flush=True)
+    if args[0] == "prepare":
+        from train.prepare import main as prepare
+
+        return prepare(args[1:])
+    if args[0] == "evaluate":
+        from train.evaluation.command import main as evaluate
+
+        return evaluate(args[1:])
+    run(_base(args[0])[0], parse(args))
+
+
+def _recipes() -> str:
+    lines = []
+    for group, recipes in GROUPS.items():
+        lines += [group, *(f"  {recipe.__name__:20}{_summary(recipe.__name__)}" for recipe in recipes)]
+    return "\n".join(lines)
 
 
 def parse(args: list[str]) -> Command:
-    """The recipe's config with the overrides of the command line.
+    """A recipe's config with the overrides of the command line.
 
     Raises:
         ConfigError: no such recipe, or values that fit no run.
     """
-    name = args[0]
-    if name in RESERVED:
-        raise ConfigError(f"{name!r} is a command word, and this version has no such command yet")
-    if name not in RECIPES:
-        close = difflib.get_close_matches(name, RECIPES, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ConfigError(f"unknown recipe {name!r}: the recipes are {', '.join(RECIPES)}{hint}")
-    default = Command(workdir=tyro.MISSING, config=RECIPES[name]())
-    command = tyro.cli(Command, prog=f"vit-train {name}", description=_summary(name), args=args[1:], default=default)
-    _check_model(command.config, default.config)
+    _, config, summary = _base(args[0])
+    default = Command(workdir=tyro.MISSING, config=config)
+    command = tyro.cli(Command, prog=f"vit-train {args[0]}", description=summary, args=args[1:], default=default)
+    _check_model(command.config, config)
     return command
+
+
+def _base(name: str) -> tuple[str, TrainConfig, str]:
+    """(recipe, its config, a line about it) of a recipe's name, or of a run's config.json or folder."""
+    if name in RECIPES:
+        return name, RECIPES[name](), _summary(name)
+    if name.endswith(".json") or Path(name).is_dir():
+        recipe, config = read_config(Path(name))
+        return recipe, config, f"The settings of {name}, a run of the recipe {recipe}."
+    close = difflib.get_close_matches(name, RECIPES, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise ConfigError(
+        f"unknown recipe {name!r}: the recipes are {', '.join(RECIPES)}{hint}; or name the config.json of a run"
+    )
 
 
 def _check_model(config: TrainConfig, recipe: TrainConfig) -> None:
@@ -92,6 +124,8 @@ def _check_model(config: TrainConfig, recipe: TrainConfig) -> None:
 
 def run(recipe: str, command: Command) -> None:
     """Trains, and says what came of it and where it is."""
+    if command.config.deterministic:  # before JAX begins
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
     from train.devices import hosts  # jax
     from train.run import run as train
 

@@ -2,30 +2,35 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from train.progress import Report
+from train.sinks import Sink
 from train.workdir import write_text
 
 
 class Journal:
-    """Writes rows to metrics.jsonl (None: nowhere, for another host does) and hands them to the report. A context
-    manager."""
+    """Writes rows to metrics.jsonl (None: nowhere, for another host does) and hands them to the report and the sinks. A
+    context manager."""
 
-    def __init__(self, path: Path | None, report: Report, resume_step: int = 0):
+    def __init__(self, path: Path | None, report: Report, resume_step: int = 0, sinks: Sequence[Sink] = ()):
         """The rows up to resume_step stay; those of later steps, which come again, go."""
         path = Path(os.devnull) if path is None else path
         if path.is_file():
             keep_rows(path, resume_step)
         self.lines, self.report = path.open("a", encoding="utf-8", buffering=1), report  # a line at a time
+        self.sinks = sinks
 
     def __enter__(self) -> "Journal":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.lines.close()
+        for sink in self.sinks:
+            sink.close()
 
     def say(self, text: str) -> None:
         """A line for the person watching."""
@@ -34,6 +39,8 @@ class Journal:
     def write(self, row: dict[str, Any]) -> None:
         self.lines.write(json.dumps(row) + "\n")
         self.report.row(row)
+        for sink in self.sinks:
+            sink.row(row)
 
 
 def keep_rows(path: Path, step: int) -> None:

@@ -45,6 +45,7 @@ class Loop:
     steps_per_epoch: int
     unsaid: Callable[[], list[str]]  # what the data have to say since the last call
     saver: Saver | Unsaved = field(default_factory=Unsaved)
+    mfu: Callable[[float], dict[str, float]] = lambda step_seconds: {}  # what is known of the devices' use
 
     def run(self, state: State) -> Trained:
         """All steps from the state's own on.
@@ -82,7 +83,8 @@ class Loop:
             place = {"step": done, "epoch": done / self.steps_per_epoch}
             evaluating = done == total or done % eval_steps == 0
             if evaluating or done % config.log.steps == 0:
-                row = place | window.close(done) | {"seconds": time.perf_counter() - begun}
+                row = place | window.close(done)
+                row |= {**self.mfu(row["step_seconds"]), "seconds": time.perf_counter() - begun}
                 self.journal.write(row)
                 if row.get("skipped"):
                     self.journal.say(f"step {done}: {row['skipped']} updates left out, their loss was not finite")

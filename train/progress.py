@@ -1,5 +1,7 @@
 """What a run shows while it runs: one live line on a terminal, plain lines elsewhere."""
 
+import os
+import sys
 import time
 from types import TracebackType
 from typing import Any
@@ -10,14 +12,24 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 QUIET_SECONDS = 10.0  # a plain line at least this often
 
 
+class RunConsole(Console):
+    """A run goes on when nobody reads what it says any more, as behind `| head`."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print("nobody reads the progress any more; the run goes on, and metrics.jsonl has it all", file=sys.stderr)
+
+
 class Report:
     """Shows the rows that a run logs; nothing with quiet. A context manager: leaving it ends the live line."""
 
     def __init__(self, total_steps: int, console: Console | None = None, *, quiet: bool = False):
-        self.console = console or Console(highlight=False, soft_wrap=True, quiet=quiet)
+        self.console = console or RunConsole(highlight=False, soft_wrap=True, quiet=quiet)
         self.total = total_steps
         self.seen: dict[str, Any] = {}
-        self.begun = self.last_line = time.perf_counter()
+        self.last_line = time.perf_counter()
+        self.first: tuple[int, float] | None = None  # step and time of the first row: a run may go on from any step
         columns = TextColumn("{task.description}"), BarColumn(bar_width=16), TextColumn("{task.fields[line]}")
         self.live = Progress(
             *columns, TimeRemainingColumn(), console=self.console, disable=not self.console.is_terminal
@@ -40,6 +52,7 @@ class Report:
         self.seen.update(row)
         self.live.update(self.task, completed=row["step"], line=self.line())
         now = time.perf_counter()
+        self.first = self.first or (row["step"], now)
         if not self.console.is_terminal and ("test_accuracy" in row or now - self.last_line > QUIET_SECONDS):
             self.last_line = now
             self.say(self.line() + f"  {self.left(now)} left")
@@ -50,12 +63,24 @@ class Report:
         parts = [f"step {s.get('step', 0):{width}}/{self.total}"]
         if "loss" in s:
             parts.append(f"loss {s['loss']:.3f}  accuracy {s['accuracy']:.1%}  {s['images_per_second']:,.0f} images/s")
+            parts.append(f"{seconds(s['step_seconds'])} a step, {s['input_wait']:.0%} of it waiting")
+        if "mfu" in s:
+            parts.append(f"MFU {s['mfu']:.1%}")
         if "test_accuracy" in s:
             parts.append(f"test {s['test_accuracy']:.2%}")
         return "  ".join(parts)
 
     def left(self, now: float) -> str:
-        """How long the rest takes at the pace so far, as m:ss."""
-        done = max(1, self.seen.get("step", 0))
-        seconds = round((now - self.begun) / done * (self.total - done))
-        return f"{seconds // 60}:{seconds % 60:02}"
+        """How long the rest takes at the pace so far, as h:mm:ss or m:ss; unknown before the second row."""
+        done, begun = self.first or (0, now)
+        made = self.seen.get("step", 0) - done
+        if not made:
+            return "?:??"
+        minutes, seconds = divmod(round((now - begun) / made * (self.total - done - made)), 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def seconds(value: float) -> str:
+    """A duration in the unit that reads best."""
+    return f"{value:.1f} s" if value >= 1 else f"{1000 * value:.0f} ms"

@@ -1,5 +1,6 @@
 """A run from its config to its checkpoint."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from train.evaluation.counts import Evaluated
 from train.evaluation.picture import draw_confusion
 from train.evaluation.split import make_evaluate
 from train.feed import make_feed
+from train.flops import peak, train_flops
 from train.input.data import Data, class_names, open_data
 from train.journal import Journal
 from train.loop import Loop, Trained, averaged
@@ -29,6 +31,7 @@ from train.saving.best import Best, Evaluation
 from train.saving.due import Due
 from train.saving.native import Native
 from train.saving.saver import Saver
+from train.sinks import check_sinks, open_sinks
 from train.start import Start, open_start
 from train.step import State, Step
 from vit_convert.hub import hub_shapes
@@ -49,8 +52,9 @@ class Result:
 
 
 def run(config: TrainConfig, workdir: Path, *, recipe: str, overwrite: bool = False) -> Result:
-    """Trains, and leaves config.json, metrics.jsonl, curves.png, confusion.png, best/, with an EMA last/, and checkpoint/
-    in workdir: of hosts, the first. A run that was stopped there goes on from its last good step, if its settings are the same.
+    """Trains, and leaves in workdir (of hosts, the first) config.json, metrics.jsonl, curves.png, confusion.png, best/,
+    with an EMA last/, and checkpoint/. A run that was stopped there goes on from its last good step, if its settings
+    are the same.
 
     Raises:
         ConfigError: the config doesn't fit its data, or workdir may not be written; nothing was changed.
@@ -59,6 +63,7 @@ def run(config: TrainConfig, workdir: Path, *, recipe: str, overwrite: bool = Fa
         Stopped: a signal asked it to end; its step is saved.
     """
     first = hosts.is_first()
+    check_sinks(config.log)
     hosts.together(lambda: folder.check(workdir, overwrite=overwrite) if first else None)
     config, start = hosts.together(lambda: open_start(config, class_names(config)))
     data = hosts.together(lambda: open_data(config, start.checkpoint.preprocess if start else None))
@@ -88,7 +93,9 @@ class Run:
         with Report(self.step.total_steps, quiet=not first) as report, self.saver(native) as saver:
             state = begin(self.step, self.placement, self.start, saver)
             self.introduce(report, state, saver)
-            with Journal(rows, report, resume_step=saver.good or 0) as journal:
+            good = saver.good or 0
+            sinks = open_sinks(self.step.config.log, self.workdir, self.written(), good) if first else []
+            with Journal(rows, report, good, sinks) as journal:
                 trained = make_loop(self.step, self.data, self.placement, journal, saver).run(state)
             result = self.result(trained, saver.best.found)
             self.leave(native, result)
@@ -185,7 +192,15 @@ def make_loop(step: Step, data: Data, placement: Placement, journal: Journal, sa
     """The loop of a run."""
     per_epoch = step.config.steps_per_epoch(len(data.train))
     feed, evaluate = make_feed(data, placement, step.total_steps), make_evaluate(step, data, placement)
-    return Loop(step, feed, evaluate, journal, per_epoch, data.unsaid, saver)
+    return Loop(step, feed, evaluate, journal, per_epoch, data.unsaid, saver, make_mfu(step.config))
+
+
+def make_mfu(config: TrainConfig) -> Callable[[float], dict[str, float]]:
+    """Seconds of a step -> the model's share of what all devices could compute in them, where that is known."""
+    of_one, flops = peak(jax.devices()[0], config.dtype), train_flops(config)
+    if of_one is None:
+        return lambda step_seconds: {}
+    return lambda step_seconds: {"mfu": flops / (step_seconds * of_one * jax.device_count())}
 
 
 def weights_of(config: TrainConfig) -> str:

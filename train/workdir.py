@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from train.config import ConfigError
+from train.config.read import FORMAT, VERSION
 from train.saving.settings import check_same
 
 OUTPUTS = (
     *("config.json", "metrics.jsonl", "tensorboard", "wandb", "curves.png", "confusion.png", "attention.png"),
     *("checkpoint", "best", "last", "steps"),
 )
-FORMAT = "vit-parity-run"
 
 
 def check(workdir: Path, *, overwrite: bool) -> None:
@@ -90,7 +90,7 @@ def create(workdir: Path, config: dict[str, Any], *, overwrite: bool) -> None:
         return
     for name in OUTPUTS[1:]:
         _remove(workdir / name)
-    write_text(workdir / "config.json", json.dumps({"format": FORMAT, "version": 1, **config}, indent=2) + "\n")
+    write_text(workdir / "config.json", json.dumps({"format": FORMAT, "version": VERSION, **config}, indent=2) + "\n")
 
 
 def finish(workdir: Path) -> None:

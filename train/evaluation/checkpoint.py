@@ -16,6 +16,7 @@ from jax import Array
 
 from train.augment import normalise
 from train.config import ConfigError, DataConfig
+from train.config.read import FORMAT
 from train.devices.placement import Placement, whole_placement
 from train.evaluation.classes import Classes, check_head, match_classes
 from train.evaluation.counts import Evaluated
@@ -25,7 +26,6 @@ from train.input.judged import eval_batches
 from train.input.reader import Reader
 from train.input.sources import Source, open_source
 from train.step import Params, split_model
-from train.workdir import FORMAT
 from vit_convert.checkpoint import Checkpoint, open_checkpoint
 from vit_convert.errors import CheckpointError
 from vit_convert.preprocess import Preprocess

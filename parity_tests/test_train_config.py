@@ -1,0 +1,76 @@
+"""A run's config.json is the run: read back it is the same config, and trained again it gives the same bits."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tyro
+
+from parity_tests.test_train_cli import TINY
+from train.config import ConfigError, TrainConfig
+from train.config.read import from_dict, read_config
+from train.recipes import FROM_A_CHECKPOINT, RECIPES
+
+
+@pytest.mark.parametrize("recipe", [name for name, recipe in RECIPES.items() if recipe not in FROM_A_CHECKPOINT])
+def test_every_recipe_comes_back_from_json(recipe: str):
+    config = RECIPES[recipe]()
+    assert from_dict(TrainConfig, json.loads(json.dumps(config.to_dict())), "here") == config
+
+
+def test_paths_and_tuples_come_back_as_they_were():
+    arguments = [
+        "--data.dir",
+        "/data",
+        "--optimizer.frozen",
+        "*",
+        "!head.*",
+        "--data.mean",
+        "0.5",
+        "--data.std",
+        "0.25",
+    ]
+    config = tyro.cli(TrainConfig, args=arguments, default=RECIPES["digits"]())
+    assert config.data.dir == Path("/data")
+    assert config.optimizer.frozen == ("*", "!head.*")
+    assert from_dict(TrainConfig, json.loads(json.dumps(config.to_dict())), "here") == config
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "can't be read as the config.json of a run"),
+        ("{}", "is no config.json that vit-train wrote"),
+        ('{"format": "vit-parity-run", "version": 9}', "is of version 9, and this one reads version 1"),
+        (
+            '{"format": "vit-parity-run", "version": 1, "train_config": {"modle": 1, "sede": 2}}',
+            "modle, sede: this version has no such settings in TrainConfig",
+        ),
+        ('{"format": "vit-parity-run", "version": 1, "train_config": {"seed": 1}}', "model"),
+    ],
+)
+def test_what_is_no_runs_config_is_said(tmp_path: Path, text: str, message: str):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        read_config(tmp_path)
+
+
+def test_a_run_from_another_runs_config_has_the_same_bits(tmp_path: Path):
+    def run(*arguments: str) -> None:
+        done = subprocess.run([sys.executable, "-m", "train", *arguments], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+    run("digits", "--workdir", str(tmp_path / "a"), *TINY.split(), "--seed", "5")
+    run(str(tmp_path / "a" / "config.json"), "--workdir", str(tmp_path / "b"))
+    weights = [(tmp_path / name / "checkpoint" / "model.safetensors").read_bytes() for name in "ab"]
+    assert weights[0] == weights[1]
+    configs = [json.loads((tmp_path / name / "config.json").read_text()) for name in "ab"]
+    assert configs[0] == configs[1]
+
+
+def test_the_version_is_told():
+    done = subprocess.run([sys.executable, "-m", "train", "--version"], capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"vit-train \d+\.\d+\.\S+\n", done.stdout)

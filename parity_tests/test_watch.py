@@ -1,0 +1,146 @@
+"""What a run says while it runs: a line that tells enough, rows for TensorBoard and W&B, no end for want of readers."""
+
+import io
+import json
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from parity_tests.test_train_cli import TINY
+from train.config import ConfigError, LogConfig
+from train.journal import Journal
+from train.progress import Report
+from train.sinks import TensorBoard, check_sinks, open_sinks
+
+ROW = {
+    "step": 20, "loss": 1.25, "accuracy": 0.5, "images_per_second": 1234.0, "step_seconds": 0.0512,
+    "input_wait": 0.07, "mfu": 0.412, "test_accuracy": 0.875,
+}  # fmt: skip
+
+
+def shown(rows: list[dict[str, Any]], times: list[float], monkeypatch: pytest.MonkeyPatch) -> str:
+    """What a report prints of these rows, which come at these seconds."""
+    clock = iter([0.0, *times])
+    monkeypatch.setattr("train.progress.time.perf_counter", lambda: next(clock))
+    out = io.StringIO()
+    report = Report(100, Console(file=out, width=200))
+    for row in rows:
+        report.row(row)
+    return out.getvalue()
+
+
+def test_the_line_tells_step_loss_accuracy_speed_waiting_mfu_and_time_left(monkeypatch: pytest.MonkeyPatch):
+    said = shown([ROW, ROW | {"step": 40}], [20.0, 30.0], monkeypatch).splitlines()
+    expected = "loss 1.250  accuracy 50.0%  1,234 images/s  51 ms a step, 7% of it waiting  MFU 41.2%  test 87.50%"
+    assert said == [f"step  20/100  {expected}  ?:?? left", f"step  40/100  {expected}  0:30 left"]
+
+
+def test_time_left_is_by_the_pace_of_this_process(monkeypatch: pytest.MonkeyPatch):
+    """A run that goes on from step 80 has not made 80 steps in its first seconds."""
+    rows = [ROW | {"step": 81}, ROW | {"step": 91}]
+    assert shown(rows, [60.0, 160.0], monkeypatch).splitlines()[-1].endswith("  1:30 left")
+
+
+def test_a_device_whose_peak_is_unknown_shows_no_mfu(monkeypatch: pytest.MonkeyPatch):
+    row = {name: value for name, value in ROW.items() if name != "mfu"}
+    assert "MFU" not in shown([row], [20.0], monkeypatch)
+
+
+def scalars(folder: Path) -> dict[tuple[str, int], float]:
+    """(name, step) -> value of TensorBoard's event files: records of a length, its checksum, an event, its checksum."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    found = {}
+    for path in sorted(folder.iterdir()):
+        data = path.read_bytes()
+        while data:
+            (length,) = struct.unpack("<Q", data[:8])
+            event = Event.FromString(data[12 : 12 + length])
+            found |= {(value.tag, event.step): value.simple_value for value in event.summary.value}
+            data = data[16 + length :]
+    return found
+
+
+def test_tensorboard_has_every_measurement(tmp_path: Path):
+    sink = TensorBoard(tmp_path, resume_step=0)
+    sink.row(ROW)
+    sink.row(ROW | {"step": 40, "loss": 0.75})
+    sink.close()
+    found = scalars(tmp_path)
+    assert found["loss", 20] == 1.25
+    assert found["loss", 40] == 0.75
+    assert {name for name, step in found if step == 20} == set(ROW) - {"step"}
+
+
+class Recorded(ModuleType):
+    """A wandb that keeps what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__("wandb")
+        self.told: list[Any] = []
+
+    def init(self, **given: Any) -> "Recorded":
+        self.told.append(given)
+        return self
+
+    def log(self, row: dict[str, Any], step: int) -> None:
+        self.told.append((step, row))
+
+    def finish(self) -> None:
+        self.told.append("finish")
+
+
+def test_wandb_gets_settings_rows_and_an_end_and_the_same_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    wandb = Recorded()
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    for _ in range(2):
+        sinks = open_sinks(LogConfig(wandb="vits"), tmp_path / "run", {"seed": 3}, 0)
+        with Journal(None, Report(100, quiet=True), sinks=sinks) as journal:
+            journal.write(ROW)
+    first, row, end, second, *_ = wandb.told
+    assert (first["project"], first["config"], first["name"]) == ("vits", {"seed": 3}, "run")
+    assert row == (20, ROW)
+    assert end == "finish"
+    assert second["id"] == first["id"]
+    assert second["resume"] == "allow"
+
+
+def test_a_missing_package_is_said_before_a_run_begins(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("train.sinks.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"--log.wandb needs the package wandb: pip install wandb"):
+        check_sinks(LogConfig(wandb="vits"))
+    with pytest.raises(ConfigError, match=r"--log.tensorboard needs the package tensorboardX"):
+        check_sinks(LogConfig(tensorboard=True))
+
+
+def test_a_run_whose_reader_leaves_goes_on_to_its_end(tmp_path: Path):
+    """`vit-train ... | head -1`: it is told on stderr, and all is there."""
+    command = [sys.executable, "-m", "train", "digits", "--workdir", str(tmp_path / "run"), *TINY.split()]
+    with subprocess.Popen(
+        [*command, "--log.tensorboard"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline().startswith("digits: ")
+        run.stdout.close()
+        assert run.stderr is not None
+        error = run.stderr.read()
+    assert run.returncode == 0, error
+    assert "nobody reads the progress any more; the run goes on" in error
+    assert (tmp_path / "run" / "checkpoint" / "model.safetensors").is_file()
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    losses = {(row["step"]): row["loss"] for row in rows if "loss" in row}
+    found = scalars(tmp_path / "run" / "tensorboard")
+    assert {step: value for (name, step), value in found.items() if name == "loss"} == pytest.approx(losses)
+
+
+def test_help_for_a_reader_who_leaves_is_no_error():
+    command = f"{sys.executable} -m train digits --help | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert len(done.stdout.splitlines()) == 1

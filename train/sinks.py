@@ -1,0 +1,81 @@
+"""Where a run's measurements go besides metrics.jsonl, if that is asked for: TensorBoard, Weights & Biases."""
+
+from collections.abc import Mapping
+from hashlib import sha256
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+from train.config import ConfigError, LogConfig
+
+
+class Sink(Protocol):
+    """Takes the rows of metrics.jsonl as they are written."""
+
+    def row(self, row: Mapping[str, Any]) -> None:
+        """One of them."""
+        ...
+
+    def close(self) -> None:
+        """After the last."""
+        ...
+
+
+class TensorBoard:
+    """Event files, a scalar for each measurement; by tensorboardX, which needs neither TensorFlow nor torch."""
+
+    def __init__(self, folder: Path, resume_step: int):
+        from tensorboardX import SummaryWriter
+
+        # what a stopped run had measured after the step that it goes on from comes again
+        self.writer = SummaryWriter(str(folder), purge_step=resume_step + 1 if resume_step else None)
+
+    def row(self, row: Mapping[str, Any]) -> None:
+        for name, value in row.items():
+            if name != "step":
+                self.writer.add_scalar(name, value, row["step"])
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+class WandB:
+    """A run of a Weights & Biases project, the same one when the run goes on."""
+
+    def __init__(self, project: str, workdir: Path, settings: Mapping[str, Any]):
+        import wandb
+
+        name = sha256(str(workdir.resolve()).encode()).hexdigest()[:16]
+        given = dict(name=workdir.name, dir=str(workdir), config=dict(settings), resume="allow")
+        self.run = wandb.init(project=project, id=name, **given)
+
+    def row(self, row: Mapping[str, Any]) -> None:
+        self.run.log(dict(row), step=row["step"])
+
+    def close(self) -> None:
+        self.run.finish()
+
+
+def check_sinks(config: LogConfig) -> None:
+    """
+    Raises:
+        ConfigError: a package is missing; the message says what to install.
+    """
+    for asked, option, package, extra in (
+        (config.tensorboard, "--log.tensorboard", "tensorboardX", "tensorboard"),
+        (config.wandb, "--log.wandb", "wandb", "wandb"),
+    ):
+        if asked and find_spec(package) is None:
+            raise ConfigError(
+                f"{option} needs the package {package}: pip install {package}, or vit-parity with the extra {extra}"
+            )
+
+
+def open_sinks(config: LogConfig, workdir: Path, settings: Mapping[str, Any], resume_step: int) -> list[Sink]:
+    """Those that the config asks for."""
+    sinks: list[Sink] = []
+    if config.tensorboard:
+        sinks.append(TensorBoard(workdir / "tensorboard", resume_step))
+    if config.wandb:
+        sinks.append(WandB(config.wandb, workdir, settings))
+    return sinks

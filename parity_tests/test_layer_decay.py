@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import timm
-import timm.optim
+from timm.optim._param_groups import param_groups_layer_decay
 
 from parity_tests.small_step import MODEL, after, small_state, small_step
 from train.optimizer.layers import layer_scale
@@ -16,7 +16,7 @@ NAME, DEPTH = "vit_tiny_patch16_224", 12
 def test_rates_are_timms():
     """But for the norm behind the blocks, which timm puts with the last block, and BEiT, MAE and we with the head."""
     model = timm.create_model(NAME, pretrained=False)
-    groups = timm.optim.param_groups_layer_decay(model, layer_decay=0.75)
+    groups = param_groups_layer_decay(model, layer_decay=0.75)
     theirs = {id(p): group["lr_scale"] for group in groups for p in group["params"]}
     named = dict(model.named_parameters())
     assert named.keys() == hub_shapes(get_preset(NAME).config).keys()

@@ -62,7 +62,8 @@ def trainers(config: TrainConfig, data: Data) -> list[float]:
 
 def plain(config: TrainConfig, data: Data, **wrong: Any) -> list[float]:
     """The loop written apart."""
-    peak, decay = config.schedule.learning_rate, config.optimizer.weight_decay
+    peak, decay, clip = config.schedule.learning_rate, config.optimizer.weight_decay, config.optimizer.clip_norm
+    assert clip is not None
     up = [peak * step / WARMUP for step in range(WARMUP)]
     down = [peak * (1 + cos(pi * step / (STEPS - WARMUP))) / 2 for step in range(STEPS - WARMUP)]
     rates = jnp.array(up + down)
@@ -79,7 +80,7 @@ def plain(config: TrainConfig, data: Data, **wrong: Any) -> list[float]:
     @jax.jit
     def advance(params: Any, state: Any, images: jax.Array, labels: jax.Array) -> tuple[Any, Any, jax.Array]:
         loss, grads = jax.value_and_grad(loss_of)(params, images, labels)
-        factor = jnp.minimum(1.0, config.optimizer.clip_norm / (optax.tree.norm(grads) + 1e-6))
+        factor = jnp.minimum(1.0, clip / (optax.tree.norm(grads) + 1e-6))
         updates, state = rule.update(jax.tree.map(lambda g: g * factor, grads), state, params)
         return optax.apply_updates(params, updates), state, loss
 

@@ -181,7 +181,7 @@ def test_a_file_as_workdir_is_refused(tmp_path: Path, fails: Fails):
 def test_command_words_are_no_recipes(word: str, fails: Fails):
     assert RESERVED == ("prepare", "evaluate")
     assert word not in RECIPES
-    expected = {"prepare": "Missing argument", "evaluate": "the following arguments are required: CHECKPOINT, --data"}
+    expected = {"prepare": "Missing argument", "evaluate": "the following arguments are required: --data"}
     assert expected[word] in fails(f"{word} --workdir x")
 
 

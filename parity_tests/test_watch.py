@@ -54,7 +54,7 @@ def test_a_device_whose_peak_is_unknown_shows_no_mfu(monkeypatch: pytest.MonkeyP
 
 def scalars(folder: Path) -> dict[tuple[str, int], float]:
     """(name, step) -> value of TensorBoard's event files: records of a length, its checksum, an event, its checksum."""
-    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]: made at run time
 
     found = {}
     for path in sorted(folder.iterdir()):

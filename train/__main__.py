@@ -4,14 +4,12 @@ import difflib
 import os
 import sys
 from dataclasses import dataclass, field, fields
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import tyro
 
 from train.config import ConfigError, HostsConfig, TrainConfig
-from train.config.read import read_config
 from train.errors import NonFiniteLoss, SavingError, Stopped
 from train.recipes import FROM_A_CHECKPOINT, IMAGENET, RECIPES, SMALL
 
@@ -62,6 +60,8 @@ def _main(args: list[str]) -> None:
         print(USAGE.format(recipes=_recipes()), flush=True)
         sys.exit(0 if args else 2)
     if args[0] == "--version":
+        from importlib.metadata import version
+
         return print(f"vit-train {version('vit-parity')}", flush=True)
     if args[0] == "prepare":
         from train.prepare import main as prepare
@@ -99,6 +99,8 @@ def _base(name: str) -> tuple[str, TrainConfig, str]:
     if name in RECIPES:
         return name, RECIPES[name](), _summary(name)
     if name.endswith(".json") or Path(name).is_dir():
+        from train.config.read import read_config
+
         recipe, config = read_config(Path(name))
         return recipe, config, f"The settings of {name}, a run of the recipe {recipe}."
     close = difflib.get_close_matches(name, RECIPES, n=1)

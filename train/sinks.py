@@ -43,7 +43,7 @@ class WandB:
     """A run of a Weights & Biases project, the same one when the run goes on."""
 
     def __init__(self, project: str, workdir: Path, settings: Mapping[str, Any]):
-        import wandb
+        import wandb  # pyright: ignore[reportMissingImports]: an extra of its own
 
         name = sha256(str(workdir.resolve()).encode()).hexdigest()[:16]
         given = dict(name=workdir.name, dir=str(workdir), config=dict(settings), resume="allow")

@@ -105,6 +105,7 @@ def test_classes_in_another_order_are_matched_by_name(tmp_path: Path, evaluate: 
     """The same function, its classes counted from 9 down."""
     straight = save(make_model(), tmp_path / "straight")
     model = vit_torch.ViT.from_pretrained(straight)
+    assert model.head is not None
     with torch.no_grad():
         model.head.weight[:], model.head.bias[:] = model.head.weight.flip(0).clone(), model.head.bias.flip(0).clone()
     model.save_pretrained(tmp_path / "turned", labels=DIGITS[::-1])

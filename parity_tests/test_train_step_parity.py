@@ -273,6 +273,7 @@ def test_evaluation_counts_every_example_once():
         assert found.correct == (labels == 0).sum() > 0
         assert found.correct_top5 == EXAMPLES
         assert found.loss == pytest.approx(np.log(np.e + 4) - np.mean(labels == 0), rel=1e-12)
+        assert found.confusion is not None
         assert found.confusion[:, 0].tolist() == np.bincount(labels, minlength=5).tolist()
         assert found.class_accuracy.tolist() == [1, 0, 0, 0, 0]
 

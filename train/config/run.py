@@ -71,7 +71,6 @@ class LogConfig:
 class TrainConfig:
     """One training run."""
 
-    model: ViTConfig  # the architecture; with init it is the checkpoint's, and these can't be given
     data: DataConfig  # where images and labels come from
     init: str | None = None  # a checkpoint of any layout to start from; None: from random values
     init_size: int | None = None  # pixels a side with init, whose positions are resized; None: the checkpoint's
@@ -98,6 +97,7 @@ class TrainConfig:
     on_nonfinite: Literal["stop", "skip"] = "stop"  # infinite loss, or none: end the run, or leave that update out
     deterministic: bool = False  # on a GPU: only kernels that give the same bits every time
     eval_epochs: float = 1.0  # epochs between evaluations; the end is always evaluated
+    model: ViTConfig  # the architecture; with init it is the checkpoint's, and these can't be given
 
     def __post_init__(self) -> None:
         check_all(self.checks())

@@ -20,8 +20,9 @@ from train.config import TrainConfig
 from train.devices.placement import make_placement
 from train.draws import init_key
 from train.flops import peak, train_flops
+from train.loop import compile_advance
 from train.model import make_model
-from train.recipes import RECIPES
+from train.recipes import FROM_A_CHECKPOINT, RECIPES
 from train.step import Batch, Step
 
 
@@ -33,9 +34,7 @@ def measure(config: TrainConfig, windows: int, steps: int) -> list[float]:
     step = Step(config, merge, channels, channels, 10, 1000, gathered=placement.gathered)
     state: Any = placement.init(lambda key: step.init(values(key)), init_key(config.seed))
     batch = jax.device_put(noise(config), placement.batch)
-    where = jax.tree.map(lambda x: x.sharding, state)
-    advance = jax.jit(step.train_step, donate_argnums=0, out_shardings=(where, placement.replicated))
-    compiled = advance.lower(state, batch).compile()
+    compiled = compile_advance(step, lambda batch: batch, state, batch)
     found = []
     for window in range(windows + 1):
         begun = time.perf_counter()
@@ -64,7 +63,9 @@ def row(name: str, config: TrainConfig, seconds: list[float]) -> str:
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("recipes", nargs="+", choices=[name for name in RECIPES if "init" not in name])
+    parser.add_argument(
+        "recipes", nargs="+", choices=[name for name, of in RECIPES.items() if of not in FROM_A_CHECKPOINT]
+    )
     parser.add_argument("--batch", type=int, help="images a step, over all devices; else the recipe's")
     parser.add_argument("--attention", choices=("fused", "cudnn"), default="fused")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"))
@@ -75,8 +76,9 @@ def main() -> None:
     print("| recipe | batch | ms a step: median (least to most) | images/s | MFU |\n|---|---|---|---|---|", flush=True)
     for name in a.recipes:
         config = RECIPES[name]()
-        config = replace(config, attention=a.attention, scan=False)
-        config = replace(config, batch_size=a.batch or config.batch_size, dtype=a.dtype or config.dtype)
+        config = replace(
+            config, attention=a.attention, batch_size=a.batch or config.batch_size, dtype=a.dtype or config.dtype
+        )
         print(row(name, config, measure(config, a.windows, a.steps)), flush=True)
 
 

@@ -115,7 +115,7 @@ def run(name: str, resident: bool) -> dict[str, Any]:
     feed, rows = make_feed(data, placement, STEPS), []
     with closing(feed.items(0)) as items:
         item = next(items)
-        advance = compile_advance(step, feed, state, item)
+        advance = compile_advance(step, feed.fetch, state, item)
         for at in range(STEPS):
             state, measured = advance(state, item if at == 0 else next(items))
             rows.append(measured)

@@ -116,6 +116,12 @@ def test_fine_tuning_from_the_command_line_learns_and_loads_in_pytorch(checkpoin
     model = vit_torch.ViT.from_pretrained(workdir / "checkpoint")
     assert model.config == SMALL
     assert model.labels == DIGITS
+    config, start = opened(workdir)  # the folder of a run is its checkpoint
+    assert config.model == SMALL
+    assert (
+        start.params()["head.bias"]
+        == dict(vit_flax.ViT.from_pretrained(workdir / "checkpoint").numpy_tensors())["head.bias"]
+    ).all()
     assert (dict(model.named_parameters())["head.weight"] != 0).any()
 
 
@@ -126,6 +132,7 @@ def test_what_the_checkpoint_decides_cant_be_given(checkpoint: Write, tmp_path: 
     done = train("digits", "--workdir", str(tmp_path / "run"), "--init", str(tmp_path / "nowhere"))
     assert done.returncode == 2
     assert "nowhere" in done.stderr
+    assert "vit-convert" not in done.stderr  # which could not read it either
     assert not (tmp_path / "run").exists()
 
 

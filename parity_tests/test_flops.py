@@ -70,7 +70,9 @@ def test_a_step_is_three_forward_passes_and_a_linear_probes_hardly_more_than_one
     [
         ("NVIDIA A100-SXM4-80GB", "bfloat16", 312e12),
         ("NVIDIA H100 80GB HBM3", "bfloat16", 989e12),
+        ("NVIDIA L4", "bfloat16", 121e12),
         ("NVIDIA L40S", "bfloat16", 362e12),
+        ("NVIDIA L40", "bfloat16", None),
         ("TPU v5 lite", "bfloat16", 197e12),
         ("TPU v5", "bfloat16", 459e12),
         ("TPU v4", "float32", None),

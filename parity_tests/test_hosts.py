@@ -20,6 +20,7 @@ import pytest
 
 import vit_flax
 from parity_tests.compare import gap
+from parity_tests.datasets import jpegs, write_folder
 from parity_tests.placements import CONFIG
 from parity_tests.test_train_cli import TINY
 from parity_tests.tolerances import LOSS
@@ -182,6 +183,27 @@ def test_distributed_where_nothing_says_which_process_this_is(tmp_path: Path):
 
 def test_one_host_has_all_the_rows():
     assert hosts.rows_of_this_host(make_placement(CONFIG, jax.devices()[:1]).batch, 16) == slice(0, 16)
+
+
+@pytest.mark.slow
+def test_images_that_one_host_alone_cannot_read_end_the_run_and_it_says_why(tmp_path: Path):
+    """The other one, which waits for it in a step, ends as well instead of waiting for ever."""
+    write_folder(tmp_path / "train", jpegs(32, classes=2))
+    write_folder(tmp_path / "test", jpegs(4, classes=2))
+    next((tmp_path / "train").glob("*/*.jpg")).write_bytes(b"")
+    port = free_port()
+    settings = "--model.dim 16 --model.mlp-dim 32 --model.depth 1 --model.num-heads 2 --steps 100 --batch-size 4"
+    settings += " --augment.mixup-alpha 0 --augment.cutmix-alpha 0 --eval-epochs 100 --model.in-channels 3"
+    settings += " --model.num-classes 2 --data.mean None --data.std None --data.max-corrupt 0"
+    settings += f" --data.name folder:{tmp_path}"
+    joined = [["--coordinator", f"127.0.0.1:{port}", "--processes", "2", "--process-id", str(i)] for i in range(2)]
+    command = ["train", "digits", "--workdir", str(tmp_path / "run"), *settings.split()]
+    found = together([[*command, *of] for of in joined], [{"JAX_ENABLE_X64": "0"}] * 2)
+    assert all(code for code, _, _ in found)
+    said = [error for _, _, error in found if "1 of 32 images can't be decoded" in error]
+    assert len(said) == 1
+    assert "vit-train: error: process " in said[0]
+    assert not (tmp_path / "run" / "checkpoint").exists()
 
 
 @pytest.mark.slow

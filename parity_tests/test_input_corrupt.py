@@ -1,5 +1,7 @@
 """Images that can't be decoded are named, and replaced by the next that can, up to a share; then it is an error."""
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 
 from parity_tests.datasets import jpegs, picture, tiny_config, write_folder
 from train.__main__ import main
-from train.config import ConfigError
+from train.errors import DataError
 from train.input.data import Data, open_data
 from train.input.decode import decode
 
@@ -74,7 +76,7 @@ def test_broken_images_are_left_out_of_an_evaluation_and_named(root: Path):
 def test_more_broken_images_than_allowed_are_an_error_that_names_them(read: str, root: Path):
     data = opened(root, max_corrupt=0.2)
     with (
-        pytest.raises(ConfigError) as error,
+        pytest.raises(DataError) as error,
         data.train_batches(0, 3, ALL) if read == "train" else data.test_batches(10, ALL) as given,
     ):
         list(given)
@@ -107,3 +109,35 @@ def test_a_whole_image_is_not_replaced(root: Path):
     data = opened(root)
     assert decode(path_of(root, "train", 0).read_bytes(), 3).shape == (50, 40, 3)
     assert data.whole_train.images[0].mean() == pytest.approx(np.asarray(picture(0, (40, 50))).mean(), abs=3)
+
+
+def test_one_broken_image_alone_in_its_batch_is_allowed_like_any_other(tmp_path: Path):
+    """The last batch is filled up with the last image: here nothing in it can be decoded."""
+    write_folder(tmp_path / "train", jpegs(9, classes=1))
+    write_folder(tmp_path / "test", jpegs(9, classes=1))
+    path_of(tmp_path, "test", 8).write_bytes(b"")
+    with opened(tmp_path, 0.2).test_batches(4, ALL) as given:
+        batches = list(given)
+    assert [batch.counts.tolist() for batch in batches] == [[True] * 4, [True] * 4, [False] * 4]
+    assert batches[2].images.shape == batches[0].images.shape
+
+
+def test_a_set_without_any_whole_image_is_an_error_however_many_are_allowed(root: Path):
+    for number in range(10):
+        path_of(root, "train", number).write_bytes(b"")
+    with pytest.raises(DataError, match=r"none of 10 images can be decoded, as .*jpg"):
+        _ = opened(root, max_corrupt=1).whole_train
+
+
+def test_a_disk_that_fails_puts_no_other_image_in_the_place(root: Path, monkeypatch: pytest.MonkeyPatch):
+    """It may be back the next time, and a run that goes on would see other batches."""
+    read = Path.read_bytes
+
+    def failing(path: Path) -> bytes:
+        if path.name == "0005.jpg":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", failing)
+    with pytest.raises(DataError, match=r"0005.jpg can't be read: Input/output error"):
+        _ = opened(root).whole_train

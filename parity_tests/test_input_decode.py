@@ -13,7 +13,7 @@ from torchvision.transforms import functional
 from parity_tests.datasets import encoded
 from parity_tests.photographs import of_other_kinds, photograph
 from train.input.crop import Box, crop_draws, random_resized_box
-from train.input.decode import CorruptImage, crop_and_resize, decode, image_size, reduction, resize
+from train.input.decode import CorruptImage, crop_and_resize, decode, decode_at, image_size, reduction, resize
 from train.input.load import evaluated, simple_crop
 from train.input.sources import Example
 from vit_convert.preprocess import Preprocess
@@ -164,7 +164,19 @@ def test_reduced_scales_never_give_less_than_the_model_sees():
     assert reduction((447, 900), (224, 224)) == 1
     assert reduction((448, 448), (224, 224)) == 2
     assert reduction((4000, 3000), (224, 224)) == 8
-    assert decode(FILES["jpeg"](), 3, 4).shape == (38, 51, 3)  # 150 x 201, rounded up
+    pixels, reduced = decode_at(FILES["jpeg"](), 3, 4)
+    assert (pixels.shape, reduced) == ((38, 51, 3), 4)  # 150 x 201, rounded up
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FILES if not kind.endswith(("x 1", "x 2"))])
+def test_a_crop_shows_its_part_of_the_image_whatever_the_kind(kind: str):
+    """Also where the box is several times as large as the model's input, and only Pillow, which has no reduced scales
+    here, reads the file: at most 12 levels from Pillow's crop; another part of these pictures is 60 to 140 away."""
+    file, size = FILES[kind](), (20, 24)
+    for box in (Box(0, 0, 80, 96), Box(64, 104, 80, 96)):
+        part = Image.fromarray(by_pillow(file, 3)[box.top : box.top + box.height, box.left : box.left + box.width])
+        expected = np.asarray(part.resize(size[::-1], RESAMPLING["bicubic"]))
+        assert rms(crop_and_resize(file, box, size, 3, "bicubic"), expected) < 12
 
 
 def test_simple_crop_is_deit3s():

@@ -11,7 +11,7 @@ import pytest
 
 from parity_tests.datasets import jpegs, pngs, tiny_config, write_folder, write_tfds
 from train.config import ConfigError, DataConfig
-from train.input.data import open_data
+from train.input.data import mean_and_std, open_data
 from train.input.sources import Source, open_source
 
 ROOT = Path(__file__).parent.parent
@@ -161,3 +161,10 @@ def test_a_record_that_is_not_there_is_an_error(tmp_path: Path):
     for index in (-1, 2):
         with pytest.raises(IndexError, match=f"record {index} of 2"):
             source.examples([index])
+
+
+def test_mean_and_std_are_the_pixels():
+    pixels = np.random.default_rng(0).integers(0, 200, (7, 5, 4, 3)).astype(np.uint8)
+    mean, std = mean_and_std(pixels)
+    assert mean == pytest.approx(pixels.mean((0, 1, 2)) / 255, abs=5e-5)
+    assert std == pytest.approx(pixels.std((0, 1, 2)) / 255, abs=5e-5)

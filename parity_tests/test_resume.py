@@ -32,6 +32,7 @@ from parity_tests.runs import (
 )
 from train import workdir as folder
 from train.__main__ import main, parse
+from train.config import ConfigError
 from train.input.data import open_data
 from vit_convert.checkpoint import open_checkpoint
 from vit_convert.errors import CheckpointError
@@ -184,6 +185,18 @@ def test_other_settings_are_refused_each_with_both_values(stopped: Path, capsys:
 def test_settings_that_change_no_step_may_differ(stopped: Path, free: str):
     config = parse(["digits", "--workdir", str(stopped), *SETTINGS, *free.split()]).config
     folder.create(stopped, {"recipe": "digits", "train_config": config.to_dict()}, overwrite=False)
+
+
+def test_a_run_that_is_older_than_a_setting_goes_on_with_its_default(stopped: Path):
+    """A newer version may have more settings: they change nothing until they are given."""
+    written = json.loads((stopped / "config.json").read_text())
+    del written["train_config"]["attn_dropout"]
+    (stopped / "config.json").write_text(json.dumps(written))
+    config = parse(["digits", "--workdir", str(stopped), *SETTINGS]).config
+    folder.create(stopped, {"recipe": "digits", "train_config": config.to_dict()}, overwrite=False)
+    other = parse(["digits", "--workdir", str(stopped), *SETTINGS, "--attn-dropout", "0.1"]).config
+    with pytest.raises(ConfigError, match=r"attn_dropout was 0.0 and is 0.1"):
+        folder.create(stopped, {"recipe": "digits", "train_config": other.to_dict()}, overwrite=False)
 
 
 def test_what_a_killed_run_had_begun_to_write_goes_and_what_it_was_replacing_comes_back(stopped: Path):

@@ -39,7 +39,13 @@ ROWS = ({"loss": 0.1, "grad_norm": 1 / 3},)
 def saver_in(folder: Path, config: CheckpointConfig | None = None, **given: Any) -> Saver:
     config = config or CheckpointConfig(minutes=None)
     due = Due(config, agree_steps=1)
-    return Saver(folder, given.pop("keep", 2), given.pop("position", POSITION), due, Best(lambda params: None))
+    return Saver(
+        folder,
+        given.pop("keep", 2),
+        given.pop("position", POSITION),
+        due,
+        Best(lambda params, where: None, folder.parent / "best"),
+    )
 
 
 @jax.jit
@@ -127,7 +133,7 @@ def test_other_numbers_of_devices_restore_the_same_bits(tmp_path: Path):
 def test_every_optimizers_state_comes_back(tmp_path: Path, name: str):
     given = ["--optimizer.name", name, "--optimizer.frozen", "blocks.0.*", "--model.dim", "8", "--model.mlp-dim", "8"]
     config = parse(["digits", "--workdir", "x", *given]).config
-    step, (_, values) = make_step(config, open_data(config), make_placement(config)), make_model(config)
+    step, (_, values) = make_step(config, open_data(config), make_placement(config), None), make_model(config)
     shapes = jax.eval_shape(lambda key: step.init(values(key)), jax.random.key(0))
     draw = np.random.default_rng(0)
     state = jax.tree.map(lambda x: jnp.asarray(draw.integers(0, 100, x.shape), x.dtype), shapes)
@@ -305,12 +311,31 @@ def test_a_signal_ends_the_run_once_its_step_is_there(tmp_path: Path):
 
 def test_the_best_weights_are_written_when_they_are_better_than_all_before(tmp_path: Path):
     written: list[float] = []
-    best = Best(lambda params: written.append(float(params["x"])))
+
+    def write(params: Any, folder: Path) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        written.append(float(params["x"]))
+
+    best = Best(write, tmp_path / "best")
     for step, accuracy in enumerate([0.2, 0.5, 0.5, 0.4, 0.6], start=1):
         best.judged(step, accuracy, {"x": jnp.float32(step)})
     assert written == [1, 2, 5]
-    again = Best(lambda params: written.append(-1.0))
+    again = Best(write, tmp_path / "elsewhere")
     again.restore(json.loads(json.dumps(best.to_dict())))
     assert again.found == Evaluation(5, 0.6)
     again.judged(6, 0.6, {"x": jnp.float32(6)})
     assert written == [1, 2, 5]
+
+
+def test_what_is_said_of_the_best_weights_is_of_those_that_are_there(tmp_path: Path):
+    """A run that was killed after better weights than its last saved step knew of, and finds worse ones now."""
+    best = Best(lambda params, folder: folder.mkdir(), tmp_path / "best")
+    best.judged(50, 0.9, {})
+    again = Best(lambda params, folder: pytest.fail("these are not better"), tmp_path / "best")
+    again.restore({"step": 20, "accuracy": 0.1 + 0.2})
+    assert again.found == Evaluation(50, 0.9)
+    again.judged(60, 0.85, {})
+    (tmp_path / "best" / "evaluation.json").unlink()
+    again.restore({"step": 20, "accuracy": 0.1 + 0.2})
+    assert again.found == Evaluation(20, 0.1 + 0.2)

@@ -89,25 +89,34 @@ class Recorded(ModuleType):
         self.told.append(given)
         return self
 
-    def log(self, row: dict[str, Any], step: int) -> None:
-        self.told.append((step, row))
+    def define_metric(self, name: str, step_metric: str) -> None:
+        self.told.append((name, step_metric))
+
+    def log(self, row: dict[str, Any]) -> None:
+        self.told.append(row)
 
     def finish(self) -> None:
         self.told.append("finish")
 
 
 def test_wandb_gets_settings_rows_and_an_end_and_the_same_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    wandb = Recorded()
+    """Which run it is stands in its config.json: another one in the same folder is another one there."""
+    wandb, run = Recorded(), tmp_path / "run"
     monkeypatch.setitem(sys.modules, "wandb", wandb)
-    for _ in range(2):
-        sinks = open_sinks(LogConfig(wandb="vits"), tmp_path / "run", {"seed": 3}, 0)
+    run.mkdir()
+    for name in ("one", "one", "other"):
+        (run / "config.json").write_text(json.dumps({"format": "vit-parity-run", "version": 1, "run_id": name}))
+        sinks = open_sinks(LogConfig(wandb="vits"), run, {"seed": 3}, 0)
         with Journal(None, Report(100, quiet=True), sinks=sinks) as journal:
             journal.write(ROW)
-    first, row, end, second, *_ = wandb.told
+    first, over, row, end = wandb.told[:4]
+    second, third = wandb.told[4], wandb.told[8]
     assert (first["project"], first["config"], first["name"]) == ("vits", {"seed": 3}, "run")
-    assert row == (20, ROW)
+    assert over == ("*", "step")
+    assert row == ROW
     assert end == "finish"
-    assert second["id"] == first["id"]
+    assert first["id"] == second["id"] == "one"
+    assert third["id"] == "other"
     assert second["resume"] == "allow"
 
 

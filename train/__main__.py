@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import tyro
 
 from train.config import ConfigError, HostsConfig, TrainConfig
-from train.errors import NonFiniteLoss, SavingError, Stopped
+from train.errors import DataError, NonFiniteLoss, SavingError, Stopped
 from train.recipes import FROM_A_CHECKPOINT, IMAGENET, RECIPES, SMALL
 
 RESERVED = ("prepare", "evaluate")  # command words: no recipe may be called that
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     args = sys.argv[1:] if argv is None else argv
     try:
         _main(args)
-    except ConfigError as error:
+    except (ConfigError, DataError) as error:
         _fail(error, 2)
     except BrokenPipeError:  # `vit-train --help | head`: who reads has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -133,24 +133,15 @@ def run(recipe: str, command: Command) -> None:
 
     try:
         hosts.start(command.hosts)
-        result = train(command.config, command.workdir, recipe=recipe, overwrite=command.overwrite)
-    except ConfigError:
-        raise
-    except NonFiniteLoss as error:  # on all hosts
-        _fail(error, 1)
-    except SavingError as error:
-        if command.hosts.several:
-            hosts.abort()
+        with hosts.guarded():
+            result = train(command.config, command.workdir, recipe=recipe, overwrite=command.overwrite)
+    except (NonFiniteLoss, SavingError) as error:
         _fail(error, 1)
     except Stopped as stopped:
         print(f"vit-train: {stopped}; the same command goes on from it", file=sys.stderr)
         sys.exit(128 + stopped.number)
     except KeyboardInterrupt:
         _stop(command.workdir / "steps")
-    except Exception:
-        if not command.hosts.several:
-            raise
-        hosts.abort()
     if not hosts.is_first():
         return
     print(

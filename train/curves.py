@@ -1,9 +1,10 @@
 """The curves of a run as a picture."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
+
+from train.pictures import new_figure, save_png
 
 
 def read_rows(metrics: Path) -> list[dict[str, Any]]:
@@ -11,21 +12,24 @@ def read_rows(metrics: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
 
 
-def draw_curves(rows: list[dict[str, Any]], path: Path, title: str) -> None:
-    """Training loss, held-out accuracy and learning rate over the epochs, as a PNG at path."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # no pyplot: no display, no global state
-    from matplotlib.figure import Figure
+def draw_curves(rows: list[dict[str, Any]], path: Path, title: str, loss: str = "softmax") -> None:
+    """Training loss, held-out accuracy and learning rate over the epochs, as a PNG at path. `loss` is what is trained;
+    what is held out is judged by softmax cross-entropy, which a sigmoid loss doesn't compare with."""
     from matplotlib.ticker import PercentFormatter
 
     train = [row for row in rows if "loss" in row]
     test = [row for row in rows if "test_accuracy" in row]
-    figure = Figure(figsize=(8, 8), dpi=120, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    figure = new_figure(8, 8)
     losses, accuracies, rates = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 1.6))
     figure.suptitle(title, fontsize=12)
 
-    losses.plot([r["epoch"] for r in train], [r["loss"] for r in train], color="C0", label="training, augmented")
-    losses.plot([r["epoch"] for r in test], [r["test_loss"] for r in test], "o-", ms=3, color="C1", label="held out")
+    of = (", binary, a class", ", softmax") if loss == "sigmoid" else ("", "")
+    for shown, name, label, style in (
+        (train, "loss", "training, augmented", "C0-"),
+        (test, "test_loss", "held out", "C1o-"),
+    ):
+        kind = of[0] if shown is train else of[1]
+        losses.plot([r["epoch"] for r in shown], [r[name] for r in shown], style, ms=3, label=label + kind)
     losses.set_ylabel("cross-entropy (nats)")
     losses.set_ylim(bottom=0)
 
@@ -58,6 +62,4 @@ def draw_curves(rows: list[dict[str, Any]], path: Path, title: str) -> None:
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
 
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    canvas.print_png(beside)
-    os.replace(beside, path)
+    save_png(figure, path)

@@ -5,6 +5,10 @@ class NonFiniteLoss(RuntimeError):
     """The loss became infinite or no number; the message says at which step and learning rate."""
 
 
+class DataError(RuntimeError):
+    """Images that a run can't go on without can't be read, or their labels fit no class; the message says which."""
+
+
 class SavingError(RuntimeError):
     """A step or weights can't be written; the message says which and why."""
 

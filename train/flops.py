@@ -1,5 +1,6 @@
 """How much of a device's arithmetic a run uses: its operations over those that the device could do."""
 
+import re
 from math import prod
 from typing import Any
 
@@ -35,7 +36,7 @@ def peak(device: Any, dtype: str) -> float | None:
     """Operations a second that a JAX device can do in this dtype, where that is known."""
     if dtype != "bfloat16":
         return None
-    matching = [name for name in PEAKS if device.device_kind.startswith(name)]
+    matching = [name for name in PEAKS if re.match(rf"{name}\b", device.device_kind)]  # an L40 is no L4
     return PEAKS[max(matching, key=len)] if matching else None
 
 

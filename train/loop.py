@@ -17,7 +17,7 @@ from train.evaluation.split import Evaluate
 from train.feed import Feed
 from train.journal import Journal
 from train.saving.saver import Saver, Unsaved
-from train.step import Params, State, Step
+from train.step import Batch, Params, State, Step
 from train.window import Window
 
 Metrics = dict[str, Array]
@@ -58,24 +58,24 @@ class Loop:
         begun = time.perf_counter()
         with closing(self.feed.items(int(state.step))) as given:
             first = next(given)
-            advance = compile_advance(self.step, self.feed, state, first)
-            evaluated = self.evaluate(averaged(state))  # compiles it
+            advance = compile_advance(self.step, self.feed.fetch, state, first)
+            self.evaluate.compile(averaged(state))
             compiled = time.perf_counter()
             self.saver.begin()
             try:
-                state, evaluated = self._steps(state, advance, chain([first], given), evaluated)
+                state, evaluated = self._steps(state, advance, chain([first], given))
             except NonFiniteLoss as error:
                 raise NonFiniteLoss(f"{error}; {self.saver.where()}") from error
         return Trained(state, evaluated, time.perf_counter() - compiled, compiled - begun)
 
-    def _steps(
-        self, state: State, advance: Advance, items: Iterator[Any], evaluated: Evaluated
-    ) -> tuple[State, Evaluated]:
+    def _steps(self, state: State, advance: Advance, items: Iterator[Any]) -> tuple[State, Evaluated]:
         """The last state, and what it came to."""
         config, total = self.step.config, self.step.total_steps
         eval_steps = max(1, round(config.eval_epochs * self.steps_per_epoch))
         begun, window = time.perf_counter(), Window(config.batch_size, self.saver.pending)
+        evaluated: Evaluated | None = None
         for done in range(int(state.step) + 1, total + 1):
+            window.keep_pace()
             with window.waiting():
                 item = next(items)
             state, measured = advance(state, item)
@@ -96,8 +96,8 @@ class Loop:
                     self.journal.write(place | evaluated.row)
                     self.saver.judged(done, evaluated.accuracy, averaged(state))
             if done < total and self.saver.due(done):
-                with window.pause():
-                    self._save(done, state, window)
+                self._save(done, state, window)
+        assert evaluated is not None, "no run goes on from its last step: that one is never saved"
         return state, evaluated
 
     def _save(self, done: int, state: State, window: Window) -> None:
@@ -105,14 +105,15 @@ class Loop:
         was left out."""
         pending = window.fetch(done)
         if math.isfinite(window.last["grad_norm"]) or window.last.get("skipped"):
-            self.saver.save(done, state, pending)
+            with window.pause():
+                self.saver.save(done, state, pending)
 
 
-def compile_advance(step: Step, feed: Feed, state: State, item: Any) -> Advance:
+def compile_advance(step: Step, fetch: Callable[[Any], Batch], state: State, item: Any) -> Advance:
     """One step together with the making of its batch, compiled, the state donated: it stays where it lies."""
 
     def advance(state: State, item: Any) -> tuple[State, Metrics]:
-        return step.train_step(state, feed.fetch(item))
+        return step.train_step(state, fetch(item))
 
     where = jax.tree.map(lambda x: x.sharding, state)
     placed = jax.jit(advance, donate_argnums=0, out_shardings=(where, where.step))  # metrics: whole on every device

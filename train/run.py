@@ -1,8 +1,9 @@
 """A run from its config to its checkpoint."""
 
+import secrets
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def run(config: TrainConfig, workdir: Path, *, recipe: str, overwrite: bool = Fa
     config, start = hosts.together(lambda: open_start(config, class_names(config)))
     data = hosts.together(lambda: open_data(config, start.checkpoint.preprocess if start else None))
     placement = make_placement(config)
-    ready = Run(recipe, make_step(config, data, placement), data, placement, workdir, start)
+    ready = Run(recipe, make_step(config, data, placement, start), data, placement, workdir, start)
     with ExitStack() as claim:
         hosts.together(lambda: claim.enter_context(folder.claimed(workdir)) if first else None)
         hosts.together(lambda: folder.create(workdir, ready.written(), overwrite=overwrite) if first else None)
@@ -85,12 +86,14 @@ class Run:
     placement: Placement
     workdir: Path
     start: Start | None
+    run_id: str = field(default_factory=lambda: secrets.token_hex(8))  # of a new run; one that goes on keeps its own
 
     def run(self) -> Result:
         """From its start, or the last good step, to its weights."""
         native, first = Native(self.step, self.data, self.placement), hosts.is_first()
         rows = self.workdir / "metrics.jsonl" if first else None
-        with Report(self.step.total_steps, quiet=not first) as report, self.saver(native) as saver:
+        report = Report(self.step.total_steps, quiet=not first)
+        with report, self.saver(native) as saver, hosts.guarded():
             state = begin(self.step, self.placement, self.start, saver)
             self.introduce(report, state, saver)
             good = saver.good or 0
@@ -106,14 +109,15 @@ class Run:
     def written(self) -> dict[str, Any]:
         """What config.json says of it."""
         config = self.step.config
-        return {"recipe": self.recipe, "checkpoint_weights": weights_of(config), "train_config": config.to_dict()}
+        named = {"recipe": self.recipe, "run_id": self.run_id, "checkpoint_weights": weights_of(config)}
+        return named | {"train_config": config.to_dict()}
 
     def saver(self, native: Native) -> Saver:
         """What saves its steps."""
         config, steps = self.step.config, self.workdir / "steps"
         native.describe(steps)
         due = Due(config.checkpoint, agree_steps=config.log.steps)
-        best = Best(lambda params: native.write(params, self.workdir / "best"))
+        best = Best(native.write, self.workdir / "best")
         return Saver(steps, config.checkpoint.keep, self.data.position, due, best)
 
     def introduce(self, report: Report, state: State, saver: Saver) -> None:
@@ -140,13 +144,15 @@ class Run:
         if hosts.is_first():
             said = f"held-out accuracy {result.test_accuracy:.2%} ({result.weights} weights)"
             title = f"{self.recipe}: {said}, {result.train_seconds:.0f} s"
-            draw_curves(read_rows(self.workdir / "metrics.jsonl"), self.workdir / "curves.png", title)
+            draw_curves(
+                read_rows(self.workdir / "metrics.jsonl"), self.workdir / "curves.png", title, self.step.config.loss
+            )
             if result.evaluated.confusion is not None:
                 draw_confusion(result.evaluated.confusion, self.data.class_names, self.workdir / "confusion.png", title)
         native.write(averaged(result.state), self.workdir / "checkpoint")
 
 
-def make_step(config: TrainConfig, data: Data, placement: Placement) -> Step:
+def make_step(config: TrainConfig, data: Data, placement: Placement, start: Start | None) -> Step:
     """The step of a run over its data.
 
     Raises:
@@ -159,7 +165,8 @@ def make_step(config: TrainConfig, data: Data, placement: Placement) -> Step:
     warmup_steps, total_steps = config.warmup_steps(count), config.total_steps(count)
     merge, _ = make_model(config)
     mean, std = tuple(preprocess.mean), tuple(preprocess.std)
-    return Step(config, merge, mean, std, warmup_steps, total_steps, gathered=placement.gathered)
+    dtype = start.dtype if start else jnp.float32
+    return Step(config, merge, mean, std, warmup_steps, total_steps, dtype, placement.gathered)
 
 
 def begin(step: Step, placement: Placement, start: Start | None, saver: Saver) -> State:
@@ -170,8 +177,7 @@ def begin(step: Step, placement: Placement, start: Start | None, saver: Saver) -
     """
     key, (_, values) = init_key(step.config.seed), make_model(step.config)
     if saver.good is not None:
-        dtype = start.dtype if start else jnp.float32
-        params = {n: jax.ShapeDtypeStruct(x.shape, dtype) for n, x in jax.eval_shape(values, key).items()}
+        params = {n: jax.ShapeDtypeStruct(x.shape, step.param_dtype) for n, x in jax.eval_shape(values, key).items()}
         return hosts.together(lambda: saver.restore(placement.abstract(jax.eval_shape(step.init, params))))
     if start is not None:
         return placement.init(step.init, hosts.together(lambda: start.params(placement.put)))

@@ -1,12 +1,12 @@
 """Where a run's measurements go besides metrics.jsonl, if that is asked for: TensorBoard, Weights & Biases."""
 
 from collections.abc import Mapping
-from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
 from train.config import ConfigError, LogConfig
+from train.workdir import run_id
 
 
 class Sink(Protocol):
@@ -28,7 +28,7 @@ class TensorBoard:
         from tensorboardX import SummaryWriter
 
         # what a stopped run had measured after the step that it goes on from comes again
-        self.writer = SummaryWriter(str(folder), purge_step=resume_step + 1 if resume_step else None)
+        self.writer = SummaryWriter(str(folder), purge_step=resume_step + 1)
 
     def row(self, row: Mapping[str, Any]) -> None:
         for name, value in row.items():
@@ -40,17 +40,18 @@ class TensorBoard:
 
 
 class WandB:
-    """A run of a Weights & Biases project, the same one when the run goes on."""
+    """A run of a Weights & Biases project, the same one when the run goes on. What it had measured after the step that
+    it goes on from comes again: everything is drawn over the run's own steps, and W&B counts its rows as it likes."""
 
     def __init__(self, project: str, workdir: Path, settings: Mapping[str, Any]):
         import wandb  # pyright: ignore[reportMissingImports]: an extra of its own
 
-        name = sha256(str(workdir.resolve()).encode()).hexdigest()[:16]
         given = dict(name=workdir.name, dir=str(workdir), config=dict(settings), resume="allow")
-        self.run = wandb.init(project=project, id=name, **given)
+        self.run = wandb.init(project=project, id=run_id(workdir), **given)
+        self.run.define_metric("*", step_metric="step")
 
     def row(self, row: Mapping[str, Any]) -> None:
-        self.run.log(dict(row), step=row["step"])
+        self.run.log(dict(row))
 
     def close(self) -> None:
         self.run.finish()

@@ -8,6 +8,7 @@ from jax import Array
 
 from train.config import ConfigError, TrainConfig
 from train.step import Params
+from train.workdir import checkpoint_of
 from vit_convert.checkpoint import Checkpoint, open_checkpoint
 from vit_convert.errors import CheckpointError
 from vit_flax.pretrained import to_array
@@ -74,9 +75,8 @@ def open_start(config: TrainConfig, class_names: Sequence[str]) -> tuple[TrainCo
 def _open(config: TrainConfig, num_classes: int | None) -> Checkpoint:
     assert config.init is not None
     try:
-        return open_checkpoint(config.init, image_size=config.init_size, num_classes=num_classes)
+        return open_checkpoint(checkpoint_of(config.init), image_size=config.init_size, num_classes=num_classes)
     except (CheckpointError, ValueError) as error:
-        raise ConfigError(
-            f"--init {error}; what a file alone doesn't tell, vit-convert takes (--preset, --set): "
-            f"vit-convert {config.init} DIR --to native, then --init DIR"
-        ) from error
+        asked = "--preset" in str(error)  # what a file alone doesn't tell
+        answer = f"; say it to vit-convert: vit-convert {config.init} DIR --to native ..., then --init DIR"
+        raise ConfigError(f"--init {error}{answer if asked else ''}") from error

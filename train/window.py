@@ -38,6 +38,12 @@ class Window:
         self.measured.append(measured)
         self.made += 1
 
+    def keep_pace(self) -> None:
+        """Waits for the step before the last one: what is waited for after that is input, and few batches lie on the
+        device. Steps are given to it one ahead, so that it never waits for this."""
+        if len(self.measured) > 1:
+            jax.block_until_ready(self.measured[-2])
+
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Around what waits for input."""

@@ -47,6 +47,23 @@ def is_stopped(workdir: Path) -> bool:
     return _run_in(workdir) is not None and not (workdir / "checkpoint").exists()
 
 
+def checkpoint_of(path: str) -> str:
+    """Of the folder of a run its checkpoint; everything else as it is.
+
+    Raises:
+        ConfigError: the run has none yet.
+    """
+    run = Path(path)
+    if _run_in(run) is None:
+        return path
+    if not (run / "checkpoint").is_dir():
+        there = [str(at) for at in sorted(run.glob("steps/*")) if at.name.isdecimal()]
+        there += [str(run / "best")] * (run / "best").is_dir()
+        left = f"it left {', '.join(there)}, each of them a checkpoint" if there else "and no step of it was saved yet"
+        raise ConfigError(f"{path} is the folder of a run that has not come to its end: {left}")
+    return str(run / "checkpoint")
+
+
 @contextmanager
 def claimed(workdir: Path) -> Iterator[None]:
     """Makes the folder; within it no other process may run there. The claim ends with the process, killed or not.
@@ -118,6 +135,11 @@ def _tidy(workdir: Path) -> None:
 
 def _remove(path: Path) -> None:
     shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def run_id(workdir: Path) -> str:
+    """What tells the run there from every other one."""
+    return str((_run_in(workdir) or {}).get("run_id"))
 
 
 def _run_in(workdir: Path) -> dict[str, Any] | None:

@@ -47,7 +47,7 @@ class ScheduleConfig:
 
     learning_rate: float = 1e-3  # at the peak
     warmup_epochs: float = 5.0  # until the peak
-    final_fraction: float = 0.0  # of the peak, reached with the last step
+    final_fraction: float = 0.0  # of the peak, where the cosine ends: one step after the last
 
     def checks(self) -> Iterator[Check]:
         """What the values have to be."""

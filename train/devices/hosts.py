@@ -6,7 +6,8 @@ What only one shall do (write files, show the progress) is the first one's; what
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
 
 import jax
@@ -16,6 +17,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding
 
 from train.config import ConfigError, HostsConfig
+from train.errors import DataError, NonFiniteLoss, SavingError, Stopped
 
 T = TypeVar("T")
 MESSAGE_BYTES = 4096  # of a mistake, as the hosts tell it to each other
@@ -38,6 +40,12 @@ def start(config: HostsConfig) -> None:
     try:
         jax.distributed.initialize(config.coordinator, config.processes, config.process_id)
     except (ValueError, RuntimeError) as error:
+        if config.coordinator is not None:
+            raise ConfigError(
+                f"process {config.process_id} of {config.processes} can't join --coordinator {config.coordinator} "
+                f"({error}): is process 0 started there, its port free and open to this host, and is each "
+                "--process-id given once?"
+            ) from None
         raise ConfigError(
             f"--distributed: JAX finds no SLURM, GKE, TPU pod or Open MPI here that says which process this is "
             f"({error}): start it there, or give --coordinator HOST:PORT --processes N --process-id I"
@@ -57,7 +65,7 @@ def together(action: Callable[[], T]) -> T:
     Raises:
         ConfigError: of this host, or of the first that met one.
     """
-    if jax.process_count() == 1:
+    if not several():
         return action()
     done, wrong = None, ""
     try:
@@ -83,11 +91,29 @@ def gather_numbers(*numbers: int) -> list[tuple[int, ...]]:
     return [tuple(row) for row in told.reshape(-1, len(numbers)).tolist()]
 
 
-def abort() -> NoReturn:
-    """Ends this process after an error that the others don't know of, with its traceback, and at once: at a normal exit
-    it would wait for them, and they for it. Their coordinator misses this one, and ends them too.
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Within it an error that this host of several met alone ends its process. Of what `together` raised, of a loss and
+    of a signal all hosts know, and leave side by side.
     """
-    traceback.print_exc()
+    try:
+        yield
+    except (ConfigError, NonFiniteLoss, Stopped, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        if not several():
+            raise
+        abort(error)
+
+
+def abort(error: Exception) -> NoReturn:
+    """Ends this process after an error that the others don't know of, and at once: at a normal exit it would wait for
+    them, and they for it. Their coordinator misses this one, and ends them too.
+    """
+    if isinstance(error, (DataError, SavingError)):
+        print(f"vit-train: error: process {jax.process_index()}: {error}", file=sys.stderr)
+    else:
+        traceback.print_exception(error)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(1)

@@ -56,11 +56,6 @@ class Placement:
         return NamedSharding(self.mesh, P(DATA))
 
     @property
-    def batches(self) -> NamedSharding:
-        """Several batches (the first axis), each in parts (the second)."""
-        return NamedSharding(self.mesh, P(None, DATA))
-
-    @property
     def parts(self) -> int:
         """In how many parts a batch lies."""
         return self.mesh.shape[DATA]

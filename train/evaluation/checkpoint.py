@@ -1,13 +1,10 @@
 """A checkpoint of any layout judged by a split of any dataset, on all devices of all hosts."""
 
-import json
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,16 +13,16 @@ from jax import Array
 
 from train.augment import normalise
 from train.config import ConfigError, DataConfig
-from train.config.read import FORMAT
 from train.devices.placement import Placement, whole_placement
 from train.evaluation.classes import Classes, check_head, match_classes
 from train.evaluation.counts import Evaluated
 from train.evaluation.split import Evaluate, batch_size, judge, streamed
 from train.input.batches import EvalBatch
 from train.input.judged import eval_batches
-from train.input.reader import Reader
+from train.input.reader import Reader, cpus
 from train.input.sources import Source, open_source
 from train.step import Params, split_model
+from train.workdir import checkpoint_of
 from vit_convert.checkpoint import Checkpoint, open_checkpoint
 from vit_convert.errors import CheckpointError
 from vit_convert.preprocess import Preprocess
@@ -77,7 +74,7 @@ def open_both(asked: Asked) -> Opened:
     Raises:
         ConfigError: no such checkpoint or dataset, or they don't fit.
     """
-    path = in_run(asked.checkpoint)
+    path = checkpoint_of(asked.checkpoint)
     questions: Any = dict(preset=asked.preset, overrides=asked.overrides, weights=asked.weights)
     try:
         found = open_checkpoint(path, **questions)
@@ -88,26 +85,6 @@ def open_both(asked: Asked) -> Opened:
     check_head(path, found.config.num_classes, name, source.class_names)
     preprocess = _preprocess(path, found, name, source)
     return Opened(path, found, preprocess, source, match_classes(path, found.labels, name, source.class_names), asked)
-
-
-def in_run(path: str) -> str:
-    """Of the folder of a run its checkpoint; everything else as it is.
-
-    Raises:
-        ConfigError: the run has none yet.
-    """
-    try:
-        config = json.loads((Path(path) / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return path
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
-        return path
-    if not (Path(path) / "checkpoint").is_dir():
-        there = [str(at) for at in sorted(Path(path).glob("steps/*")) if at.name.isdecimal()]
-        there += [str(Path(path) / "best")] * (Path(path) / "best").is_dir()
-        left = f"it left {', '.join(there)}, which can be evaluated" if there else "and no step of it was saved yet"
-        raise ConfigError(f"{path} is the folder of a run that has not come to its end: {left}")
-    return str(Path(path) / "checkpoint")
 
 
 def _preprocess(path: str, found: Checkpoint, name: str, source: Source) -> Preprocess:
@@ -127,13 +104,14 @@ def judge_checkpoint(opened: Opened, shown: Shown = lambda batches, count: batch
     """Every example of the split counted once.
 
     Raises:
-        ConfigError: the checkpoint can't be read to its end, or too many images can't be decoded.
+        ConfigError: the checkpoint can't be read to its end.
+        DataError: too many images can't be decoded.
     """
     begun, placement = time.perf_counter(), whole_placement()
     model = load(opened)
     merge, params = split_model(model)
     params = {name: placement.put(name, x) for name, x in params.items()}
-    threads = opened.asked.data.threads or os.cpu_count() or 1
+    threads = opened.asked.data.threads or cpus()
     with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
         of, limit = opened.source, opened.asked.data.max_corrupt
         reader = Reader(of, len(of.class_names), limit, pool, threads)

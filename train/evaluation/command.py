@@ -76,7 +76,8 @@ def main(args: list[str]) -> None:
     _check_confusion(given.confusion, opened)
     if hosts.is_first():
         note(opened.said)
-    judged = judge_checkpoint(opened, progress if hosts.is_first() else lambda batches, count: batches)
+    with hosts.guarded():
+        judged = judge_checkpoint(opened, progress if hosts.is_first() else lambda batches, count: batches)
     if hosts.is_first():
         report(opened, judged, given.confusion, as_json=given.json)
 

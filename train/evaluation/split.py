@@ -30,6 +30,11 @@ class Evaluate:
     batches: Batches
     zero: Counts
 
+    def compile(self, params: Params) -> None:
+        """Compiles it, by one batch that isn't counted."""
+        with self.batches() as batches:
+            self.add(self.zero, params, next(iter(batches)))
+
     def __call__(self, params: Params) -> Evaluated:
         totals = self.zero
         with self.batches() as batches:

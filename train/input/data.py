@@ -1,6 +1,5 @@
 """The data of a run: what it trains on, what it is judged on, and what the saved model has to know about its images."""
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -18,7 +17,7 @@ from train.input.crop import crop_draws
 from train.input.judged import eval_batches
 from train.input.load import Load, cropped, evaluated, plain
 from train.input.order import batch_indices
-from train.input.reader import Reader
+from train.input.reader import Reader, cpus
 from train.input.sources import Source, open_source
 from vit_convert.preprocess import Preprocess
 
@@ -92,9 +91,7 @@ class Data:
         if self.given is not None and len(self.given.mean) == channels:
             return self.given.mean, self.given.std
         if self.resident:
-            pixels = self.whole_train.images
-            mean, std = (np.round(of / 255, 4).tolist() for of in (pixels.mean((0, 1, 2)), pixels.std((0, 1, 2))))
-            return tuple(mean), tuple(std)
+            return mean_and_std(self.whole_train.images)
         return IMAGENET if channels == 3 else ((0.5,) * channels, (0.5,) * channels)
 
     @cached_property
@@ -108,8 +105,9 @@ class Data:
     @cached_property
     def whole_test(self) -> Split:
         """All test images as they are evaluated; the unreadable ones don't count."""
-        load = evaluated(self.preprocess)
-        parts = [self.test_reader.read_whole(chunk, load) for chunk in _chunks(len(self.test))]
+        p = self.preprocess
+        load, shape = evaluated(p), (*p.crop, len(p.mean))
+        parts = [self.test_reader.read_whole(chunk, load, shape) for chunk in _chunks(len(self.test))]
         return Split(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
     def train_batches(self, start: int, stop: int, rows: slice) -> AbstractContextManager[Iterator[HostBatch]]:
@@ -147,9 +145,18 @@ class Data:
 
     def _reader(self, source: Source) -> Reader:
         data = self.config.data
-        threads = data.threads or os.cpu_count() or 1
+        threads = data.threads or cpus()
         pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         return Reader(source, len(self.class_names), data.max_corrupt, pool, threads)
+
+
+def mean_and_std(pixels: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Of each channel of (N, H, W, C) uint8, in 0..1, to four digits. By counting levels: in the memory of a copy."""
+    levels = np.arange(256) / 255
+    shares = [np.bincount(pixels[..., c].ravel(), minlength=256) / pixels[..., c].size for c in range(pixels.shape[-1])]
+    means = [float(share @ levels) for share in shares]
+    stds = [float(share @ (levels - mean) ** 2) ** 0.5 for share, mean in zip(shares, means, strict=True)]
+    return tuple(round(mean, 4) for mean in means), tuple(round(std, 4) for std in stds)
 
 
 def _chunks(count: int) -> Iterator[range]:

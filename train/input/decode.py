@@ -42,18 +42,31 @@ def image_size(image: bytes | np.ndarray) -> tuple[int, int]:
         raise CorruptImage(str(error)) from error
 
 
-def decode(image: bytes | np.ndarray, channels: int, reduced: int = 1) -> np.ndarray:
-    """Pixels (H, W, channels) uint8; a JPEG at a `reduced`th of its size, rounded up: 1, 2, 4 or 8.
+def decode(image: bytes | np.ndarray, channels: int) -> np.ndarray:
+    """Pixels (H, W, channels) uint8.
 
     The same pixels as Pillow's, which no library turns by their EXIF orientation.
 
     Raises:
         CorruptImage: not an image, or one that is cut short.
     """
+    return decode_at(image, channels, 1)[0]
+
+
+def decode_at(image: bytes | np.ndarray, channels: int, wanted: int) -> tuple[np.ndarray, int]:
+    """Pixels as of `decode`, and at which part of its size they are: a plain JPEG at the `wanted` (1, 2, 4 or 8) one,
+    sides rounded up; what only Pillow reads whole, at 1.
+
+    Raises:
+        CorruptImage: not an image, or one that is cut short.
+    """
     if isinstance(image, np.ndarray):
-        return with_channels(image, channels)
-    pixels = decode_jpeg(image, channels, reduced) if is_jpeg(image) else decode_png(image, channels)
-    return decode_whole(image, channels) if pixels is None else pixels
+        return with_channels(image, channels), 1
+    if is_jpeg(image):
+        pixels = decode_jpeg(image, channels, wanted)
+        return (decode_whole(image, channels), 1) if pixels is None else (pixels, wanted)
+    pixels = decode_png(image, channels)
+    return decode_whole(image, channels) if pixels is None else pixels, 1
 
 
 def decode_jpeg(image: bytes, channels: int, reduced: int = 1) -> np.ndarray | None:
@@ -61,11 +74,12 @@ def decode_jpeg(image: bytes, channels: int, reduced: int = 1) -> np.ndarray | N
     which Pillow may forgive."""
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(image)
-        if colours == "CMYK" or channels != (1 if colours == "Gray" else 3):
+        grey = colours == "Gray"
+        if colours == "CMYK" or channels == 4 or (channels == 1 and not grey):
             return None
         least = ceil(int(height) / reduced), ceil(int(width) / reduced)
-        space = "RGB" if channels == 3 else "GRAY"
-        return simplejpeg.decode_jpeg(image, space, min_height=least[0], min_width=least[1])
+        pixels = simplejpeg.decode_jpeg(image, "GRAY" if grey else "RGB", min_height=least[0], min_width=least[1])
+        return with_channels(pixels, channels)
     except ValueError:
         return None
 
@@ -124,8 +138,8 @@ def whole(image: bytes | np.ndarray, size: tuple[int, int], channels: int, inter
     Raises:
         CorruptImage: not an image, or one that is cut short.
     """
-    reduced = reduction(image_size(image), size) if is_jpeg(image) else 1
-    return resize(decode(image, channels, reduced), size, interpolation)
+    pixels, _ = decode_at(image, channels, reduction(image_size(image), size))
+    return resize(pixels, size, interpolation)
 
 
 def crop_and_resize(
@@ -137,8 +151,7 @@ def crop_and_resize(
     Raises:
         CorruptImage: not an image, or one that is cut short.
     """
-    reduced = reduction((box.height, box.width), size) if is_jpeg(image) else 1
-    pixels = decode(image, channels, reduced)
+    pixels, reduced = decode_at(image, channels, reduction((box.height, box.width), size))
     return resize(cut(pixels, box, reduced), size, interpolation)
 
 

@@ -1,15 +1,21 @@
 """Examples to pixels, in threads: the unreadable ones are said and replaced, up to a fraction."""
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from train.config import ConfigError
+from train.errors import DataError
 from train.input.decode import CorruptImage
 from train.input.load import Load
 from train.input.sources import Example, Source
+
+
+def cpus() -> int:
+    """How many processors this process may use: a task of SLURM's or a container has a part of the machine's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Reader:
@@ -28,20 +34,20 @@ class Reader:
         An example that can't be decoded gives its place to the next one that can, by number: the same one every time.
 
         Raises:
-            ConfigError: too many can't be decoded, or a label is none of the classes.
+            DataError: too many can't be decoded, or a label is none of the classes.
         """
         loaded = self._in_threads(indices, rows, lambda example, at, row: self._replaced(example, at, row, load))
         images, labels = zip(*loaded, strict=True)
         return np.stack(images), np.array(labels, np.int32)
 
-    def read_whole(self, indices: Sequence[int], load: Load) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The same, but one that can't be decoded is black and doesn't count: images, labels, counts (N,) bool."""
+    def read_whole(
+        self, indices: Sequence[int], load: Load, shape: tuple[int, ...]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The same, but one that can't be decoded is black, of this shape (H, W, C), and doesn't count: images, labels,
+        counts (N,) bool."""
         loaded = self._in_threads(
             indices, range(len(indices)), lambda example, at, row: self._try(example, at, row, load)
         )
-        shape = next((image.shape for image, _ in loaded if image is not None), None)
-        if shape is None:
-            raise ConfigError(f"none of {len(indices)} images in a row can be decoded: {self.corrupt[indices[0]]}")
         images = np.stack([np.zeros(shape, np.uint8) if image is None else image for image, _ in loaded])
         labels, counts = [label for _, label in loaded], [image is not None for image, _ in loaded]
         return images, np.array(labels, np.int32), np.array(counts)
@@ -66,12 +72,14 @@ class Reader:
         at = index
         while image is None:
             at = (at + 1) % len(self.source)
+            if at == index:
+                raise DataError(f"none of {len(self.source)} images can be decoded, as {self.corrupt[index]}")
             image, label = self._try(self.source.examples([at])[0], at, row, load)
         return image, label
 
     def _try(self, example: Example, index: int, row: int, load: Load) -> tuple[np.ndarray | None, int]:
         if not 0 <= example.label < self.classes:
-            raise ConfigError(f"{example.name} has the label {example.label}; expected one of 0 to {self.classes - 1}")
+            raise DataError(f"{example.name} has the label {example.label}; expected one of 0 to {self.classes - 1}")
         try:
             return load(example, row), example.label
         except CorruptImage as error:
@@ -86,7 +94,7 @@ class Reader:
             self._unsaid.append(f"left out, for it can't be decoded: {what}")
             if len(self.corrupt) > self.max_corrupt * len(self.source):
                 listed = "\n    ".join(list(self.corrupt.values())[:20])
-                raise ConfigError(
+                raise DataError(
                     f"{len(self.corrupt)} of {len(self.source)} images can't be decoded, more than data.max_corrupt "
                     f"{self.max_corrupt:g} of them; repair or remove them, or allow more:\n    {listed}"
                 )

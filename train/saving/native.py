@@ -17,7 +17,7 @@ from vit_convert.layouts import get_layout
 
 @dataclass(frozen=True)
 class Native:
-    """Writes the run's model with given weights: of hosts, the first does."""
+    """Writes the run's model with given weights: all hosts take part, and the first one writes."""
 
     step: Step
     data: Data

@@ -5,10 +5,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from train.config import ConfigError
+from train.config import ConfigError, TrainConfig
+from train.config.read import from_dict
 
 # What may differ: where and how fast it is computed, what is said and kept. Everything else decides what is computed.
-# on_nonfinite has not mattered up to any saved step: there was no infinite loss yet.
+# on_nonfinite as well: a saved step is finite whichever was chosen, and what comes after it is for the user to say.
 FREE = (
     *("log", "checkpoint", "devices", "deterministic", "remat", "scan", "attention", "on_nonfinite"),
     *("data.dir", "data.threads", "data.prefetch", "data.max_corrupt"),
@@ -21,7 +22,9 @@ def check_same(workdir: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -
     Raises:
         ConfigError: with every setting that differs, and both its values.
     """
-    now = json.loads(json.dumps(now))
+    # settings that are newer than that run had the value that is their default
+    then = from_dict(TrainConfig, then, str(workdir / "config.json")).to_dict()
+    then, now = (json.loads(json.dumps(config)) for config in (then, now))
     before, given = dict(_flat("", then)), dict(_flat("", now))
     names = [name for name in dict.fromkeys([*before, *given]) if before.get(name) != given.get(name)]
     differ = [f"{name} was {_shown(before, name)} and is {_shown(given, name)}" for name in names if not _free(name)]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from train.config import ConfigError
+from train.errors import DataError
 from train.input.sources.base import Example, Shape
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -52,8 +53,14 @@ def _images(folder: Path) -> list[Path]:
 
 
 def _read(path: Path) -> bytes:
-    """The file; an unreadable one is an empty image, which decoding reports with all the others."""
+    """The file; one that is gone or forbidden is an empty image, which decoding reports with all the others.
+
+    Raises:
+        DataError: the disk or the network doesn't give it: that may pass, and another image must not take its place.
+    """
     try:
         return path.read_bytes()
-    except OSError:
+    except (FileNotFoundError, PermissionError, IsADirectoryError):
         return b""
+    except OSError as error:
+        raise DataError(f"{path} can't be read: {error.strerror or error}") from error

@@ -8,9 +8,9 @@ def fashion_mnist() -> TrainConfig:
     """A 4-layer ViT with patch 7 on Fashion-MNIST's 60,000 images of clothes.
 
     Command: `vit-train fashion_mnist --workdir runs/fashion_mnist --data.dir TFDS_DIR`
-    Cost: 1.6e14 floating-point operations, 40 to 45 minutes on 2 CPU cores (93,750 steps).
-    Result: not run whole yet. With 5,000 of the training images held out (`--data.train-split train[:55000]
-    --data.test-split train[55000:]`), on which the settings were chosen: 91.6% after 14 epochs in batches of 64.
+    Cost: 1.4e14 floating-point operations, 52 minutes on 2 CPU cores (84,375 steps).
+    Result: 91.73% of the test images, seed 0, last epoch (docs/fashion_mnist.md has the curve, and why it is no more).
+    Settings were chosen on 5,000 of the training images.
     Reference: the data are Xiao et al. 2017 (arXiv 1708.07747); the training is DeiT's (Touvron et al. 2021, table 9)
     made small, the attention's initial values those of Trockman & Kolter 2023.
     """
@@ -35,7 +35,7 @@ def fashion_mnist() -> TrainConfig:
         optimizer=OptimizerConfig(weight_decay=0.1),
         schedule=ScheduleConfig(learning_rate=8e-4, warmup_epochs=1),
         batch_size=32,
-        epochs=50,
+        epochs=45,
         ema_decay=0.9995,
         eval_epochs=5,
     )

@@ -113,7 +113,7 @@ def test_a_whole_image_is_not_replaced(root: Path):
 
 def test_one_broken_image_alone_in_its_batch_is_allowed_like_any_other(tmp_path: Path):
     """The last batch is filled up with the last image: here nothing in it can be decoded."""
-    write_folder(tmp_path / "train", jpegs(9, classes=1))
+    write_folder(tmp_path / "train", jpegs(10, classes=1))
     write_folder(tmp_path / "test", jpegs(9, classes=1))
     path_of(tmp_path, "test", 8).write_bytes(b"")
     with opened(tmp_path, 0.2).test_batches(4, ALL) as given:

@@ -145,7 +145,9 @@ def test_naming_attention_weights_selects_the_explicit_attention_for_that_block_
         calls: list[int] = []
         module = sys.modules[f"{package.__name__}.attention"]
         fused = module.fused_attention
-        monkeypatch.setattr(module, "fused_attention", lambda *args, f=fused, c=calls: (c.append(1), f(*args))[1])
+        counted = lambda *args, f=fused, c=calls: (c.append(1), f(*args))[1]  # noqa: E731
+        monkeypatch.setattr(module, "fused_attention", counted)
+        monkeypatch.setitem(getattr(module, "FUSED", {}), "fused", counted)
         model = models()[package is vit_flax]
         model(zeros(model, (1, 12, 20, 3)), ("blocks.0.attn.weights",))
         assert len(calls) == 1  # block 1's

@@ -36,6 +36,12 @@ POSITION = {"data": "digits train 1437", "num_examples": 1437}
 ROWS = ({"loss": 0.1, "grad_norm": 1 / 3},)
 
 
+def write_nothing(params: Any, folder: Path) -> None:
+    """In the place of weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.safetensors").touch()
+
+
 def saver_in(folder: Path, config: CheckpointConfig | None = None, **given: Any) -> Saver:
     config = config or CheckpointConfig(minutes=None)
     due = Due(config, agree_steps=1)
@@ -44,7 +50,7 @@ def saver_in(folder: Path, config: CheckpointConfig | None = None, **given: Any)
         given.pop("keep", 2),
         given.pop("position", POSITION),
         due,
-        Best(lambda params, where: None, folder.parent / "best"),
+        Best(write_nothing, folder.parent / "best", folder.parent / "best.json"),
     )
 
 
@@ -314,14 +320,14 @@ def test_the_best_weights_are_written_when_they_are_better_than_all_before(tmp_p
 
     def write(params: Any, folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
+        write_nothing(params, folder)
         written.append(float(params["x"]))
 
-    best = Best(write, tmp_path / "best")
+    best = Best(write, tmp_path / "best", tmp_path / "best.json")
     for step, accuracy in enumerate([0.2, 0.5, 0.5, 0.4, 0.6], start=1):
         best.judged(step, accuracy, {"x": jnp.float32(step)})
     assert written == [1, 2, 5]
-    again = Best(write, tmp_path / "elsewhere")
+    again = Best(write, tmp_path / "elsewhere", tmp_path / "elsewhere.json")
     again.restore(json.loads(json.dumps(best.to_dict())))
     assert again.found == Evaluation(5, 0.6)
     again.judged(6, 0.6, {"x": jnp.float32(6)})
@@ -330,12 +336,13 @@ def test_the_best_weights_are_written_when_they_are_better_than_all_before(tmp_p
 
 def test_what_is_said_of_the_best_weights_is_of_those_that_are_there(tmp_path: Path):
     """A run that was killed after better weights than its last saved step knew of, and finds worse ones now."""
-    best = Best(lambda params, folder: folder.mkdir(), tmp_path / "best")
+    where = tmp_path / "best", tmp_path / "best.json"
+    best = Best(write_nothing, *where)
     best.judged(50, 0.9, {})
-    again = Best(lambda params, folder: pytest.fail("these are not better"), tmp_path / "best")
+    again = Best(lambda params, folder: pytest.fail("these are not better"), *where)
     again.restore({"step": 20, "accuracy": 0.1 + 0.2})
     assert again.found == Evaluation(50, 0.9)
     again.judged(60, 0.85, {})
-    (tmp_path / "best" / "evaluation.json").unlink()
+    os.utime(tmp_path / "best" / "model.safetensors", ns=(5, 5))  # other weights than the record's
     again.restore({"step": 20, "accuracy": 0.1 + 0.2})
     assert again.found == Evaluation(20, 0.1 + 0.2)

@@ -117,7 +117,7 @@ class Run:
         config, steps = self.step.config, self.workdir / "steps"
         native.describe(steps)
         due = Due(config.checkpoint, agree_steps=config.log.steps)
-        best = Best(native.write, self.workdir / "best")
+        best = Best(native.write, self.workdir / "best", steps / "best.json")
         return Saver(steps, config.checkpoint.keep, self.data.position, due, best)
 
     def introduce(self, report: Report, state: State, saver: Saver) -> None:

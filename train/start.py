@@ -78,5 +78,5 @@ def _open(config: TrainConfig, num_classes: int | None) -> Checkpoint:
         return open_checkpoint(checkpoint_of(config.init), image_size=config.init_size, num_classes=num_classes)
     except (CheckpointError, ValueError) as error:
         asked = "--preset" in str(error)  # what a file alone doesn't tell
-        answer = f"; say it to vit-convert: vit-convert {config.init} DIR --to native ..., then --init DIR"
+        answer = f": vit-convert {config.init} DIR --preset NAME --to native, then --init DIR"
         raise ConfigError(f"--init {error}{answer if asked else ''}") from error

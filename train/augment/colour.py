@@ -87,8 +87,8 @@ def box_weights(sigma: Array) -> Array:
 
     A box of radius l + a: 2 l + 1 whole pixels, and a part of the next (Gwosdek et al. 2011, eqs. 7, 11 and 14).
     """
-    one, six = jnp.float32(1), opaque(6)
-    s = product(sigma, sigma) / opaque(3)
+    one, six = jnp.float32(1), jnp.float32(6)
+    s = product(sigma, sigma) / opaque(3, sigma)
     whole = jnp.floor((jnp.sqrt(product(jnp.float32(12), s) + one) - one) / 2)
     part = product(2 * whole + one, product(whole, whole + one) - product(jnp.float32(3), s))
     radius = whole + part / product(six, s - product(whole + one, whole + one))

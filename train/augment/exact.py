@@ -1,6 +1,5 @@
 """Arithmetic that gives the same bits however it is compiled."""
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -14,6 +13,8 @@ def product(a: Array, b: Array) -> Array:
     return jnp.minimum(a * b, jnp.float32(2**20))
 
 
-def opaque(value: float) -> Array:
-    """A float32 constant that the compiler doesn't know: dividing by one that it knows becomes multiplying."""
-    return jax.lax.optimization_barrier(jnp.float32(value))
+def opaque(value: float, like: Array) -> Array:
+    """A float32 constant, an element of `like` each, that the compiler doesn't know: dividing by one that it knows
+    becomes multiplying by its rounded inverse. (XLA takes lax.optimization_barrier away before that.)"""
+    constant = jnp.float32(value)
+    return jnp.minimum(jnp.maximum(like, constant), constant)

@@ -12,7 +12,7 @@ from train.devices import hosts
 from train.step import Params
 from train.workdir import write_text
 
-EVALUATION = "evaluation.json"  # beside the weights
+WEIGHTS = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,17 @@ class Best:
     """Has the weights written whenever an evaluation is better than all before; of equals the first stays.
 
     It is chosen on the held-out images, so its accuracy there flatters it: the run's result is the last evaluation.
-    Which evaluation that was stands beside the weights: a run that was killed may have left better ones than its last
+    A record tells which evaluation the weights are of: a run that was killed may have left better ones than its last
     saved step knew of.
+
+    Args:
+        write: a complete checkpoint of these weights, in the place of one that is there.
+        folder: of the weights.
+        record: a file of its own, outside of it.
     """
 
-    def __init__(self, write: Callable[[Params, Path], None], folder: Path):
-        self.write, self.folder = write, folder
+    def __init__(self, write: Callable[[Params, Path], None], folder: Path, record: Path):
+        self.write, self.folder, self.record = write, folder, record
         self.found = Evaluation()
 
     def judged(self, step: int, accuracy: float, params: Params) -> None:
@@ -41,18 +46,27 @@ class Best:
             self.write(params, self.folder)
             self.found = Evaluation(step, accuracy)
             if hosts.is_first():
-                write_text(self.folder / EVALUATION, json.dumps(asdict(self.found)) + "\n")
+                write_text(self.record, json.dumps({**asdict(self.found), "written": self._written()}) + "\n")
 
     def to_dict(self) -> dict[str, Any]:
         """What a saved step keeps of it."""
         return asdict(self.found)
 
     def restore(self, kept: dict[str, Any]) -> None:
-        """As it was at a saved step, or as the weights say that are there. All hosts have to call it."""
-        try:
-            there = json.loads((self.folder / EVALUATION).read_text(encoding="utf-8")) if hosts.is_first() else kept
-        except (OSError, ValueError):
-            there = kept
+        """As it was at a saved step, or as the record says, if it is of the weights that are there. All hosts have to
+        call it."""
+        there = (self._recorded() if hosts.is_first() else None) or kept
         bits = np.array([there["accuracy"]], np.float64).view(np.int32).tolist()
         step, *bits = hosts.gather_numbers(there["step"], *bits)[0]
         self.found = Evaluation(step, float(np.array(bits, np.int32).view(np.float64)[0]))
+
+    def _recorded(self) -> dict[str, Any] | None:
+        try:
+            found = json.loads(self.record.read_text(encoding="utf-8"))
+            return found if found["written"] == self._written() else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def _written(self) -> int:
+        """When the weights that are there were written: in nanoseconds, which no two writings share."""
+        return (self.folder / WEIGHTS).stat().st_mtime_ns

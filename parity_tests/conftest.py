@@ -26,7 +26,7 @@ import_torchvision()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--examples", type=int, default=6, help="configurations drawn for each property of the models")
+    parser.addoption("--examples", type=int, default=4, help="configurations drawn for each property of the models")
 
 
 @pytest.fixture

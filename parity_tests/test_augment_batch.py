@@ -89,6 +89,7 @@ print("the same")
 """
 
 
+@pytest.mark.slow
 def test_on_two_devices_each_augments_its_images_to_the_same_bits():
     """And they exchange nothing."""
     flags = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"

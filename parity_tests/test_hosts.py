@@ -74,6 +74,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Runs, Runs, Runs]:
     return first, second, alone
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_losses_of_one_device(runs: tuple[Runs, Runs, Runs]):
     *both, alone = runs
     one = np.array(alone["one device"]["losses"])
@@ -83,11 +84,13 @@ def test_two_processes_have_the_losses_of_one_device(runs: tuple[Runs, Runs, Run
 
 
 @pytest.mark.parametrize("what", ["batches", "draws", "initial", "confusion"])
+@pytest.mark.slow
 def test_two_processes_have_the_batches_and_draws_of_one_device(runs: tuple[Runs, Runs, Runs], what: str):
     *both, alone = runs
     assert [run["fsdp and tensor 2"][what] for run in both] == [alone["one device"][what]] * 2
 
 
+@pytest.mark.slow
 def test_each_process_reads_its_own_rows(runs: tuple[Runs, Runs, Runs]):
     first, second, alone = runs
     rows = first["fsdp and tensor 2"]["rows"], second["fsdp and tensor 2"]["rows"], alone["one device"]["rows"]

@@ -38,12 +38,12 @@ def test_what_is_left_out_changes_from_epoch_to_epoch():
 
 
 def test_a_shuffle_is_even():
-    """Each example comes in each tenth of an epoch about as often: chi-squared of 100 examples in 10 tenths."""
-    counts = np.zeros((100, 10))
-    for number in range(400):
-        counts[epoch(number, count=100), np.arange(100) // 10] += 1
-    chi2 = ((counts - 40) ** 2 / 40).sum()
-    assert 720 < chi2 < 1080  # 891 degrees of freedom (99 x 9), standard deviation 42
+    """Each example comes in each fifth of an epoch about as often: chi-squared of 50 examples in 5 fifths."""
+    counts = np.zeros((50, 5))
+    for number in range(100):
+        counts[epoch(number, count=50), np.arange(50) // 10] += 1
+    chi2 = ((counts - 20) ** 2 / 20).sum()
+    assert 110 < chi2 < 282  # 196 degrees of freedom (49 x 4), standard deviation 20
 
 
 def test_an_image_is_repeated_in_one_batch():

@@ -360,6 +360,7 @@ print("same")
 
 
 @pytest.mark.parametrize("mode", [pytest.param("true", marks=pytest.mark.slow), "false"])  # true: of every other test
+@pytest.mark.slow
 def test_the_model_works_in_both_nnx_graph_modes(mode):
     result = run_python(TREE_MODE, NNX_GRAPH_MODE=mode, NNX_GRAPH_UPDATES=mode)
     assert result.stdout == "same\n", result.stderr

@@ -86,7 +86,7 @@ def test_any_arrays_come_back_in_any_order(tmp_path_factory, drawn, random):
     assert_written_as_flax_does(path, tensors)
 
 
-@pytest.mark.parametrize("count", [15, 16, 66_000])
+@pytest.mark.parametrize("count", [15, 16, pytest.param(66_000, marks=pytest.mark.slow)])
 def test_dicts_of_every_size_come_back(tmp_path, count):
     tensors = {f"a/{i}": np.array(i % 100, np.int8) for i in range(count)}
     write_msgpack(tmp_path / "a.msgpack", specs_of(tensors), tensors.items())

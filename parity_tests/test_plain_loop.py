@@ -101,5 +101,6 @@ def test_a_plain_loop_written_apart_has_the_same_losses(given: tuple[TrainConfig
     np.testing.assert_allclose(ours, theirs, rtol=LOSS)
 
 
+@pytest.mark.slow
 def test_another_weight_decay_would_be_seen(given: tuple[TrainConfig, Data]):
     assert np.abs(np.subtract(plain(*given), plain(*given, decay=0.49))).max() > 100 * LOSS

@@ -64,7 +64,11 @@ def paths(model: ViT) -> dict[str, nnx.Param]:
     return {".".join(map(str, path)): p for path, p in nnx.to_flat_state(nnx.state(model, nnx.Param))}
 
 
-@pytest.fixture(scope="module", params=CONFIGS)
+QUICK = "class token, registers, layer scale"
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in CONFIGS if name != QUICK]
+
+
+@pytest.fixture(scope="module", params=[QUICK, *OTHERS])
 def unrolled(request: pytest.FixtureRequest) -> tuple[ViTConfig, Any, dict[str, np.ndarray]]:
     config = CONFIGS[request.param]
     return config, *answers(config)

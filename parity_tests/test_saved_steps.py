@@ -128,6 +128,7 @@ for shape, fsdp in (((1, 1), False), ((2, 2), True), ((2, 1), False), ((4, 1), T
 """
 
 
+@pytest.mark.slow
 def test_other_numbers_of_devices_restore_the_same_bits(tmp_path: Path):
     env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
     command = [sys.executable, "-c", DEVICES, str(tmp_path / "steps")]

@@ -97,6 +97,7 @@ def test_the_printed_accuracy_is_the_checkpoints_in_both_frameworks(run: tuple[P
     assert f"held-out accuracy {row['test_accuracy']:.2%}" in printed
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_bits(run: tuple[Path, str], tmp_path: Path):
     """In another process, too."""
     with jax.enable_x64(False):
@@ -115,7 +116,7 @@ def test_another_seed_gives_another_run(run: tuple[Path, str], tmp_path: Path):
     assert all(json.loads(a)["loss"] != json.loads(b)["loss"] for a, b in zip(*rows, strict=True) if '"loss"' in a)
 
 
-@pytest.mark.parametrize("saved", [False, True])
+@pytest.mark.parametrize("saved", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_diverging_run_says_where_and_what_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str], saved: bool):
     arguments = "--schedule.learning-rate 1e30 --schedule.warmup-epochs 0"
     arguments += " --checkpoint.steps 1" if saved else ""

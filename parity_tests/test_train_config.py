@@ -58,6 +58,7 @@ def test_what_is_no_runs_config_is_said(tmp_path: Path, text: str, message: str)
         read_config(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_run_from_another_runs_config_has_the_same_bits(tmp_path: Path):
     def run(*arguments: str) -> None:
         done = subprocess.run([sys.executable, "-m", "train", *arguments], capture_output=True, text=True, check=False)

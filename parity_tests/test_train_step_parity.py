@@ -278,6 +278,7 @@ def test_evaluation_counts_every_example_once():
         assert found.class_accuracy.tolist() == [1, 0, 0, 0, 0]
 
 
+@pytest.mark.slow
 def test_draws_are_of_seed_and_step_alone_and_the_same_in_every_precision():
     more: Any = dict(rand_augment_layers=2, three_augment=True, color_jitter=0.3, erase_prob=0.5, erase_mode="const")
     everything = replace(CONFIG.augment, **more)

@@ -128,6 +128,7 @@ def test_a_missing_package_is_said_before_a_run_begins(monkeypatch: pytest.Monke
         check_sinks(LogConfig(tensorboard=True))
 
 
+@pytest.mark.slow
 def test_a_run_whose_reader_leaves_goes_on_to_its_end(tmp_path: Path):
     """`vit-train ... | head -1`: it is told on stderr, and all is there."""
     command = [sys.executable, "-m", "train", "digits", "--workdir", str(tmp_path / "run"), *TINY.split()]

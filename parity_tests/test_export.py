@@ -29,6 +29,7 @@ CONFIG = ViTConfig(
 PREPROCESS = Preprocess(resize=(18, 26), crop=(16, 24), mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
 LABELS = ("cat", "dog", "a, b", "été", "bird", "fish", "$ign")
 SUFFIXES = ("onnx", "pt2", "stablehlo")
+pytestmark = pytest.mark.slow  # two minutes: programs are traced, lowered and loaded again
 
 
 @pytest.fixture(scope="module")
@@ -122,17 +123,6 @@ def test_the_weights_sum_is_of_the_weights(checkpoint: Path, exported, tmp_path:
     assert inside(tmp_path / "other.pt2")["sha256"] != inside(exported["pt2"])["sha256"]
 
 
-@pytest.mark.parametrize("suffix", ["onnx", "pt2"])
-def test_a_dynamic_size_takes_other_sizes(checkpoint: Path, tmp_path: Path, suffix: str):
-    out = tmp_path / f"model.{suffix}"
-    assert main([str(checkpoint), str(out), "--dynamic-size"]) == 0
-    x = np.random.default_rng(0).standard_normal((2, 32, 40, 3)).astype(np.float32)
-    model = vit_torch.ViT.from_pretrained(checkpoint, dynamic_size=True)
-    with torch.no_grad():
-        expected = model(torch.tensor(x).permute(0, 3, 1, 2)).numpy()
-    assert gap(RUNTIMES[suffix](out, x), expected) < 1e-5
-
-
 @pytest.mark.parametrize(
     ("suffix", "dtype"),
     [("onnx", "float16"), ("onnx", "int8"), ("pt2", "bfloat16"), ("pt2", "float16"), ("stablehlo", "bfloat16")],
@@ -202,7 +192,6 @@ def test_a_folder_of_ones_own_is_compared_on(checkpoint: Path, tmp_path: Path, c
     [
         ("model.tflite", "OUT must end in .onnx, .stablehlo, .pt2, got"),
         ("model.pt2 --dtype int8", "--dtype int8: torch.export is written in float32, float16, bfloat16"),
-        ("model.stablehlo --dynamic-size", "StableHLO needs one size; export one file for each"),
         ("no/such/model.pt2", "there is no folder"),
         ("taken.pt2", "exists: give another name, or --overwrite"),
         ("model.pt2 --set eps", "eps"),

@@ -22,14 +22,18 @@ class Asked:
     found: Checkpoint
     how: dict[str, Any]  # arguments of from_pretrained
     dtype: str
-    dynamic_size: bool
     platforms: tuple[str, ...]  # of StableHLO
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) of the images, or of those that it is traced with."""
+        """(height, width) of the images: one for each file, for positions are resized by products of known sizes."""
         assert self.found.preprocess is not None
         return self.found.preprocess.crop
+
+    @property
+    def resized(self) -> bool:
+        """Whether that is another size than the model's own: its positions are then resized in the program."""
+        return self.size != self.found.config.image_hw
 
     @property
     def channels(self) -> int:
@@ -48,4 +52,3 @@ class Kind:
     write: Callable[[Asked, Path, dict[str, Any]], None]  # to this path, with this metadata inside
     load: Callable[[Path], Run]
     read_metadata: Callable[[Path], dict[str, Any]]
-    sizes: bool  # whether it can take images of several sizes

@@ -41,7 +41,6 @@ def make_parser() -> argparse.ArgumentParser:
     add("src", metavar="SRC")
     add("out", metavar="OUT", type=Path)
     add("--dtype", choices=("float32", "float16", "bfloat16", "int8"), default="float32", help="it computes in")
-    add("--dynamic-size", action="store_true", help="take images of any size that the patches divide")
     add("--platforms", default="cpu,cuda,tpu", help="that StableHLO is lowered for (default: cpu,cuda,tpu)")
     add("--images", metavar="FOLDER", help="compare on these (default: scikit-learn's photographs)")
     add("--overwrite", action="store_true", help="replace OUT")
@@ -100,8 +99,6 @@ def kind_of(args: argparse.Namespace) -> "Kind":
         raise UsageError(f"OUT must end in {', '.join(KINDS)}, got {args.out}")
     if args.dtype not in kind.dtypes:
         raise UsageError(f"--dtype {args.dtype}: {kind.what} is written in {', '.join(kind.dtypes)}")
-    if args.dynamic_size and not kind.sizes:
-        raise UsageError(f"--dynamic-size: {kind.what} needs one size; export one file for each")
     if missing := [name for name in kind.needs if find_spec(name) is None]:
         raise UsageError(
             f"{kind.what} needs {', '.join(missing)}: pip install {' '.join(missing)}, or vit-parity with the extra "
@@ -134,7 +131,7 @@ def asked_of(args: argparse.Namespace, kind: "Kind") -> "Asked":
     found = open_checkpoint(args.src, **how)
     if found.preprocess is None:
         raise CheckpointError(unknown_preprocessing(args.src, found.said))
-    return Asked(args.src, found, how, args.dtype, args.dynamic_size, tuple(args.platforms.split(",")))
+    return Asked(args.src, found, how, args.dtype, tuple(args.platforms.split(",")))
 
 
 def compare(asked: "Asked", kind: "Kind", path: Path, args: argparse.Namespace) -> "Checked":

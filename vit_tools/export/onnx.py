@@ -1,6 +1,8 @@
 """ONNX, by torch.onnx through torch.export; int8 by onnxruntime's dynamic quantization."""
 
 import json
+import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +22,10 @@ def write(asked: Asked, path: Path, said: dict[str, Any]) -> None:
     import torch
 
     model, example, axes = torch_model(asked)
-    program = torch.onnx.export(
-        model,
-        (example,),
-        dynamo=True,
-        dynamic_shapes=({**axes},),
-        input_names=[INPUT],
-        output_names=[OUTPUT],
-        verbose=False,
-    )
+    names: dict[str, Any] = dict(input_names=[INPUT], output_names=[OUTPUT])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch's exporter calls what torch deprecates
+        program = torch.onnx.export(model, (example,), dynamo=True, dynamic_shapes=(axes,), verbose=False, **names)
     assert program is not None
     found = program.model_proto
     if asked.dtype == "int8":
@@ -40,7 +37,6 @@ def write(asked: Asked, path: Path, said: dict[str, Any]) -> None:
 
 def quantized(model: Any) -> Any:
     """The weights of matrix products in int8, a scale a column; their inputs are quantized as they come (dynamic)."""
-    import tempfile
 
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -83,5 +79,4 @@ ONNX = Kind(
     write=write,
     load=load,
     read_metadata=read_metadata,
-    sizes=True,
 )

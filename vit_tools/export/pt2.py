@@ -50,5 +50,4 @@ PT2 = Kind(
     write=write,
     load=load,
     read_metadata=read_metadata,
-    sizes=True,
 )

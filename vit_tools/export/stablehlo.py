@@ -27,9 +27,8 @@ def write(asked: Asked, path: Path, said: dict[str, Any]) -> None:
     from vit_flax import ViT
 
     height, width = asked.size
-    dynamic = asked.dynamic_size or (height, width) != asked.found.config.image_hw
     kind = jnp.dtype(asked.dtype)
-    model = ViT.from_pretrained(asked.path, **asked.how, param_dtype=kind, dynamic_size=dynamic)
+    model = ViT.from_pretrained(asked.path, **asked.how, param_dtype=kind, dynamic_size=asked.resized)
     graph, state = nnx.split(model)
 
     def apply(images: Any) -> Any:
@@ -75,5 +74,4 @@ STABLEHLO = Kind(
     write=write,
     load=load,
     read_metadata=read_metadata,
-    sizes=False,  # the position table is resized by products whose sizes have to be known
 )

@@ -16,9 +16,7 @@ def torch_model(asked: Asked) -> tuple[Any, Any, dict[int, Any]]:
 
     dtype = getattr(torch, "float32" if asked.dtype == "int8" else asked.dtype)
     height, width = asked.size
-    patch = asked.found.config.patch_hw
-    dynamic = asked.dynamic_size or (height, width) != asked.found.config.image_hw
-    model = ViT.from_pretrained(asked.path, **asked.how, dtype=dtype, dynamic_size=dynamic)
+    model = ViT.from_pretrained(asked.path, **asked.how, dtype=dtype, dynamic_size=asked.resized)
 
     class Exported(torch.nn.Module):
         """Takes float32 images and gives float32 logits."""
@@ -32,6 +30,4 @@ def torch_model(asked: Asked) -> tuple[Any, Any, dict[int, Any]]:
 
     example = torch.zeros(2, asked.channels, height, width)
     axes: dict[int, Any] = {0: torch.export.Dim("batch", min=1)}
-    if asked.dynamic_size:
-        axes |= {2: patch[0] * torch.export.Dim("rows", min=2), 3: patch[1] * torch.export.Dim("columns", min=2)}
     return Exported().eval(), example, axes

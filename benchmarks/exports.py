@@ -1,4 +1,4 @@
-"""What an export costs in accuracy: every kind and dtype of vit-export on a whole test set, beside the model in float32.
+"""What an export costs in accuracy: every kind and dtype of vit-export on a whole test set, beside the float32 model.
 
 python -m benchmarks.exports runs/digits/checkpoint --data digits
 python -m benchmarks.exports runs/fashion_mnist/checkpoint --data fashion_mnist --data-dir DIR
@@ -67,10 +67,8 @@ def main() -> None:
                 found, seconds = judge(kind.load(path), given)
                 change = 100 * (found - right) / count
                 size = path.stat().st_size / 1e6
-                print(
-                    f"| {kind.what} | {dtype} | {size:.2f} | {found / count:.2%} | {change:+.2f} | {count / seconds:,.0f} |",
-                    flush=True,
-                )
+                speed = count / seconds
+                print(f"| {kind.what} | {dtype} | {size:.2f} | {found / count:.2%} | {change:+.2f} | {speed:,.0f} |")
 
 
 if __name__ == "__main__":

@@ -98,5 +98,5 @@ $(TRAIN_READY): pyproject.toml constraints.txt | $(BIN)/pip
 $(DEV_READY): $(TRAIN_READY)
 	@echo "Installing the peers (timm, transformers, torchvision, open_clip) and the test tools into .venv"
 	$(PIP) --no-deps torchvision
-	$(PIP) --editable '.[torch,train,parity,dev$(JAX_EXTRA)]'
+	$(PIP) --editable '.[torch,train,parity,export,dev$(JAX_EXTRA)]'
 	@touch $@

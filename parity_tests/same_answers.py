@@ -64,7 +64,7 @@ def compare(checkpoint: Path, images: np.ndarray, labels: np.ndarray) -> Answers
 
     import vit_flax
     import vit_torch
-    from vit_tools.attention_map import attention_map
+    from vit_tools.attention.maps import attention_map
 
     flax, ours = vit_flax.ViT.from_pretrained(checkpoint), vit_torch.ViT.from_pretrained(checkpoint)
     check_fits(checkpoint, ours.config, images, labels)
@@ -124,14 +124,14 @@ def same_answers(run: Path) -> int:
     """Prints the report and draws the maps; 1 when a prediction differs."""
     from train.input.data import open_data
     from train.recipes import RECIPES
-    from vit_tools.attention_map import draw_attention
+    from vit_tools.attention.picture import draw_pairs
 
     test = open_data(RECIPES["digits"]()).whole_test
     answers = compare(run / "checkpoint", test.images, test.labels)
     print(report(answers))
     predicted = answers.torch.argmax(-1)
     titles = [f"a {label}, read as {p}" for label, p in zip(test.labels, predicted[:NUM_DRAWN], strict=False)]
-    draw_attention(test.images[:NUM_DRAWN], answers.attention, titles, run / "attention.png")
+    draw_pairs(test.images[:NUM_DRAWN], answers.attention, titles, run / "attention.png")
     if not answers.agree:
         print("The two frameworks disagree by more than rounding: this is not one function.", file=sys.stderr)
         return 1

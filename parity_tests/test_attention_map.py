@@ -9,7 +9,10 @@ from parity_tests.compare import gap
 from parity_tests.pairs import images_for, make_pair, run_flax, run_torch
 from parity_tests.tolerances import FORWARD
 from vit_convert.config import ViTConfig
-from vit_tools.attention_map import attention_map, draw_attention
+from vit_convert.preprocess import Preprocess
+from vit_tools.attention.maps import attention, attention_map, rollout, wanted
+from vit_tools.attention.on_image import on_image
+from vit_tools.attention.picture import Seen, blend, draw, draw_pairs
 
 CONFIG = ViTConfig(image_size=(12, 20), patch_size=(4, 5), dim=24, depth=2, num_heads=3, mlp_dim=40, num_registers=2)
 
@@ -67,7 +70,129 @@ def test_weights_of_another_size_are_refused():
 def test_the_picture_is_drawn(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (5, 12, 20, 3), np.uint8)
     maps = np.concatenate([attention_map(planted(CONFIG, 2, i % 4), CONFIG) for i in range(5)])
-    draw_attention(images, maps, [f"image {i}" for i in range(5)], tmp_path / "attention.png")
+    draw_pairs(images, maps, [f"image {i}" for i in range(5)], tmp_path / "attention.png")
     with Image.open(tmp_path / "attention.png") as picture:
         assert picture.size[0] > 800
         assert len(np.unique(np.asarray(picture.convert("RGB")).reshape(-1, 3), axis=0)) > 100
+
+
+def intermediates(config: ViTConfig, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """What a model says whose every block has these attention weights, and whose tokens have the sizes 1, 2, 3, ..."""
+    tokens = np.ones((1, weights.shape[-1], config.dim)) * np.arange(1, weights.shape[-1] + 1)[None, :, None]
+    found = {f"blocks.{i}.attn.weights": weights for i in range(config.depth)}
+    return found | {f"blocks.{config.depth - 1}": tokens}
+
+
+def test_heads_mean_prefix_and_norms_are_each_their_own():
+    weights = planted(CONFIG, 1, 2)
+    weights[:, 0] = planted(CONFIG, 0, 0)[:, 0]
+    found = attention(intermediates(CONFIG, weights), CONFIG)
+    assert found.heads[0, 0, 0, 0] == found.heads[0, 1, 1, 2] == 0.5
+    assert found.heads[0, 0, 1, 2] == 0
+    assert found.mean[0, 0, 0] == pytest.approx(0.5 / 3)
+    assert found.mean[0, 1, 2] == pytest.approx(1 / 3)
+    assert found.prefix[0] == 0.5  # the class token itself; registers would be in it too
+    first = CONFIG.num_prefix + 1
+    expected = np.arange(first, first + 12).reshape(3, 4) * CONFIG.dim**0.5
+    np.testing.assert_allclose(found.norms[0], expected, rtol=1e-12)
+
+
+def test_registers_that_take_the_attention_are_shown_not_hidden():
+    weights = np.zeros_like(planted(CONFIG, 0, 0))
+    weights[..., 1] = 0.9  # a register
+    weights[..., CONFIG.num_prefix] = 0.1
+    found = attention(intermediates(CONFIG, weights), CONFIG)
+    assert found.prefix[0] == pytest.approx(0.9)
+    assert found.mean[0].sum() == pytest.approx(0.1)
+
+
+def test_rollout_is_abnar_and_zuidemas():
+    """Two layers by hand: (W1 + I) / 2 after (W0 + I) / 2."""
+    random = np.random.default_rng(0)
+    first, second = (w / w.sum(-1, keepdims=True) for w in random.random((2, 1, 4, 4)))
+    expected = (second[0] + np.eye(4)) / 2 @ ((first[0] + np.eye(4)) / 2)
+    np.testing.assert_allclose(rollout([first, second])[0], expected, rtol=1e-12)
+    assert rollout([first, second]).sum(-1) == pytest.approx(1)
+
+
+def test_attention_pooling_is_asked_what_its_query_reads():
+    config = CONFIG.replace(pool="map", class_token=False, num_registers=0)
+    tokens = config.num_patches
+    found = intermediates(config, np.broadcast_to(np.eye(tokens), (1, 3, tokens, tokens)))
+    pool = np.zeros((1, 3, tokens))
+    pool[..., 7] = 1
+    seen = attention(found | {"attn_pool.weights": pool}, config)
+    for heat in (seen.mean[0], seen.rollout[0], seen.heads[0, 2]):
+        assert heat[1, 3] == 1
+        assert heat.sum() == 1
+
+
+@pytest.mark.parametrize("pool", ["class", "mean", "class_mean", "map"])
+def test_both_frameworks_give_the_same_of_everything(pool: str):
+    config = CONFIG.replace(num_classes=7, pool=pool)
+    ours, flax = make_pair(config)
+    images, names = images_for(config), list(wanted(config))
+    theirs = attention(run_torch(ours, images, names), config)
+    found = attention(run_flax(flax, images, names), config)
+    for name in ("heads", "mean", "rollout", "norms"):
+        assert gap(getattr(found, name), getattr(theirs, name)) < FORWARD, name
+
+
+# An image, a preprocessing, and where in the image patch (row 1, column 2) of 3 x 4 lies: rows, columns.
+PLACES = {
+    "as it is": ((12, 20), Preprocess(resize=(12, 20), crop=(12, 20)), (slice(4, 8), slice(10, 15))),
+    "squashed": ((36, 40), Preprocess(resize=(12, 20), crop=(12, 20), mode="squash"), (slice(12, 24), slice(20, 30))),
+    "cropped": ((24, 60), Preprocess(resize=(24, 60), crop=(12, 20)), (slice(10, 14), slice(30, 35))),
+    "resized, then cropped": (
+        (32, 80),
+        Preprocess(resize=(16, 40), crop=(12, 20)),
+        (slice(12, 20), slice(40, 50)),
+    ),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_the_heat_is_on_the_pixels_that_the_patch_was_made_of(place: str):
+    """To the pixel, at sizes that are not square and after a centre crop."""
+    size, preprocess, (rows, columns) = PLACES[place]
+    heat = np.zeros((3, 4))
+    heat[1, 2] = 1
+    found = on_image(heat, preprocess, size)
+    expected = np.zeros(size)
+    expected[rows, columns] = 1
+    np.testing.assert_array_equal(np.nan_to_num(found), expected)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_the_pixels_of_a_patch_are_those_that_change_it(place: str):
+    """The same by the preprocessing itself: a patch's pixels, all others black."""
+    size, preprocess, (rows, columns) = PLACES[place]
+    pixels = np.zeros((*size, 3), np.uint8)
+    pixels[rows, columns] = 255
+    seen = preprocess.pixels(Image.fromarray(pixels)).mean(-1).reshape(3, 4, 4, 5).transpose(0, 2, 1, 3).mean((2, 3))
+    assert seen[1, 2] > 150
+    others = np.delete(seen.ravel(), 6)
+    assert others.max() < 70
+
+
+def test_what_the_crop_left_out_has_no_heat():
+    preprocess = Preprocess(resize=(24, 60), crop=(12, 20))
+    found = on_image(np.ones((3, 4)), preprocess, (24, 60))
+    assert np.isfinite(found).sum() == 12 * 20
+    assert np.isfinite(found[6:18, 20:40]).all()
+    shown = blend(np.full((24, 60, 3), 200, np.uint8), found, 1.0)
+    assert shown.shape == (24, 60, 3)
+    assert (shown[0, 0] == shown[0, 0, 0]).all()  # grey
+    assert shown[12, 30].max() - shown[12, 30].min() > 0.2
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_images_of_several_sizes_are_drawn_in_their_own_shape(tmp_path, count: int):
+    ours, _ = make_pair(CONFIG)
+    found = attention(run_torch(ours, images_for(CONFIG, batch=count), list(wanted(CONFIG))), CONFIG)
+    random = np.random.default_rng(0)
+    images = [Seen(random.integers(0, 256, (40 + 30 * i, 60, 3)).astype(np.uint8), f"$ {i}") for i in range(count)]
+    draw(images, found, Preprocess(resize=(12, 20), crop=(12, 20)), tmp_path / "attention.png")
+    with Image.open(tmp_path / "attention.png") as picture:
+        assert picture.format == "PNG"
+    assert list(tmp_path.iterdir()) == [tmp_path / "attention.png"]

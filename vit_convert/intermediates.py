@@ -13,7 +13,8 @@ def intermediate_names(config: ViTConfig) -> tuple[str, ...]:
 
     `embeddings` (B, T, D) enters the first block; `blocks.{i}.attn.weights` (B, H, T, T) are the
     softmax weights and `blocks.{i}` (B, T, D) the output of block i; `norm` (B, T, D) exists where
-    `final_norm` is "tokens"; `pooled` is (B, pooled_dim), or (B, 2, D) for class_dist; `logits`
+    `final_norm` is "tokens"; `attn_pool.weights` (B, H, patches) are the softmax weights of attention
+    pooling (`pool` map); `pooled` is (B, pooled_dim), or (B, 2, D) for class_dist; `logits`
     (B, K) exist where there is a head. T counts the prefix tokens and the patches.
     """
     blocks = [name for i in range(config.depth) for name in (f"blocks.{i}.attn.weights", f"blocks.{i}")]
@@ -56,4 +57,5 @@ class Keep:
 
 
 def _after_blocks(config: ViTConfig) -> list[str]:
-    return ["norm"] * (config.final_norm == "tokens") + ["pooled"] + ["logits"] * bool(config.num_classes)
+    of_pool = ["attn_pool.weights"] * (config.pool == "map") + ["pooled"]
+    return ["norm"] * (config.final_norm == "tokens") + of_pool + ["logits"] * bool(config.num_classes)

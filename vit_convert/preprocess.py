@@ -94,6 +94,13 @@ class Preprocess:
         top, left = self._offset(size, self.crop_offset)
         return pixels[top : top + self.crop[0], left : left + self.crop[1]]
 
+    def seen(self, size: Size) -> tuple[float, float, float, float]:
+        """(top, left, height, width) of what the model sees of an image of `size` (height, width), in its pixels."""
+        resized = self.resize if self.mode == "squash" else covering(size, self.resize)
+        (top, left), (height, width) = self._offset(resized, self.crop_offset), self.crop
+        by = size[0] / resized[0], size[1] / resized[1]
+        return top * by[0], left * by[1], height * by[0], width * by[1]
+
     def _convert(self, image: "Image.Image") -> "Image.Image":
         """To grey, RGB or RGBA."""
         transparent = "A" in image.getbands() or image.info.get("transparency") is not None

@@ -7,7 +7,7 @@ from flax import nnx
 from jax import Array
 
 from vit_convert.config import ViTConfig
-from vit_flax.attention import fused_attention
+from vit_flax.attention import attention_weights, fused_attention
 from vit_flax.linear import Linear
 from vit_flax.mlp import Mlp
 from vit_flax.norm import make_norm
@@ -35,13 +35,22 @@ class AttentionPool(nnx.Module):
 
     def __call__(self, x: Array) -> Array:
         B, N, D = x.shape
-        H = self.num_heads
-        q = self.q(jnp.broadcast_to(self.latent.astype(x.dtype), (B, 1, D))).reshape(B, 1, H, D // H)
-        k = self.k(x).reshape(B, N, H, D // H)
-        v = self.v(x).reshape(B, N, H, D // H)
+        q, k = self.query_and_keys(x)
+        v = self.v(x).reshape(B, N, self.num_heads, D // self.num_heads)
         x = self.proj(fused_attention(q, k, v).reshape(B, 1, D))
         x = x + self.mlp(self.norm(x))
         return x[:, 0]
+
+    def query_and_keys(self, x: Array) -> tuple[Array, Array]:
+        """The learned query (B, 1, H, D/H) and the patches' keys (B, N, H, D/H)."""
+        B, N, D = x.shape
+        H = self.num_heads
+        q = self.q(jnp.broadcast_to(self.latent.astype(x.dtype), (B, 1, D))).reshape(B, 1, H, D // H)
+        return q, self.k(x).reshape(B, N, H, D // H)
+
+    def weights(self, x: Array) -> Array:
+        """How much of each patch is read: (B, N, D) -> softmax weights (B, H, N)."""
+        return attention_weights(*self.query_and_keys(x))[:, :, 0]
 
 
 def pool_tokens(config: ViTConfig, x: Array, attn_pool: AttentionPool | None) -> Array:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from vit_convert.config import ViTConfig
-from vit_torch.attention import fused_attention
+from vit_torch.attention import attention_weights, fused_attention
 from vit_torch.mlp import Mlp
 from vit_torch.norm import make_norm
 
@@ -31,13 +31,22 @@ class AttentionPool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         B, N, D = x.shape
-        H = self.num_heads
-        q = self.q(self.latent.expand(B, 1, D)).reshape(B, 1, H, D // H)
-        k = self.k(x).reshape(B, N, H, D // H)
-        v = self.v(x).reshape(B, N, H, D // H)
+        q, k = self.query_and_keys(x)
+        v = self.v(x).reshape(B, N, self.num_heads, D // self.num_heads)
         x = self.proj(fused_attention(q, k, v).reshape(B, 1, D))
         x = x + self.mlp(self.norm(x))
         return x[:, 0]
+
+    def query_and_keys(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The learned query (B, 1, H, D/H) and the patches' keys (B, N, H, D/H)."""
+        B, N, D = x.shape
+        H = self.num_heads
+        q = self.q(self.latent.expand(B, 1, D)).reshape(B, 1, H, D // H)
+        return q, self.k(x).reshape(B, N, H, D // H)
+
+    def weights(self, x: Tensor) -> Tensor:
+        """How much of each patch is read: (B, N, D) -> softmax weights (B, H, N)."""
+        return attention_weights(*self.query_and_keys(x))[:, :, 0]
 
 
 def pool_tokens(config: ViTConfig, x: Tensor, attn_pool: AttentionPool | None) -> Tensor:

@@ -106,6 +106,8 @@ class ViT(Pretrained):
             keep(f"{name}.attn.weights", weights)
             x = keep(name, x)
         x = keep("norm", self.norm(x))
+        if self.attn_pool is not None and keep.wants("attn_pool.weights"):
+            keep("attn_pool.weights", self.attn_pool.weights(x[:, self.config.num_prefix :]))
         x = keep("pooled", self.fc_norm(pool_tokens(self.config, x, self.attn_pool)))
         return keep.result(keep("logits", self.classify(x)))
 

@@ -1,0 +1,114 @@
+"""The local page: what it shows is what the models say, by its functions here and in a real browser."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from parity_tests.compare import gap
+from parity_tests.datasets import encoded, picture
+from parity_tests.test_predict import CONFIG, LABELS, PREPROCESS, by_hand, make
+from vit_tools.app.command import main, make_parser
+from vit_tools.app.looking import difference, heat, labels_of, look
+from vit_tools.attention.on_image import on_image
+from vit_tools.model import Framework, Model, load
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("app") / "checkpoint"
+    make(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def models(checkpoint: Path) -> dict[Framework, Model]:
+    return {framework: load(str(checkpoint), framework) for framework in ("torch", "flax")}
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    (tmp_path / "photo.jpg").write_bytes(encoded(picture(1, (90, 50))))
+    return tmp_path / "photo.jpg"
+
+
+def test_both_frameworks_labels_are_the_models(models, checkpoint: Path, photo: Path):
+    with Image.open(photo) as opened:
+        looked = look(opened, models)
+    expected = dict(zip(LABELS, by_hand(str(photo), checkpoint), strict=True))
+    for framework, model in models.items():
+        found = labels_of(looked, framework, model)
+        assert len(found) == 5
+        assert gap(list(found.values()), [expected[label] for label in found]) < 1e-5
+    assert "the same label" in difference(looked)
+
+
+def test_heat_is_the_layers_and_the_heads_on_the_photo(models, photo: Path):
+    with Image.open(photo) as opened:
+        looked = look(opened, models)
+    assert looked.maps.shape == (CONFIG.depth, CONFIG.num_heads, 2, 3)
+    pictures = [heat(looked, PREPROCESS, layer, head) for layer in range(2) for head in (None, 0, 1, 2)]
+    assert {p.shape for p in pictures} == {(50, 90, 3)}
+    assert len({p.tobytes() for p in pictures}) == len(pictures)
+    brightest = np.nanargmax(on_image(looked.maps[1, 2], PREPROCESS, (50, 90)))
+    dimmest = np.nanargmin(on_image(looked.maps[1, 2], PREPROCESS, (50, 90)))
+    shown = pictures[-1].reshape(-1, 3).astype(int).sum(1)
+    assert shown[brightest] > shown[dimmest]
+
+
+def test_it_listens_on_this_machine_alone_unless_told_otherwise():
+    assert make_parser().parse_args(["--checkpoint", "x"]).host == "127.0.0.1"
+
+
+def test_a_checkpoint_that_is_none_is_one_message(tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.setattr("vit_tools.app.command.find_spec", lambda name: object())
+    assert main(["--checkpoint", str(tmp_path / "gone")]) == 2
+    assert capsys.readouterr().err.startswith("vit-app: error: ")
+
+
+def test_missing_packages_are_named(tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.setattr("vit_tools.app.command.find_spec", lambda name: None if name == "gradio" else object())
+    assert main(["--checkpoint", str(tmp_path)]) == 2
+    assert "the page needs gradio: pip install gradio, or the extra app" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_in_a_browser_a_dropped_photo_shows_labels_and_the_slider_changes_the_heat(
+    models, checkpoint: Path, photo: Path, tmp_path: Path
+):
+    """Upload, read the labels, move the slider, look."""
+    pytest.importorskip("gradio")
+    playwright = pytest.importorskip("playwright.sync_api")
+    browser_at = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser_at is None:
+        pytest.skip("no Chromium is installed")
+    from vit_tools.app.page import make_page
+
+    page = make_page(models)
+    _, address, _ = page.launch(server_name="127.0.0.1", quiet=True, prevent_thread_lock=True)
+    try:
+        with playwright.sync_playwright() as running:
+            browser = running.chromium.launch(executable_path=browser_at, args=["--no-sandbox"])
+            tab: Any = browser.new_page(viewport={"width": 1200, "height": 900})
+            tab.goto(address)
+            tab.set_input_files("#photo input[type=file]", str(photo))
+            best = LABELS[int(by_hand(str(photo), checkpoint).argmax())]
+            for framework in models:
+                tab.locator(f"#labels-{framework}", has_text=best).wait_for(timeout=30_000)
+            assert "the same label" in tab.locator("#difference textarea").input_value()
+            heat_at = tab.locator("#attention img")
+            before = heat_at.get_attribute("src")
+            tab.locator("#head input[type=number]").fill("2")
+            tab.keyboard.press("Enter")
+            tab.wait_for_function(
+                "before => document.querySelector('#attention img').src !== before", arg=before, timeout=30_000
+            )
+            tab.screenshot(path=str(tmp_path / "page.png"), full_page=True)
+            browser.close()
+    finally:
+        page.close()
+    with Image.open(tmp_path / "page.png") as drawn:
+        assert drawn.width == 1200

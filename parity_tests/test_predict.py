@@ -1,0 +1,305 @@
+"""vit-predict says what the model says, in either framework, of whatever images it is given."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import vit_torch
+from parity_tests.compare import gap
+from parity_tests.datasets import encoded, picture
+from parity_tests.pairs import randomise
+from vit_convert.config import ViTConfig
+from vit_convert.preprocess import Preprocess
+from vit_tools.anatomy import position_similarity, principal_filters
+from vit_tools.images import NoImages, find_images
+from vit_tools.nearest import folder_labels, knn_predictions, nearest
+from vit_tools.predict.answers import Answer, answer, as_csv, as_json, as_table
+from vit_tools.predict.command import main
+
+CONFIG = ViTConfig(image_size=(16, 24), patch_size=8, dim=24, depth=2, num_heads=3, mlp_dim=40, num_classes=7)
+PREPROCESS = Preprocess(resize=(18, 26), crop=(16, 24), mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
+LABELS = ("cat", "dog", 'a "quoted", name', "été", "bird", "fish", "$ign")
+
+
+def make(path: Path, config: ViTConfig = CONFIG, labels: tuple[str, ...] | None = LABELS) -> vit_torch.ViT:
+    model = vit_torch.ViT(config)
+    randomise(model, 0)
+    model.save_pretrained(path, preprocess=PREPROCESS, labels=labels)
+    return model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """checkpoint/, and photos/ with five pictures of several sizes and kinds."""
+    root = tmp_path_factory.mktemp("predict")
+    make(root / "checkpoint")
+    (root / "photos" / "deep").mkdir(parents=True)
+    for i, (name, kind) in enumerate(
+        [("a.jpg", "JPEG"), ("b.PNG", "PNG"), ("c.webp", "WEBP"), ("deep/d.jpeg", "JPEG")]
+    ):
+        (root / "photos" / name).write_bytes(encoded(picture(i, (40 + 9 * i, 60 - 7 * i)), kind))
+    (root / "photos" / "e.png").write_bytes(encoded(picture(9).convert("L"), "PNG"))
+    (root / "photos" / "notes.txt").write_text("no image")
+    return root
+
+
+def by_hand(path: str, checkpoint: Path) -> np.ndarray:
+    """The probabilities of one image, through the model itself."""
+    model = vit_torch.ViT.from_pretrained(checkpoint)
+    assert model.preprocess is not None
+    with Image.open(path) as opened:
+        x = torch.tensor(model.preprocess(opened)).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        return model(x).softmax(-1)[0].double().numpy()
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    code = main([str(a) for a in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.mark.parametrize("framework", ["torch", "flax"])
+def test_the_labels_and_probabilities_are_the_models(folder: Path, capsys, framework: str):
+    where = folder / "checkpoint"
+    code, out, err = said(
+        capsys,
+        folder / "photos",
+        "--checkpoint",
+        where,
+        "--framework",
+        framework,
+        "--json",
+        "--top",
+        7,
+        "--batch-size",
+        2,
+    )
+    assert (code, err) == (0, "")
+    rows = [json.loads(line) for line in out.splitlines()]
+    names = [Path(row["image"]).name for row in rows]
+    assert names == ["a.jpg", "b.PNG", "c.webp", "d.jpeg", "e.png"]
+    for row in rows:
+        expected = by_hand(row["image"], where)
+        found = {entry["label"]: entry["probability"] for entry in row["classes"]}
+        assert gap([found[label] for label in LABELS], expected) < 1e-5
+        best = [entry["probability"] for entry in row["classes"]]
+        assert best == sorted(best, reverse=True)
+
+
+def test_the_table_and_csv_say_the_same_as_json():
+    one = answer("a, b.jpg", np.log(np.array([0.1, 0.6, 0.3])), ("cat", 'a "dog"', "bird"), 2)
+    assert one.labels == ('a "dog"', "bird")
+    assert one.probabilities == pytest.approx((0.6, 0.3))
+    assert as_table(one) == 'a, b.jpg\n   60.00%  a "dog"\n   30.00%  bird'
+    rows = list(csv.reader(io.StringIO(as_csv(one))))
+    assert [row[:3] for row in rows] == [["a, b.jpg", "1", 'a "dog"'], ["a, b.jpg", "2", "bird"]]
+    assert [float(row[3]) for row in rows] == list(one.probabilities)
+    classes = json.loads(as_json(one))["classes"]
+    assert [entry["probability"] for entry in classes] == list(one.probabilities)
+
+
+def test_equal_classes_come_in_their_order_and_no_more_than_there_are():
+    assert answer("x", np.zeros(3), "abc", 9) == Answer("x", ("a", "b", "c"), (1 / 3,) * 3)
+
+
+def test_a_corrupt_image_is_said_and_the_others_are_answered(folder: Path, tmp_path: Path, capsys):
+    for i in (0, 2):
+        (tmp_path / f"{i}.jpg").write_bytes(encoded(picture(i)))
+    (tmp_path / "1.jpg").write_bytes(encoded(picture(1))[:500])
+    (tmp_path / "3.png").write_bytes(b"<html>")
+    code, out, err = said(capsys, tmp_path, "--checkpoint", folder / "checkpoint", "--csv", "--top", 1)
+    assert code == 1
+    assert [line.split(",")[0] for line in out.splitlines()] == ["image", f"{tmp_path}/0.jpg", f"{tmp_path}/2.jpg"]
+    assert f"{tmp_path}/1.jpg: can't be read: " in err
+    assert f"{tmp_path}/3.png: can't be read: no image that Pillow reads" in err
+    assert "Traceback" not in err
+
+
+def test_images_are_named_by_file_folder_pattern_and_list(folder: Path, tmp_path: Path):
+    photos = folder / "photos"
+    assert [Path(p).name for p in find_images([str(photos)])] == ["a.jpg", "b.PNG", "c.webp", "d.jpeg", "e.png"]
+    assert [Path(p).name for p in find_images([str(photos / "*.jpg"), str(photos / "e.png")])] == ["a.jpg", "e.png"]
+    assert [Path(p).name for p in find_images([str(photos / "**/*.jpeg")])] == ["d.jpeg"]
+    assert find_images(["-"], ["one.jpg\n", "\n", " two.png\n"]) == ["one.jpg", "two.png"]
+    (tmp_path / "a[1].jpg").write_bytes(b"")
+    assert find_images([str(tmp_path / "a[1].jpg")]) == [str(tmp_path / "a[1].jpg")]
+    with pytest.raises(NoImages, match=r"gone.jpg: no such file or folder"):
+        find_images(["gone.jpg"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(NoImages, match="no image is in this folder"):
+        find_images([str(tmp_path / "empty")])
+
+
+@pytest.mark.parametrize("framework", ["torch", "flax"])
+@pytest.mark.parametrize("layer", [None, 0])
+def test_features_are_the_models_own_tokens(folder: Path, tmp_path: Path, capsys, framework: str, layer: int | None):
+    out, where = tmp_path / "features.npz", folder / "checkpoint"
+    more = [] if layer is None else ["--layer", layer]
+    code, *_ = said(
+        capsys, folder / "photos" / "a.jpg", "--checkpoint", where, "--features", out, "--framework", framework, *more
+    )
+    assert code == 0
+    model = vit_torch.ViT.from_pretrained(where)
+    assert model.preprocess is not None
+    with Image.open(folder / "photos" / "a.jpg") as opened, torch.no_grad():
+        x = torch.tensor(model.preprocess(opened)).permute(2, 0, 1)[None]
+        _, found = model(x, ("pooled", "norm" if layer is None else "blocks.0"))
+    tokens = found["norm" if layer is None else "blocks.0"]
+    with np.load(out, allow_pickle=False) as arrays:
+        assert arrays["paths"].tolist() == [str(folder / "photos" / "a.jpg")]
+        assert gap(arrays["pooled"], found["pooled"].numpy()) < 1e-5
+        assert gap(arrays["class"], tokens[:, 0].numpy()) < 1e-5
+        assert gap(arrays["patches"], tokens[:, 1:].numpy()) < 1e-5
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_model_without_labels_gives_features_and_says_so_if_asked_for_labels(folder: Path, tmp_path: Path, capsys):
+    make(tmp_path / "headless", CONFIG.replace(num_classes=0), None)
+    image = folder / "photos" / "a.jpg"
+    code, out, err = said(capsys, image, "--checkpoint", tmp_path / "headless")
+    assert (code, out) == (2, "")
+    assert "has no head, so there are no labels: ask for --features, --nearest or --attention" in err
+    code, out, _ = said(capsys, image, "--checkpoint", tmp_path / "headless", "--features", tmp_path / "f.npz")
+    assert (code, out) == (0, "")
+    with np.load(tmp_path / "f.npz") as arrays:
+        assert arrays["pooled"].shape == (1, 24)
+
+
+def test_attention_npz_has_the_maps_and_the_heat_on_each_image(folder: Path, tmp_path: Path, capsys):
+    where, names = folder / "checkpoint", ["a.jpg", "c.webp"]
+    images = [folder / "photos" / name for name in names]
+    options = ["--attention", tmp_path / "heat.png", "--attention-npz"]
+    both = {}
+    for framework in ("torch", "flax"):
+        out = tmp_path / f"{framework}.npz"
+        code, *_ = said(capsys, *images, "--checkpoint", where, *options, out, "--framework", framework)
+        assert code == 0
+        with np.load(out, allow_pickle=False) as arrays:
+            both[framework] = dict(arrays)
+    found = both["torch"]
+    assert found["heads"].shape == (2, 3, 2, 3)
+    assert found["mean"] == pytest.approx(found["heads"].mean(1))
+    assert found["mean"].sum((1, 2)) + found["prefix"] == pytest.approx(1, abs=1e-6)
+    with Image.open(images[1]) as opened:
+        assert found["image_1"].shape == (opened.height, opened.width)
+    assert np.nanmax(found["image_1"]) == found["mean"][1].max()
+    for name in ("heads", "mean", "rollout", "norms", "prefix"):
+        assert gap(both["flax"][name], found[name]) < 1e-5
+    with Image.open(tmp_path / "heat.png") as drawn:
+        assert drawn.size[0] > 600
+
+
+def test_nearest_finds_the_image_itself_and_draws_it(folder: Path, tmp_path: Path, capsys):
+    out, photos = tmp_path / "near.png", folder / "photos"
+    options = ["--nearest", photos, "--nearest-png", out, "--neighbours", 3]
+    code, text, _ = said(capsys, photos / "b.PNG", "--checkpoint", folder / "checkpoint", *options, "--top", 1)
+    assert code == 0
+    lines = text.splitlines()[-3:]
+    assert lines[0].split() == ["1.0000", str(photos / "b.PNG")]
+    cosines = [float(line.split()[0]) for line in lines]
+    assert cosines == sorted(cosines, reverse=True)
+    with Image.open(out) as drawn:
+        assert drawn.size[0] > 500
+
+
+def test_k_nearest_vote_by_their_cosine():
+    gallery = np.array([[1, 0], [0.8, 0.6], [0, 1], [0, 1]], np.float32)
+    labels = np.array([0, 1, 1, 2])
+    order, cosines = nearest(np.array([[1, 0]], np.float32), gallery, 2)
+    assert order.tolist() == [[0, 1]]
+    assert cosines[0] == pytest.approx([1, 0.8])
+    assert knn_predictions(np.array([[1, 0], [0, 1]], np.float32), gallery, labels, 2).tolist() == [0, 1]
+    assert folder_labels(["x/cat/1.jpg", "x/ape/2.jpg", "x/cat/3.jpg"])[1].tolist() == [1, 0, 1]
+
+
+def test_knn_counts_what_the_neighbours_get_right(folder: Path, tmp_path: Path, capsys):
+    """The test images are the training images: the nearest of each is itself."""
+    for i in range(6):
+        at = tmp_path / f"class{i % 2}" / f"{i}.jpg"
+        at.parent.mkdir(exist_ok=True)
+        at.write_bytes(encoded(picture(i)))
+    code, out, _ = said(capsys, "--checkpoint", folder / "checkpoint", "--knn", tmp_path, tmp_path, "--k", 1)
+    assert code == 0
+    assert out == "k-NN, k = 1: 100.00% (6 of 6, by 6 images of 2 classes)\n"
+
+
+def test_anatomy_shows_filters_and_positions(folder: Path, tmp_path: Path, capsys):
+    code, *_ = said(capsys, "--checkpoint", folder / "checkpoint", "--anatomy", tmp_path / "anatomy.png")
+    assert code == 0
+    with Image.open(tmp_path / "anatomy.png") as drawn:
+        assert drawn.size[0] > 900
+    state: dict[str, Any] = dict(vit_torch.ViT.from_pretrained(folder / "checkpoint").state_dict())
+    similar = position_similarity(state["pos_embed"].numpy(), CONFIG)
+    assert similar.shape == (2, 3, 2, 3)
+    assert similar[1, 2, 1, 2] == pytest.approx(1)
+    a, b = state["pos_embed"][0, 1].double(), state["pos_embed"][0, 6].double()
+    assert similar[0, 0, 1, 2] == pytest.approx(float(torch.nn.functional.cosine_similarity(a, b, dim=0)))
+
+
+def test_principal_filters_are_those_of_the_kernels_covariance():
+    """A kernel that is one pattern at several strengths has that pattern as its first component."""
+    pattern = np.zeros((3, 4, 4))
+    pattern[:, 1] = 1
+    kernel = np.arange(8)[:, None, None, None] * pattern
+    first = principal_filters(kernel, 1)[0]
+    assert first.shape == (4, 4, 3)
+    assert (first[1] == 1).all()
+    assert first[[0, 2, 3]].max() < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--checkpoint gone photo.jpg", "photo.jpg: no such file or folder"),
+        ("--checkpoint gone .", "no image is in this folder"),
+        ("--checkpoint gone", "no image is named"),
+        ("--checkpoint gone x --top 0", "--top must be at least 1, got 0"),
+        ("--checkpoint gone x --attention no/such/heat.png", "there is no folder"),
+        ("--checkpoint gone x --nearest-png near.png", "--nearest-png needs --nearest FOLDER"),
+    ],
+)
+def test_mistakes_are_one_message(tmp_path: Path, monkeypatch, capsys, arguments: str, message: str):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = said(capsys, *arguments.split())
+    assert (code, out) == (2, "")
+    assert err.startswith("vit-predict: error: ")
+    assert message in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_checkpoint_that_is_none_and_a_layer_that_is_none_are_said(folder: Path, capsys):
+    image = folder / "photos" / "a.jpg"
+    code, _, err = said(capsys, image, "--checkpoint", folder / "gone")
+    assert code == 2
+    assert "gone: no such file or directory" in err
+    layer = ["--features", folder / "f.npz", "--layer", 2]
+    code, _, err = said(capsys, image, "--checkpoint", folder / "checkpoint", *layer)
+    assert code == 2
+    assert "--layer must be from 0 to 1" in err
+
+
+def test_help_waits_for_nothing_heavy_and_one_framework_is_loaded_alone(folder: Path):
+    code = "import sys; from vit_tools.predict.command import main\n"
+    code += "try: main(sys.argv[1:])\nexcept SystemExit: pass\n"
+    code += "print(sorted({'jax', 'torch', 'matplotlib', 'numpy'} & set(sys.modules)), file=sys.stderr)"
+
+    def loaded(*arguments: object) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=True
+        )
+        return done.stderr.splitlines()[-1]
+
+    assert loaded("--help") == "[]"
+    image = [folder / "photos" / "a.jpg", "--checkpoint", folder / "checkpoint", "--framework"]
+    assert loaded(*image, "torch") == "['numpy', 'torch']"
+    assert loaded(*image, "flax") == "['jax', 'numpy']"

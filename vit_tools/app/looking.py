@@ -1,0 +1,79 @@
+"""What the page shows of one photo: computed once in both frameworks, drawn again for each layer and head."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from vit_convert.config import ViTConfig
+from vit_convert.preprocess import Preprocess
+from vit_tools.attention.maps import readers, wanted
+from vit_tools.attention.on_image import on_image
+from vit_tools.attention.picture import blend
+from vit_tools.images import as_seen
+from vit_tools.model import Array, Framework, Model
+from vit_tools.predict.answers import answer
+
+TOP = 5
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A photo, and what came of it in one framework."""
+
+    pixels: npt.NDArray[np.uint8]  # (height, width, 3), as people see it
+    outputs: dict[Framework, Array]  # logits (K,), or features
+    maps: npt.NDArray[np.float64]  # (depth, H, rows, columns), of the first framework: what the pooled tokens read
+
+
+def look(picture: Image.Image, models: dict[Framework, Model]) -> Looked:
+    """The photo through each model; attention by the first of them."""
+    first = next(iter(models.values()))
+    x = first.preprocess(picture)[None]
+    outputs: dict[Framework, Array] = {}
+    maps = None
+    for framework, model in models.items():
+        names = wanted(model.config) if model is first else ()
+        output, found = model(x, names)
+        outputs[framework] = output[0]
+        if names:
+            maps = layer_maps(found, model.config, model.preprocess)
+    assert maps is not None
+    return Looked(as_seen(picture), outputs, maps)
+
+
+def layer_maps(found: dict[str, Array], config: ViTConfig, preprocess: Preprocess) -> npt.NDArray[np.float64]:
+    """(depth, H, rows, columns): in each block, what the tokens read of each patch that the model pools."""
+    prefix, grid = config.num_prefix, preprocess_grid(config, preprocess)
+    layers = [found[f"blocks.{i}.attn.weights"][0][:, readers(config), prefix:].mean(1) for i in range(config.depth)]
+    return np.stack(layers).astype(np.float64).reshape(config.depth, config.num_heads, *grid)
+
+
+def preprocess_grid(config: ViTConfig, preprocess: Preprocess) -> tuple[int, int]:
+    """(rows, columns) of patches of the images that the model is given."""
+    (height, width), (h, w) = preprocess.crop, config.patch_hw
+    return height // h, width // w
+
+
+def heat(looked: Looked, preprocess: Preprocess, layer: int, head: int | None) -> npt.NDArray[np.uint8]:
+    """The photo under the attention of a layer's head (all averaged: None), (height, width, 3)."""
+    maps = looked.maps[layer].mean(0) if head is None else looked.maps[layer, head]
+    spread = on_image(maps, preprocess, looked.pixels.shape[:2])
+    return np.round(blend(looked.pixels, spread, float(maps.max()) or 1.0) * 255).astype(np.uint8)
+
+
+def labels_of(looked: Looked, framework: Framework, model: Model) -> dict[str, float]:
+    """Label -> probability, the best TOP; none for a model without a head."""
+    if not model.config.num_classes:
+        return {}
+    found = answer("", looked.outputs[framework], model.label_names, TOP)
+    return dict(zip(found.labels, found.probabilities, strict=True))
+
+
+def difference(looked: Looked) -> str:
+    """How far the frameworks' outputs are apart, in words."""
+    a, b = looked.outputs.values()
+    largest, of = float(np.abs(a - b).max()), float(np.abs(a).max())
+    same = "the same label" if a.argmax() == b.argmax() else "another label"
+    return f"largest difference of an output: {largest:.1e}, of outputs up to {of:.2f}; {same}"

@@ -1,0 +1,47 @@
+"""The page itself, in Gradio."""
+
+from typing import Any
+
+from vit_tools.app.looking import Looked, difference, heat, labels_of, look
+from vit_tools.model import Framework, Model
+
+NOTHING = "Drop a photo."
+
+
+def make_page(models: dict[Framework, Model]) -> Any:
+    """Gradio's Blocks: a photo in; labels of each framework, their difference, and heat by layer and head."""
+    import gradio
+
+    first = next(iter(models.values()))
+    depth, heads = first.config.depth, first.config.num_heads
+
+    def shown(looked: Looked | None, layer: float, head: float) -> Any:
+        if looked is None:
+            return None
+        return heat(looked, first.preprocess, int(layer) - 1, None if not head else int(head) - 1)
+
+    def dropped(picture: Any, layer: float, head: float) -> list[Any]:
+        if picture is None:
+            return [None, *({} for _ in models), NOTHING, None]
+        looked = look(picture, models)
+        said = [labels_of(looked, framework, model) for framework, model in models.items()]
+        return [looked, *said, difference(looked), shown(looked, layer, head)]
+
+    with gradio.Blocks(title="vit-parity", analytics_enabled=False) as page:
+        gradio.Markdown(
+            f"## {first.path}\nOne checkpoint in PyTorch and in Flax: what both say, and what it looked at."
+        )
+        kept = gradio.State(None)
+        with gradio.Row():
+            photo = gradio.Image(type="pil", label="photo", elem_id="photo", height=360)
+            seen = gradio.Image(label="attention", elem_id="attention", interactive=False, height=360)
+        with gradio.Row():
+            layer = gradio.Slider(1, depth, value=depth, step=1, label="layer", elem_id="layer")
+            head = gradio.Slider(0, heads, value=0, step=1, label="head (0: all averaged)", elem_id="head")
+        with gradio.Row():
+            said = [gradio.Label(label=name, num_top_classes=5, elem_id=f"labels-{name}") for name in models]
+        apart = gradio.Textbox(NOTHING, label="between the two", interactive=False, elem_id="difference")
+        photo.change(dropped, [photo, layer, head], [kept, *said, apart, seen])
+        for slider in (layer, head):
+            slider.change(shown, [kept, layer, head], seen, show_progress="hidden")
+    return page

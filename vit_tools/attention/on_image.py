@@ -1,0 +1,29 @@
+"""From a map of patches to the image that it is about: the resize and the crop undone."""
+
+import numpy as np
+import numpy.typing as npt
+
+from vit_convert.preprocess import Preprocess, Size
+
+
+def on_image(heat: npt.NDArray[np.float64], preprocess: Preprocess, size: Size) -> npt.NDArray[np.float64]:
+    """(rows, columns) of patches -> (height, width) of the original image: each pixel has its patch's value, and NaN
+    where the crop left it out. A pixel belongs to the patch that its centre lies in.
+
+    Args:
+        size: (height, width) of the original image.
+    """
+    top, left, height, width = preprocess.seen(size)
+    rows, y = _patches(size[0], top, height, heat.shape[0])
+    columns, x = _patches(size[1], left, width, heat.shape[1])
+    spread = np.full(size, np.nan)
+    spread[np.ix_(y, x)] = heat[np.ix_(rows[y], columns[x])]
+    return spread
+
+
+def _patches(
+    pixels: int, start: float, length: float, count: int
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
+    """For each pixel of an axis the patch that it lies in, and whether it lies in any."""
+    at = np.floor((np.arange(pixels) + 0.5 - start) / length * count).astype(np.intp)
+    return at, (at >= 0) & (at < count)

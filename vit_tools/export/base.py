@@ -1,0 +1,54 @@
+"""What every kind of export is: a file written from a checkpoint, and a way to run it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vit_convert.checkpoint import Checkpoint
+
+Run = Callable[[npt.NDArray[np.float32]], npt.NDArray[Any]]  # preprocessed images (B, H, W, C) -> logits (B, K)
+DTYPES = ("float32", "float16", "bfloat16", "int8")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is exported, and how."""
+
+    path: str  # of the checkpoint
+    found: Checkpoint
+    how: dict[str, Any]  # arguments of from_pretrained
+    dtype: str
+    platforms: tuple[str, ...]  # of StableHLO
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the images: one for each file, for positions are resized by products of known sizes."""
+        assert self.found.preprocess is not None
+        return self.found.preprocess.crop
+
+    @property
+    def resized(self) -> bool:
+        """Whether that is another size than the model's own: its positions are then resized in the program."""
+        return self.size != self.found.config.image_hw
+
+    @property
+    def channels(self) -> int:
+        return self.found.config.in_channels
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One file format."""
+
+    suffix: str
+    what: str  # in words
+    dtypes: tuple[str, ...]
+    needs: tuple[str, ...]  # packages
+    extra: str  # of vit-parity, that has them
+    write: Callable[[Asked, Path, dict[str, Any]], None]  # to this path, with this metadata inside
+    load: Callable[[Path], Run]
+    read_metadata: Callable[[Path], dict[str, Any]]

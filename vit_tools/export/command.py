@@ -1,0 +1,179 @@
+"""vit-export SRC OUT: a checkpoint as ONNX, StableHLO or torch.export, checked against the model"""
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # heavy imports wait until they are needed: help answers at once
+    import numpy as np
+
+    from vit_tools.export.base import Asked, Kind
+    from vit_tools.export.check import Checked
+
+DESCRIPTION = """Writes a checkpoint of any layout as a program that runs without vit-parity: OUT.onnx, OUT.stablehlo
+(jax.export) or OUT.pt2 (torch.export). The batch is dynamic. Before OUT is there, it is run on real images and compared
+with the model; labels, preprocessing, config and the weights' SHA-256 travel inside."""
+
+EPILOG = """Images go in preprocessed and in float32, (B, C, H, W) for ONNX and torch.export, (B, H, W, C) for
+StableHLO; logits come out in float32. A directory for transformers or timm is vit-convert's: --to transformers."""
+
+MISTAKE, DISAGREES = 2, 1  # exit codes
+
+
+class UsageError(ValueError):
+    """Options that don't go together, packages that are missing, a place that can't be written."""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vit-export",
+        usage="vit-export SRC OUT [options]",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("src", metavar="SRC")
+    add("out", metavar="OUT", type=Path)
+    add("--dtype", choices=("float32", "float16", "bfloat16", "int8"), default="float32", help="it computes in")
+    add("--platforms", default="cpu,cuda,tpu", help="that StableHLO is lowered for (default: cpu,cuda,tpu)")
+    add("--images", metavar="FOLDER", help="compare on these (default: scikit-learn's photographs)")
+    add("--overwrite", action="store_true", help="replace OUT")
+    told = parser.add_argument_group("what the checkpoint doesn't tell, as vit-convert asks for it")
+    told.add_argument("--preset", metavar="NAME", help="the model's name: vit_base_patch16_224")
+    told.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="one config field")
+    told.add_argument("--weights", metavar="NAME", help="which of several in one file: model, model_ema, teacher")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command. Returns its exit code: 2 for a mistake of the user's, 1 if the export disagrees with the model."""
+    args = make_parser().parse_args(argv)
+    from vit_convert.errors import CheckpointError
+    from vit_tools.images import NoImages
+
+    try:
+        return run(args)
+    except (CheckpointError, NoImages, UsageError) as error:
+        print(f"vit-export: error: {error}", file=sys.stderr)
+        return MISTAKE
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes beside OUT, runs that, and renames it once it agrees."""
+    kind = kind_of(args)
+    asked = asked_of(args, kind)
+    from vit_tools.export.metadata import metadata
+
+    handle, beside = tempfile.mkstemp(prefix=f".{args.out.name}.", suffix=kind.suffix, dir=args.out.absolute().parent)
+    os.close(handle)
+    try:
+        kind.write(asked, Path(beside), metadata(asked.found, args.dtype))
+        checked = compare(asked, kind, Path(beside), args)
+        print(report(asked, kind, checked))
+        if not checked.fine(args.dtype):
+            print(f"vit-export: error: it is not the model: nothing was written to {args.out}", file=sys.stderr)
+            return DISAGREES
+        os.chmod(beside, 0o644)
+        os.replace(beside, args.out)
+    finally:
+        Path(beside).unlink(missing_ok=True)
+    print(f"{args.out}  {args.out.stat().st_size / 1e6:,.1f} MB, {kind.what}, {args.dtype}")
+    return 0
+
+
+def kind_of(args: argparse.Namespace) -> "Kind":
+    """
+    Raises:
+        UsageError: OUT is no kind of file that is known, or can't be of that dtype, or packages are missing.
+    """
+    from vit_tools.export.kinds import KINDS
+
+    kind = KINDS.get(args.out.suffix)
+    if kind is None:
+        raise UsageError(f"OUT must end in {', '.join(KINDS)}, got {args.out}")
+    if args.dtype not in kind.dtypes:
+        raise UsageError(f"--dtype {args.dtype}: {kind.what} is written in {', '.join(kind.dtypes)}")
+    if missing := [name for name in kind.needs if find_spec(name) is None]:
+        raise UsageError(
+            f"{kind.what} needs {', '.join(missing)}: pip install {' '.join(missing)}, or vit-parity with the extra "
+            f"{kind.extra}"
+        )
+    if args.out.exists() and not args.overwrite:
+        raise UsageError(f"{args.out} exists: give another name, or --overwrite")
+    if not args.out.absolute().parent.is_dir():
+        raise UsageError(f"{args.out} can't be written: there is no folder {args.out.absolute().parent}")
+    return kind
+
+
+def asked_of(args: argparse.Namespace, kind: "Kind") -> "Asked":
+    """
+    Raises:
+        CheckpointError: SRC can't be opened, or nothing says how images become its input.
+        UsageError: a --set that is none.
+    """
+    from vit_convert.checkpoint import open_checkpoint
+    from vit_convert.errors import CheckpointError
+    from vit_convert.resolve import parse_override
+    from vit_tools.export.base import Asked
+    from vit_tools.model import unknown_preprocessing
+
+    try:
+        overrides = dict(map(parse_override, args.set))
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    how: dict[str, Any] = dict(preset=args.preset, overrides=overrides, weights=args.weights)
+    found = open_checkpoint(args.src, **how)
+    if found.preprocess is None:
+        raise CheckpointError(unknown_preprocessing(args.src, found.said))
+    return Asked(args.src, found, how, args.dtype, tuple(args.platforms.split(",")))
+
+
+def compare(asked: "Asked", kind: "Kind", path: Path, args: argparse.Namespace) -> "Checked":
+    """The written file beside the model in float32, in the file's own framework."""
+    from vit_tools.export.check import check
+    from vit_tools.model import load
+
+    framework = "flax" if kind.suffix == ".stablehlo" else "torch"
+    model = load(asked.path, framework, **asked.how)
+    return check(kind.load(path), model, inputs(asked, args.images))
+
+
+def inputs(asked: "Asked", folder: str | None) -> "np.ndarray":
+    """Preprocessed images (N, H, W, C) to compare on.
+
+    Raises:
+        UsageError: there are none.
+    """
+    import numpy as np
+
+    from vit_tools.export.check import photographs
+    from vit_tools.images import Opened, find_images, open_images
+
+    preprocess = asked.found.preprocess
+    assert preprocess is not None
+    if folder is not None:
+        opened = [x.input for x in open_images(find_images([folder])[:64], preprocess) if isinstance(x, Opened)]
+        if not opened:
+            raise UsageError(f"--images {folder}: none of its images can be read")
+        return np.stack(opened)
+    if find_spec("sklearn") is None:
+        raise UsageError("give --images FOLDER to compare on, or install scikit-learn, which has two photographs")
+    return np.stack([preprocess(picture) for picture in photographs()])
+
+
+def report(asked: "Asked", kind: "Kind", checked: "Checked") -> str:
+    """What the comparison came to, in words."""
+    return (
+        f"{kind.what} against {asked.path} in float32 on {checked.images} images: largest difference "
+        f"{checked.difference:.1e} of the largest logit, the same label for {checked.same_top1} of {checked.images}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,33 @@
+"""The PyTorch model that is exported: images as the target takes them, one output."""
+
+from typing import Any
+
+from vit_tools.export.base import Asked
+
+
+def torch_model(asked: Asked) -> tuple[Any, Any, dict[int, Any]]:
+    """(module, example images (2, C, H, W), dynamic axes of them) in the dtype that is asked for.
+
+    Logits come out in float32, whatever it computes in.
+    """
+    import torch
+
+    from vit_torch import ViT
+
+    dtype = getattr(torch, "float32" if asked.dtype == "int8" else asked.dtype)
+    height, width = asked.size
+    model = ViT.from_pretrained(asked.path, **asked.how, dtype=dtype, dynamic_size=asked.resized)
+
+    class Exported(torch.nn.Module):
+        """Takes float32 images and gives float32 logits."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.model(images.to(dtype)).float()
+
+    example = torch.zeros(2, asked.channels, height, width)
+    axes: dict[int, Any] = {0: torch.export.Dim("batch", min=1)}
+    return Exported().eval(), example, axes

@@ -1,0 +1,60 @@
+"""Features of images: what a model without labels is used for."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vit_convert.config import ViTConfig
+from vit_convert.errors import CheckpointError
+from vit_tools.images import Opened, stacked
+from vit_tools.model import Array, Found, Model
+
+KINDS = ("pooled", "class", "patches")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a model said of some images: the output (N, ...) and the intermediates that were asked for (N, ...)."""
+
+    images: list[Opened]
+    output: Array
+    found: Found
+
+
+def run(model: Model, batches: Iterable[list[Opened]], size: int, names: Sequence[str] = ()) -> Iterator[Batch]:
+    """Each batch through the model; those of fewer than `size` images are filled up, and cut again."""
+    for images in batches:
+        output, found = model(stacked(images, size), names)
+        kept = {name: value[: len(images)] for name, value in found.items()}
+        yield Batch(images, output[: len(images)], kept)
+
+
+def token_source(config: ViTConfig, layer: int | None) -> str:
+    """The intermediate that holds the tokens of a layer: 0 to depth - 1 for a block's output, None for the last, after
+    the final norm where the model has one for tokens.
+
+    Raises:
+        CheckpointError: no such layer.
+    """
+    if layer is None:
+        return "norm" if config.final_norm == "tokens" else f"blocks.{config.depth - 1}"
+    if not 0 <= layer < config.depth:
+        raise CheckpointError(f"--layer must be from 0 to {config.depth - 1}, the blocks of this model, got {layer}")
+    return f"blocks.{layer}"
+
+
+def features(batch: Batch, config: ViTConfig, source: str) -> dict[str, npt.NDArray[np.float32]]:
+    """pooled (N, pooled_dim), class (N, D) where there is a class token, patches (N, rows * columns, D)."""
+    tokens = batch.found[source]
+    found = {"pooled": batch.found["pooled"], "patches": tokens[:, config.num_prefix :]}
+    if config.class_token:
+        found["class"] = tokens[:, 0]
+    return {name: np.asarray(value, np.float32) for name, value in found.items()}
+
+
+def unit(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Rows (N, ...) as vectors of length 1, so that a product of two is their cosine."""
+    flat = rows.reshape(len(rows), -1)
+    return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12)

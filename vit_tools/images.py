@@ -1,0 +1,116 @@
+"""Images as a user names them: files, folders, patterns, a list on stdin; opened one by one, the bad ones told."""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from glob import glob
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from vit_convert.preprocess import Preprocess
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+
+
+class NoImages(ValueError):
+    """Nothing that was named is an image; the message says what was looked for."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An image file, and what the model gets of it."""
+
+    path: str
+    picture: Image.Image
+    input: npt.NDArray[np.float32]  # (H, W, C), preprocessed
+
+
+@dataclass(frozen=True)
+class Corrupt:
+    """A file that is no image, and why."""
+
+    path: str
+    why: str
+
+
+def find_images(named: Sequence[str], stdin: Iterable[str] | None = None) -> list[str]:
+    """The files that are named, in that order, a folder's and a pattern's by name; `-` is a list on stdin, a line each.
+
+    A file is taken whatever its name ends with; of a folder, at any depth, those whose suffix is an image's.
+
+    Raises:
+        NoImages: a name stands for nothing.
+    """
+    found: list[str] = []
+    for name in named:
+        if name == "-":
+            found += [line.strip() for line in (sys.stdin if stdin is None else stdin) if line.strip()]
+        else:
+            found += _named(name)
+    if not found:
+        raise NoImages("no image is named: expected files, folders, patterns, or - for a list on stdin")
+    return found
+
+
+def _named(name: str) -> list[str]:
+    path = Path(name)
+    if path.is_dir():
+        files = sorted(str(at) for at in path.rglob("*") if at.suffix.lower() in SUFFIXES and at.is_file())
+        if not files:
+            raise NoImages(f"{name}: no image is in this folder ({', '.join(SUFFIXES)})")
+        return files
+    if path.exists():
+        return [name]
+    if files := sorted(at for at in glob(name, recursive=True) if Path(at).is_file()):
+        return files
+    raise NoImages(f"{name}: no such file or folder")
+
+
+def open_images(paths: Iterable[str], preprocess: Preprocess) -> Iterator[Opened | Corrupt]:
+    """Each file opened and preprocessed, or why it can't be."""
+    for path in paths:
+        try:
+            with Image.open(path) as picture:
+                picture.load()
+                yield Opened(path, picture, preprocess(picture))
+        except UNREADABLE as error:
+            yield Corrupt(path, _why(error))
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "no image that Pillow reads"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+
+
+def batches(images: Iterable[Opened | Corrupt], size: int, told: Callable[[Corrupt], None]) -> Iterator[list[Opened]]:
+    """The whole ones in lists of `size`, the last one shorter; the others go to `told`."""
+    batch: list[Opened] = []
+    for image in images:
+        if isinstance(image, Corrupt):
+            told(image)
+            continue
+        batch.append(image)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def stacked(batch: Sequence[Opened], size: int) -> npt.NDArray[np.float32]:
+    """The inputs of a batch, filled up to `size` with its last image, so that one shape is compiled."""
+    inputs = [image.input for image in batch]
+    return np.stack(inputs + [inputs[-1]] * (size - len(inputs)))
+
+
+def as_seen(picture: Image.Image) -> npt.NDArray[np.uint8]:
+    """A picture as people see it: (height, width, 3) uint8, transparency on white."""
+    if "A" in picture.getbands() or picture.info.get("transparency") is not None:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return np.asarray(picture.convert("RGB"))

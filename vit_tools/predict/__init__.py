@@ -1,0 +1,1 @@
+"""vit-predict: what a model says of images, what it looked at, and which images it finds alike."""

@@ -1,0 +1,59 @@
+"""From logits to answers, and answers as a table, JSON or CSV."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The most probable classes of one image, the best first."""
+
+    path: str
+    labels: tuple[str, ...]
+    probabilities: tuple[float, ...]
+
+
+def answer(path: str, logits: npt.NDArray[Any], labels: Sequence[str], top: int) -> Answer:
+    """The `top` classes of logits (K,) by their softmax; of equal ones the first."""
+    wide = logits.astype(np.float64)
+    exp = np.exp(wide - wide.max())
+    probabilities = exp / exp.sum()
+    order = np.argsort(-probabilities, kind="stable")[:top]
+    return Answer(path, tuple(labels[i] for i in order), tuple(float(probabilities[i]) for i in order))
+
+
+def as_table(answer: Answer) -> str:
+    """For people: the image's name, and a line a class."""
+    lines = [f"{p:7.2%}  {label}" for label, p in zip(answer.labels, answer.probabilities, strict=True)]
+    return "\n".join([answer.path, *(f"  {line}" for line in lines)])
+
+
+def as_json(answer: Answer) -> str:
+    """One line of JSON."""
+    classes = [{"label": label, "probability": p} for label, p in zip(answer.labels, answer.probabilities, strict=True)]
+    return json.dumps({"image": answer.path, "classes": classes}, ensure_ascii=False)
+
+
+def as_csv(answer: Answer) -> str:
+    """A line a class: image, rank, label, probability."""
+    return csv_lines(
+        (answer.path, rank, label, repr(p))
+        for rank, (label, p) in enumerate(zip(answer.labels, answer.probabilities, strict=True), start=1)
+    )
+
+
+CSV_HEADER = "image,rank,label,probability"
+
+
+def csv_lines(rows: Any) -> str:
+    """Rows as CSV (RFC 4180, but for its line ends), without the last line's end."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().removesuffix("\n")

@@ -1,0 +1,139 @@
+"""vit-predict IMAGE... --checkpoint DIR: what a model says of images, and what it looked at"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # heavy imports wait until they are needed: help answers at once
+    from vit_tools.images import Corrupt
+
+DESCRIPTION = """The most probable labels of each image, with the checkpoint's own preprocessing; and, if asked for,
+what the model looked at, its features, and which images of a folder it finds alike."""
+
+EPILOG = """IMAGE is a file, a folder (all images in it, at any depth), a pattern in quotes ('photos/*.jpg'), or - for a
+list on stdin. An image that can't be read is said, the others are answered, and the exit code is 1. DIR is what
+vit-convert takes: a file, a directory of any library, or hf-hub:owner/name."""
+
+MISTAKE, CORRUPT = 2, 1  # exit codes: of the user's; of images
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vit-predict",
+        usage="vit-predict IMAGE... --checkpoint DIR [options]",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("images", metavar="IMAGE", nargs="*")
+    add("--checkpoint", metavar="DIR", required=True)
+    add("--framework", choices=("torch", "flax"), default="torch", help="the answers are the same (default: torch)")
+    add("--top", type=int, default=5, metavar="K", help="labels an image (default: 5)")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON, a line an image")
+    form.add_argument("--csv", action="store_true", help="print CSV: image, rank, label, probability")
+    add("--batch-size", type=int, default=16, metavar="N", help="images at once (default: 16)")
+    looked = parser.add_argument_group("what it looked at")
+    looked.add_argument(
+        "--attention", type=Path, metavar="PNG", help="last layer, rollout and token sizes, a row an image"
+    )
+    looked.add_argument("--attention-npz", type=Path, metavar="NPZ", help="the numbers behind it")
+    looked.add_argument("--anatomy", type=Path, metavar="PNG", help="patch filters and positions; needs no image")
+    features = parser.add_argument_group("features, for models with and without labels")
+    features.add_argument("--features", type=Path, metavar="NPZ", help="pooled, class token and patch tokens")
+    features.add_argument("--layer", type=int, metavar="I", help="tokens of block I (default: the last, normalised)")
+    features.add_argument("--nearest", metavar="FOLDER", help="the images of a folder that are most like each image")
+    features.add_argument("--nearest-png", type=Path, metavar="PNG", help="the same as a picture")
+    features.add_argument("--knn", nargs=2, metavar=("TRAIN", "TEST"), help="k-NN accuracy on FOLDER/CLASS/* of both")
+    features.add_argument("--neighbours", type=int, default=5, metavar="N", help="of --nearest (default: 5)")
+    features.add_argument("--k", type=int, default=20, help="of --knn (default: 20)")
+    told = parser.add_argument_group("what the checkpoint doesn't tell, as vit-convert asks for it")
+    told.add_argument("--preset", metavar="NAME", help="the model's name: vit_base_patch16_224")
+    told.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="one config field")
+    told.add_argument("--weights", metavar="NAME", help="which of several in one file: model, model_ema, teacher")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command. Returns its exit code: 2 for a mistake of the user's, 1 if some images could not be read."""
+    args = make_parser().parse_args(argv)
+    from vit_convert.errors import CheckpointError
+    from vit_tools.images import NoImages
+
+    try:
+        check(args)
+        return run(args)
+    except (CheckpointError, NoImages, UsageError) as error:
+        print(f"vit-predict: error: {error}", file=sys.stderr)
+        return MISTAKE
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader went away, as in `vit-predict ... | head -1`
+        return CORRUPT
+
+
+class UsageError(ValueError):
+    """Options that don't go together, or of impossible values."""
+
+
+def check(args: argparse.Namespace) -> None:
+    """
+    Raises:
+        UsageError: what is asked for makes no sense, or can't be written.
+    """
+    for name in ("top", "batch_size", "neighbours", "k"):
+        if getattr(args, name) < 1:
+            raise UsageError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}")
+    if not args.images and not args.anatomy and not args.knn:
+        raise UsageError("no image is named: expected files, folders, patterns, or - for a list on stdin")
+    for path in (args.attention, args.attention_npz, args.anatomy, args.features, args.nearest_png):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise UsageError(f"{path} can't be written: there is no folder {path.absolute().parent}")
+    if args.nearest_png and not args.nearest:
+        raise UsageError("--nearest-png needs --nearest FOLDER, the images to choose from")
+
+
+def run(args: argparse.Namespace) -> int:
+    """All that is asked for, the model loaded once.
+
+    Raises:
+        CheckpointError: it can't be opened, or has not what is asked for.
+        NoImages: nothing that is named is an image.
+    """
+    from vit_convert.resolve import parse_override
+    from vit_tools.images import find_images
+    from vit_tools.model import load
+    from vit_tools.predict import tasks
+
+    paths = find_images(args.images) if args.images else []
+    try:
+        overrides = dict(map(parse_override, args.set))
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    told: dict[str, Any] = dict(preset=args.preset, overrides=overrides, weights=args.weights)
+    model = load(args.checkpoint, args.framework, **told)
+    if args.anatomy:
+        tasks.anatomy(args.checkpoint, told, args.anatomy)
+    corrupt = Told()
+    if args.knn:
+        print(tasks.knn(model, *args.knn, args.k, args.batch_size, corrupt))
+    if paths:
+        asked = tasks.asked_of(model, args)
+        tasks.answer_all(model, paths, asked, corrupt)
+    return CORRUPT if corrupt.count else 0
+
+
+class Told:
+    """Says each image that can't be read, once, and counts them."""
+
+    count = 0
+
+    def __call__(self, image: "Corrupt") -> None:
+        self.count += 1
+        print(f"vit-predict: {image.path}: can't be read: {image.why}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

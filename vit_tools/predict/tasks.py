@@ -1,0 +1,247 @@
+"""What vit-predict does with a loaded model, one function a thing that can be asked for."""
+
+import argparse
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from vit_convert.errors import CheckpointError
+from vit_tools.attention.maps import Attention, attention, wanted
+from vit_tools.attention.on_image import on_image
+from vit_tools.attention.picture import Seen, draw
+from vit_tools.features import Batch, features, run, token_source, unit
+from vit_tools.images import Corrupt, as_seen, batches, find_images, open_images
+from vit_tools.model import Model
+from vit_tools.nearest import draw_nearest, folder_labels, knn_predictions, nearest
+from vit_tools.predict.answers import CSV_HEADER, Answer, answer, as_csv, as_json, as_table
+
+Tell = Callable[[Corrupt], None]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be made of the images."""
+
+    top: int
+    batch_size: int
+    form: Callable[[Answer], str]
+    header: str | None
+    attention: Path | None
+    attention_npz: Path | None
+    features: Path | None
+    source: str  # the intermediate that has the tokens
+    nearest: str | None
+    nearest_png: Path | None
+    neighbours: int
+
+    @property
+    def answers_alone(self) -> bool:
+        """Nothing but labels."""
+        return not (self.attention or self.attention_npz or self.features or self.nearest)
+
+
+def asked_of(model: Model, args: argparse.Namespace) -> Asked:
+    """
+    Raises:
+        CheckpointError: the model has no labels and nothing else is asked for, or no such layer.
+    """
+    form = as_json if args.json else as_csv if args.csv else as_table
+    asked = Asked(
+        args.top,
+        args.batch_size,
+        form,
+        CSV_HEADER if args.csv else None,
+        args.attention,
+        args.attention_npz,
+        args.features,
+        token_source(model.config, args.layer),
+        args.nearest,
+        args.nearest_png,
+        args.neighbours,
+    )
+    if not model.config.num_classes and asked.answers_alone:
+        raise CheckpointError(
+            f"{model.path} has no head, so there are no labels: ask for --features, --nearest or --attention"
+        )
+    return asked
+
+
+def answer_all(model: Model, paths: Sequence[str], asked: Asked, tell: Tell) -> None:
+    """Labels as they come, and at the end what needs all images: pictures, arrays, neighbours."""
+    looks, kept = asked.attention or asked.attention_npz, Kept()
+    names = [*(wanted(model.config) if looks else ()), *(["pooled"] if asked.features or asked.nearest else [])]
+    names += [asked.source] * (asked.features is not None)
+    gallery = Gallery.of(model, asked.nearest, asked.batch_size, tell) if asked.nearest else None
+    if asked.header and model.config.num_classes:
+        print(asked.header)
+    given = batches(open_images(paths, model.preprocess), asked.batch_size, tell)
+    for batch in run(model, given, asked.batch_size, tuple(dict.fromkeys(names))):
+        answers = answers_of(model, batch, asked.top)
+        for one in answers:
+            print(asked.form(one), flush=True)
+        kept.add(model, batch, answers, asked)
+    if not kept.paths:
+        return
+    if asked.attention:
+        draw(kept.seen, kept.attention, model.preprocess, asked.attention)
+    if asked.attention_npz:
+        write_npz(asked.attention_npz, attention_arrays(kept, model))
+    if asked.features:
+        write_npz(asked.features, {"paths": np.array(kept.paths)} | kept.features)
+    if gallery:
+        say_nearest(kept, gallery, asked)
+
+
+def answers_of(model: Model, batch: Batch, top: int) -> list[Answer]:
+    """None for a model without labels."""
+    if not model.config.num_classes:
+        return []
+    return [
+        answer(image.path, logits, model.label_names, top)
+        for image, logits in zip(batch.images, batch.output, strict=True)
+    ]
+
+
+class Kept:
+    """What is needed of the images after the last of them."""
+
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+        self.seen: list[Seen] = []
+        self.pooled: list[np.ndarray] = []
+        self._attention: list[Attention] = []
+        self._features: list[dict[str, np.ndarray]] = []
+
+    def add(self, model: Model, batch: Batch, answers: Sequence[Answer], asked: Asked) -> None:
+        self.paths += [image.path for image in batch.images]
+        if asked.attention or asked.attention_npz:
+            self._attention.append(attention(batch.found, model.config, model.preprocess.crop))
+        if asked.attention or asked.nearest_png or asked.attention_npz:
+            titles = [f"{a.labels[0]} {a.probabilities[0]:.0%}" for a in answers]
+            titles = titles or [Path(image.path).name for image in batch.images]
+            images = (as_seen(image.picture) for image in batch.images)
+            self.seen += [Seen(pixels, title) for pixels, title in zip(images, titles, strict=True)]
+        if asked.features:
+            self._features.append(features(batch, model.config, asked.source))
+        if asked.nearest:
+            self.pooled.append(np.asarray(batch.found["pooled"], np.float32))
+
+    @property
+    def attention(self) -> Attention:
+        """Of all images."""
+        parts = {f.name: [getattr(part, f.name) for part in self._attention] for f in fields(Attention)}
+        return Attention(**{name: np.concatenate(arrays) for name, arrays in parts.items()})
+
+    @property
+    def features(self) -> dict[str, np.ndarray]:
+        """Of all images."""
+        return {name: np.concatenate([part[name] for part in self._features]) for name in self._features[0]}
+
+
+def attention_arrays(kept: Kept, model: Model) -> dict[str, np.ndarray]:
+    """heads (N, H, rows, columns), mean, rollout and norms (N, rows, columns), prefix (N,); and image_{i} (height,
+    width): the mean on the original image's pixels, NaN where the crop left them out."""
+    found, p = kept.attention, model.preprocess
+    arrays = {f.name: getattr(found, f.name) for f in fields(Attention)} | {"paths": np.array(kept.paths)}
+    for i, seen in enumerate(kept.seen):
+        arrays[f"image_{i}"] = on_image(found.mean[i], p, seen.pixels.shape[:2])
+    return arrays
+
+
+def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes beside path, then renames. No pickle: names are arrays of strings."""
+    handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.absolute().parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+        os.chmod(beside, 0o644)
+        os.replace(beside, path)
+    except BaseException:
+        Path(beside).unlink(missing_ok=True)
+        raise
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The images to choose from: (N, D) features of length 1."""
+
+    paths: list[str]
+    pooled: np.ndarray
+
+    @classmethod
+    def of(cls, model: Model, folder: str, batch_size: int, tell: Tell) -> "Gallery":
+        """
+        Raises:
+            NoImages: there is none in the folder, or none that can be read.
+        """
+        return cls(*pooled_of(model, find_images([folder]), batch_size, tell))
+
+
+def pooled_of(model: Model, paths: Iterable[str], batch_size: int, tell: Tell) -> tuple[list[str], np.ndarray]:
+    """(paths of those that can be read, their pooled features (N, D), of length 1).
+
+    Raises:
+        CheckpointError: none can be read.
+    """
+    found: list[str] = []
+    rows: list[np.ndarray] = []
+    for batch in run(model, batches(open_images(paths, model.preprocess), batch_size, tell), batch_size, ("pooled",)):
+        found += [image.path for image in batch.images]
+        rows.append(np.asarray(batch.found["pooled"], np.float32))
+    if not found:
+        raise CheckpointError("none of the images to compare with can be read")
+    return found, unit(np.concatenate(rows))
+
+
+def say_nearest(kept: Kept, gallery: Gallery, asked: Asked) -> None:
+    """The neighbours of each image, as lines and as a picture."""
+    order, cosines = nearest(unit(np.concatenate(kept.pooled)), gallery.pooled, asked.neighbours)
+    for path, chosen, how in zip(kept.paths, order, cosines, strict=True):
+        print(f"{path}\n" + "\n".join(f"  {c:.4f}  {gallery.paths[i]}" for i, c in zip(chosen, how, strict=True)))
+    if asked.nearest_png:
+        rows = []
+        for seen, chosen, how in zip(kept.seen, order, cosines, strict=True):
+            shown = [(opened(gallery.paths[i]), f"{c:.3f}") for i, c in zip(chosen, how, strict=True)]
+            rows.append((seen.pixels, shown))
+        draw_nearest(rows, asked.nearest_png)
+
+
+def opened(path: str) -> np.ndarray:
+    with Image.open(path) as picture:
+        return as_seen(picture)
+
+
+def knn(model: Model, train: str, test: str, k: int, batch_size: int, tell: Tell) -> str:
+    """The accuracy of a vote of the k nearest training images (FOLDER/CLASS/*), in words.
+
+    Raises:
+        CheckpointError: the classes of the two folders differ.
+    """
+    known, gallery = pooled_of(model, find_images([train]), batch_size, tell)
+    asked, queries = pooled_of(model, find_images([test]), batch_size, tell)
+    names, labels = folder_labels(known)
+    of_asked, truth = folder_labels(asked)
+    if strange := sorted(set(of_asked) - set(names)):
+        raise CheckpointError(f"--knn: {test} has the classes {', '.join(strange[:5])}, which {train} has not")
+    truth = np.array([names.index(of_asked[i]) for i in truth])
+    right = int((knn_predictions(queries, gallery, labels, k) == truth).sum())
+    of = f"{right:,} of {len(truth):,}, by {len(labels):,} images of {len(names)} classes"
+    return f"k-NN, k = {k}: {right / len(truth):.2%} ({of})"
+
+
+def anatomy(path: str, told: Mapping[str, Any], out: Path) -> None:
+    """The picture of a checkpoint's patch filters and positions; no model is made."""
+    from vit_convert.checkpoint import open_checkpoint
+    from vit_tools.anatomy import draw_anatomy, position_table
+
+    found = open_checkpoint(path, **told)
+    needed = ("patch_embed.proj.weight", "pos_embed")
+    tensors = {name: np.array(x, np.float32) for name, x in found.tensors("native") if name in needed}
+    table = None if found.config.pos_embed == "none" else position_table(tensors, found.config)
+    draw_anatomy(tensors["patch_embed.proj.weight"], table, found.config, out)

@@ -1,4 +1,4 @@
-"""Initial values have one distribution in both frameworks, group by group: timm's, and JAX's documented initialisers'."""
+"""Initial values have one distribution in both frameworks, group by group: timm's, and that of JAX's initialisers."""
 
 import re
 from collections.abc import Callable

@@ -16,10 +16,7 @@ def gap(ours: npt.ArrayLike, theirs: npt.ArrayLike) -> float:
     Raises:
         AssertionError: different shapes, or a value that is not finite.
     """
-    a, b = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
-    assert a.shape == b.shape, f"shapes differ: {a.shape} and {b.shape}"
-    assert np.isfinite(a).all(), "a value is not finite"
-    assert np.isfinite(b).all(), "a value is not finite"
+    a, b = _both(ours, theirs)
     largest = np.abs(b).max(initial=0)
     return float(np.abs(a - b).max(initial=0) / largest) if largest else float(np.abs(a).max(initial=0))
 
@@ -41,6 +38,37 @@ def leaf_gaps(ours: Arrays, theirs: Arrays) -> dict[str, float]:
         assert np.isfinite(a).all(), f"{name}: a value is not finite"
         result[name] = float(np.abs(a - b).max() / max(np.abs(b).max(), GRADIENT_FLOOR * anywhere))
     return result
+
+
+def apart(ours: npt.ArrayLike, theirs: npt.ArrayLike) -> float:
+    """Largest difference as it is, for values whose size is known.
+
+    Raises:
+        AssertionError: different shapes, or a value that is not finite.
+    """
+    a, b = _both(ours, theirs)
+    return float(np.abs(a - b).max(initial=0))
+
+
+def elementwise(ours: npt.ArrayLike, theirs: npt.ArrayLike) -> float:
+    """Largest difference of two values, as a part of the value itself; infinite where one of them alone is zero.
+
+    Raises:
+        AssertionError: different shapes, or a value that is not finite.
+    """
+    a, b = _both(ours, theirs)
+    difference = np.abs(a - b)
+    parts = np.divide(difference, np.abs(b), out=np.where(difference > 0, np.inf, 0), where=b != 0)
+    return float(parts.max(initial=0))
+
+
+def _both(ours: npt.ArrayLike, theirs: npt.ArrayLike) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """As float64, once they are known to be comparable."""
+    a, b = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    assert a.shape == b.shape, f"shapes differ: {a.shape} and {b.shape}"
+    assert np.isfinite(a).all(), "a value is not finite"
+    assert np.isfinite(b).all(), "a value is not finite"
+    return a, b
 
 
 def rms(x: npt.ArrayLike) -> float:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 from typing import cast
 
 os.environ["JAX_ENABLE_X64"] = "1"
@@ -16,6 +17,7 @@ import torch
 from hypothesis import settings
 
 from parity_tests.peers import import_torchvision
+from parity_tests.record import Recorder
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a shell's background; what the tests start would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -27,6 +29,16 @@ import_torchvision()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--examples", type=int, default=4, help="configurations drawn for each property of the models")
+    parser.addoption("--margins", metavar="DIR", help="write there how near each test came to its tolerance")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not (given := config.getoption("--margins")):
+        return
+    folder = Path(given)
+    if not hasattr(config, "workerinput") and any(folder.glob("*.jsonl")):  # a worker isn't the first to look
+        raise pytest.UsageError(f"--margins {folder} holds the figures of another run: name another folder")
+    config.pluginmanager.register(Recorder(folder))
 
 
 @pytest.fixture

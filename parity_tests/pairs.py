@@ -86,30 +86,40 @@ def run_flax(model: vit_flax.ViT, images: np.ndarray, names: Sequence[str] = ())
     return {name: np.asarray(x, np.float64) for name, x in {"output": output, **found}.items()}
 
 
-def grads_torch(model: vit_torch.ViT, images: np.ndarray, cotangent: np.ndarray) -> Arrays:
-    """Gradients of sum(output * cotangent) by hub name, and that of the images as NHWC."""
+def answers_torch(model: vit_torch.ViT, images: np.ndarray, cotangent: np.ndarray) -> tuple[np.ndarray, Arrays]:
+    """The output, and the gradients of sum(output * cotangent) by hub name, with that of the images as NHWC."""
     dtype = next(model.parameters()).dtype
     x = nchw(images).to(dtype).requires_grad_()
     model.zero_grad()
-    (model(x) * torch.tensor(cotangent, dtype=dtype)).sum().backward()
+    output = model(x)
+    (output * torch.tensor(cotangent, dtype=dtype)).sum().backward()
     assert x.grad is not None
     found = {name: p.grad.double().numpy() for name, p in model.named_parameters() if p.grad is not None}
-    return found | {"images": x.grad.permute(0, 2, 3, 1).double().numpy()}
+    return output.detach().double().numpy(), found | {"images": x.grad.permute(0, 2, 3, 1).double().numpy()}
 
 
-def grads_flax(model: vit_flax.ViT, images: np.ndarray, cotangent: np.ndarray) -> Arrays:
+def answers_flax(model: vit_flax.ViT, images: np.ndarray, cotangent: np.ndarray) -> tuple[np.ndarray, Arrays]:
     """The same by Flax's path, brought to hub names and shapes by saving the gradients as if they were weights."""
     graph, state = nnx.split(model)
 
-    def loss(state: Any, images: jax.Array) -> jax.Array:
+    def loss(state: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
         output = nnx.merge(graph, state)(images)
-        return (output * jnp.asarray(cotangent, output.dtype)).sum()
+        return (output * jnp.asarray(cotangent, output.dtype)).sum(), output
 
     dtype = jax.tree.leaves(state)[0].dtype
-    grad = jax.jit(jax.grad(loss, argnums=(0, 1)), compiler_options=None if dtype == jnp.float64 else AS_USERS)
-    grads, image_grad = grad(state, jnp.asarray(images, dtype))
+    grad = jax.grad(loss, argnums=(0, 1), has_aux=True)
+    compiled = jax.jit(grad, compiler_options=None if dtype == jnp.float64 else AS_USERS)
+    (grads, image_grad), output = compiled(state, jnp.asarray(images, dtype))
     found = hub_arrays(nnx.merge(graph, grads)) | {"images": np.asarray(image_grad)}
-    return {name: np.asarray(x, np.float64) for name, x in found.items()}
+    return np.asarray(output, np.float64), {name: np.asarray(x, np.float64) for name, x in found.items()}
+
+
+def grads_torch(model: vit_torch.ViT, images: np.ndarray, cotangent: np.ndarray) -> Arrays:
+    return answers_torch(model, images, cotangent)[1]
+
+
+def grads_flax(model: vit_flax.ViT, images: np.ndarray, cotangent: np.ndarray) -> Arrays:
+    return answers_flax(model, images, cotangent)[1]
 
 
 def hub_arrays(model: Pretrained) -> Arrays:

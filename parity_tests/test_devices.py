@@ -63,7 +63,7 @@ def test_a_hundred_losses_are_those_of_one_device(runs: Runs, name: str):
     ours, one = np.array(runs[name]["losses"]), np.array(runs["one device"]["losses"])
     assert len(one) == 100
     assert np.ptp(one) > 0.1
-    assert np.abs(ours - one).max() < LOSS
+    assert float(np.abs(ours - one).max()) < LOSS
 
 
 @pytest.mark.parametrize("name", SHARED)

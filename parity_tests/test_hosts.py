@@ -23,7 +23,7 @@ from parity_tests.compare import gap
 from parity_tests.datasets import jpegs, write_folder
 from parity_tests.placements import CONFIG
 from parity_tests.test_train_cli import TINY
-from parity_tests.tolerances import LOSS
+from parity_tests.tolerances import FLOAT32_CHAIN, LOSS
 from train.__main__ import main
 from train.devices import hosts
 from train.devices.placement import make_placement
@@ -80,7 +80,7 @@ def test_two_processes_have_the_losses_of_one_device(runs: tuple[Runs, Runs, Run
     one = np.array(alone["one device"]["losses"])
     assert len(one) == 100
     for run in both:
-        assert np.abs(np.array(run["fsdp and tensor 2"]["losses"]) - one).max() < LOSS
+        assert float(np.abs(np.array(run["fsdp and tensor 2"]["losses"]) - one).max()) < LOSS
 
 
 @pytest.mark.parametrize("what", ["batches", "draws", "initial", "confusion"])
@@ -146,10 +146,10 @@ def test_a_run_on_two_hosts_learns_what_one_on_one_host_learns(
     for a, b in zip(ours, alone, strict=True):
         assert a.keys() == b.keys()
         names = {"test_loss", "test_correct", "loss", "accuracy", "grad_norm", "learning_rate"} & a.keys()
-        assert {name: a[name] for name in names} == pytest.approx({name: b[name] for name in names}, rel=1e-5)
+        assert max(gap(a[name], b[name]) for name in names) < FLOAT32_CHAIN
     a, b = (vit_flax.ViT.from_pretrained(at / "checkpoint") for at in (trained[0], tmp_path))
     images = jnp.asarray(np.random.default_rng(0).standard_normal((64, 8, 8, 1), np.float32))
-    assert gap(np.asarray(a(images)), np.asarray(b(images))) < 1e-5
+    assert gap(np.asarray(a(images)), np.asarray(b(images))) < FLOAT32_CHAIN
 
 
 def test_a_mistake_that_one_host_meets_is_said_by_all(trained: tuple[Path, list[tuple[int, str, str]]]):

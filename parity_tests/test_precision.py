@@ -1,17 +1,11 @@
 """float32 and bfloat16: our Flax error against the float64 truth is that of PyTorch, layer by layer."""
 
-import re
-
-import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 
-import vit_flax
-import vit_torch
 from parity_tests.compare import rms
-from parity_tests.pairs import Arrays, grads_flax, grads_torch, images_for, make_pair, run_flax, run_torch, to_flax
-from parity_tests.tolerances import NOISE_RATIO
+from parity_tests.noise import check_ratios, held_exactly, in_dtype, noise_by_kind
+from parity_tests.pairs import grads_flax, grads_torch, images_for, run_flax, run_torch, to_flax
 from vit_convert.config import ViTConfig
 
 DEEP = ViTConfig(image_size=48, patch_size=8, dim=96, depth=8, num_heads=4, mlp_dim=384, num_classes=50)
@@ -25,53 +19,26 @@ CONFIGS = {
 }
 
 
-def three(config: ViTConfig, dtype: str) -> tuple[vit_torch.ViT, vit_torch.ViT, vit_flax.ViT]:
-    """(float64, torch in dtype, Flax in dtype) of the same weights, which are rounded once, for all three."""
-    exact, _ = make_pair(config, seed=3)
-    rounded = exact.to(getattr(torch, dtype))
-    truth = vit_torch.ViT(config).double()
-    truth.load_state_dict({name: x.double() for name, x in rounded.state_dict().items()})
-    return truth, rounded, to_flax(rounded)
-
-
-def held_exactly(x: np.ndarray, dtype: str) -> np.ndarray:
-    """x rounded to what dtype holds, so that all three see the same numbers."""
-    return np.asarray(jnp.asarray(x).astype(dtype), np.float64)
-
-
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
 @pytest.mark.parametrize("weights", ["fused", pytest.param("attn.weights", marks=pytest.mark.slow)])
 def test_flax_is_as_near_to_float64_as_torch_is(config, dtype, weights):
-    exact, rounded, flax = three(config, dtype)
+    exact, rounded = in_dtype(config, dtype)
     names = ["embeddings", *(f"blocks.{i}" for i in range(config.depth)), "norm", "pooled"]
     if weights == "attn.weights":
         names += [f"blocks.{i}.attn.weights" for i in range(config.depth)]
     images = held_exactly(images_for(config, batch=16), dtype)
     truth = run_torch(exact, images, names)
-    theirs, ours = run_torch(rounded, images, names), run_flax(flax, images, names)
-    ratios = {name: rms(ours[name] - truth[name]) / rms(theirs[name] - truth[name]) for name in truth}
-    worst = max(ratios, key=lambda name: ratios[name])
-    assert ratios[worst] <= NOISE_RATIO, f"{worst}: {ratios[worst]:.2f} times PyTorch's error"
+    theirs, ours = run_torch(rounded, images, names), run_flax(to_flax(rounded), images, names)
+    check_ratios(*({name: rms(x[name] - truth[name]) for name in truth} for x in (ours, theirs)))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_flax_gradients_are_as_near_to_float64_as_torchs_are(dtype):
-    """By kind of parameter, all blocks together: one bias alone has too few values for a steady mean."""
     config = DEEP.replace(depth=4)
-    exact, rounded, flax = three(config, dtype)
+    exact, rounded = in_dtype(config, dtype)
     images = held_exactly(images_for(config, batch=16), dtype)
     cotangent = held_exactly(np.random.default_rng(1).standard_normal((16, config.num_classes)), dtype)
     truth = grads_torch(exact, images, cotangent)
-    theirs, ours = grads_torch(rounded, images, cotangent), grads_flax(flax, images, cotangent)
-    kinds: dict[str, list[str]] = {}
-    for name in truth:
-        kinds.setdefault(re.sub(r"[.][0-9]+[.]", ".", name), []).append(name)
-    ratios = {kind: noise(ours, truth, names) / noise(theirs, truth, names) for kind, names in kinds.items()}
-    worst = max(ratios, key=lambda kind: ratios[kind])
-    assert ratios[worst] <= NOISE_RATIO, f"{worst}: {ratios[worst]:.2f} times PyTorch's error"
-
-
-def noise(found: Arrays, truth: Arrays, names: list[str]) -> float:
-    """Root mean square of the errors, each tensor's as a part of its own size."""
-    return rms(np.concatenate([((found[n] - truth[n]) / rms(truth[n])).ravel() for n in names]))
+    theirs, ours = grads_torch(rounded, images, cotangent), grads_flax(to_flax(rounded), images, cotangent)
+    check_ratios(noise_by_kind(ours, truth), noise_by_kind(theirs, truth))

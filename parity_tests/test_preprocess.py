@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from parity_tests.compare import apart
 from parity_tests.strategies import preprocesses
+from parity_tests.tolerances import FLOAT32
 from vit_convert.config import ViTConfig
 from vit_convert.layouts import LAYOUTS
 from vit_convert.preprocess import Preprocess
@@ -51,7 +53,7 @@ def test_pixels_are_those_of_timm_s_evaluation_pipeline(size, mode, crop_mode, i
     assert (ours.mode, ours.resize, ours.crop) == (mode, (resize, resize), (20, 20))
     transform: Any = create_transform(**pretrained)
     theirs = transform(picture(*size)).permute(1, 2, 0).numpy()
-    assert np.abs(ours(picture(*size)) - theirs).max() < 1e-6
+    assert apart(ours(picture(*size)), theirs) < FLOAT32
 
 
 @pytest.mark.parametrize("resample", [2, 3])
@@ -62,7 +64,7 @@ def test_pixels_are_those_of_transformers_image_processor(resample):
     ours = from_transformers(processor.to_dict())
     assert ours is not None
     theirs = processor(picture(), return_tensors="np")["pixel_values"][0].transpose(1, 2, 0)
-    assert np.abs(ours(picture()) - theirs).max() < 1e-6
+    assert apart(ours(picture()), theirs) < FLOAT32
 
 
 @settings(max_examples=60)
@@ -90,7 +92,7 @@ def test_without_antialias_pixels_are_torch_s(interpolation):
     ours = Preprocess(**options, interpolation=interpolation, antialias=False)(picture())
     image = torch.from_numpy(np.asarray(picture(), np.float64)).permute(2, 0, 1)[None]
     theirs = torch.nn.functional.interpolate(image, (20, 24), mode=interpolation)[0].permute(1, 2, 0).numpy()
-    assert np.abs(ours - theirs.round().clip(0, 255) / 255).max() < 1e-6
+    assert apart(ours, theirs.round().clip(0, 255) / 255) < FLOAT32
 
 
 @pytest.mark.parametrize(("mode", "channels"), [("RGB", 1), ("L", 3), ("RGBA", 3), ("RGB", 4), ("P", 3)])

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from parity_tests.compare import gap
-from parity_tests.tolerances import EXACT
+from parity_tests.compare import elementwise, gap
+from parity_tests.tolerances import EXACT, FLOAT32
 from vit_convert.config import ViTConfig
 from vit_convert.hub import hub_shapes
 from vit_convert.roles import decays, role
@@ -106,7 +106,7 @@ def test_mixing_and_soft_targets_are_timms(seed: int, use_cutmix: bool, smoothin
         ours = training.mixup(images, partner, lam)
     assert gap(ours, theirs) < EXACT
     # timm builds its targets in float32
-    assert gap(training.mixup(targets, partner, lam), their_targets) < 1e-6
+    assert gap(training.mixup(targets, partner, lam), their_targets) < FLOAT32
 
 
 def test_the_loss_is_timms_and_label_smoothing_torchs():
@@ -126,7 +126,7 @@ def test_the_schedule_is_optaxs():
 
     theirs = optax.warmup_cosine_decay_schedule(0.0, 3e-2, warmup_steps=4, decay_steps=20, end_value=3e-3)
     for step in range(23):
-        assert training.learning_rate(step, HYPER) == pytest.approx(np.asarray(theirs(step)).item(), rel=1e-6, abs=1e-9)
+        assert elementwise(training.learning_rate(step, HYPER), theirs(step)) < FLOAT32
 
 
 def test_the_schedule_peaks_after_warmup_and_ends_at_its_fraction():
@@ -191,6 +191,6 @@ def test_a_step_without_extras_is_plain_adamw_on_cross_entropy():
     loss = torch.nn.functional.cross_entropy(twin((images.double() / 255 - mean) / std), labels)
     loss.backward()
     optimizer.step()
-    assert metrics["loss"] == pytest.approx(loss.item(), rel=EXACT)
+    assert gap(metrics["loss"], loss.item()) < EXACT
     for (name, ours), theirs in zip(model.named_parameters(), twin.parameters(), strict=True):
         assert gap(ours.detach(), theirs.detach()) < EXACT, name

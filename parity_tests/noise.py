@@ -1,0 +1,51 @@
+"""float32 and bfloat16 are judged by their noise: errors against the float64 truth, ours beside PyTorch's."""
+
+import re
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+import numpy as np
+import torch
+
+import vit_torch
+from parity_tests.compare import rms
+from parity_tests.pairs import Arrays, randomise
+from parity_tests.tolerances import NOISE_RATIO
+from vit_convert.config import ViTConfig
+
+
+def in_dtype(config: ViTConfig, dtype: str) -> tuple[vit_torch.ViT, vit_torch.ViT]:
+    """(float64, in dtype) of the same weights, which are rounded once, for both."""
+    rounded = vit_torch.ViT(config).double()
+    randomise(rounded, seed=3)
+    rounded.to(getattr(torch, dtype))
+    truth = vit_torch.ViT(config).double()
+    truth.load_state_dict({name: x.double() for name, x in rounded.state_dict().items()})
+    return truth, rounded
+
+
+def held_exactly(x: np.ndarray, dtype: str) -> np.ndarray:
+    """x rounded to what dtype holds, so that all see the same numbers."""
+    return np.asarray(jnp.asarray(x).astype(dtype), np.float64)
+
+
+def noise_by_kind(found: Arrays, truth: Arrays) -> dict[str, float]:
+    """Root mean square of the errors, each tensor's as a part of its own size, by kind of parameter.
+
+    All blocks together: one bias alone has too few values for a steady mean.
+    """
+    kinds: dict[str, list[np.ndarray]] = {}
+    for name, exact in truth.items():
+        error = (found[name] - exact) / rms(exact)
+        kinds.setdefault(re.sub(r"[.][0-9]+[.]", ".", name), []).append(error.ravel())
+    return {kind: rms(np.concatenate(errors)) for kind, errors in kinds.items()}
+
+
+def check_ratios(ours: Mapping[str, float], theirs: Mapping[str, float]) -> None:
+    """
+    Raises:
+        AssertionError: one of our errors is more than NOISE_RATIO of PyTorch's.
+    """
+    ratios = {name: ours[name] / theirs[name] for name in theirs}
+    worst = max(ratios, key=lambda name: ratios[name])
+    assert ratios[worst] <= NOISE_RATIO, f"{worst}: {ratios[worst]:.2f} times PyTorch's error"

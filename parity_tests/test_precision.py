@@ -1,16 +1,22 @@
 """float32 and bfloat16: our Flax error against the float64 truth is that of PyTorch, layer by layer."""
 
-import re
-
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
 
 import vit_flax
 import vit_torch
-from parity_tests.compare import rms
-from parity_tests.pairs import Arrays, grads_flax, grads_torch, images_for, make_pair, run_flax, run_torch, to_flax
+from parity_tests.compare import kinds, noise, rms
+from parity_tests.pairs import (
+    grads_flax,
+    grads_torch,
+    held_exactly,
+    images_for,
+    make_pair,
+    run_flax,
+    run_torch,
+    to_flax,
+)
 from parity_tests.tolerances import NOISE_RATIO
 from vit_convert.config import ViTConfig
 
@@ -32,11 +38,6 @@ def three(config: ViTConfig, dtype: str) -> tuple[vit_torch.ViT, vit_torch.ViT, 
     truth = vit_torch.ViT(config).double()
     truth.load_state_dict({name: x.double() for name, x in rounded.state_dict().items()})
     return truth, rounded, to_flax(rounded)
-
-
-def held_exactly(x: np.ndarray, dtype: str) -> np.ndarray:
-    """x rounded to what dtype holds, so that all three see the same numbers."""
-    return np.asarray(jnp.asarray(x).astype(dtype), np.float64)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -64,14 +65,6 @@ def test_flax_gradients_are_as_near_to_float64_as_torchs_are(dtype):
     cotangent = held_exactly(np.random.default_rng(1).standard_normal((16, config.num_classes)), dtype)
     truth = grads_torch(exact, images, cotangent)
     theirs, ours = grads_torch(rounded, images, cotangent), grads_flax(flax, images, cotangent)
-    kinds: dict[str, list[str]] = {}
-    for name in truth:
-        kinds.setdefault(re.sub(r"[.][0-9]+[.]", ".", name), []).append(name)
-    ratios = {kind: noise(ours, truth, names) / noise(theirs, truth, names) for kind, names in kinds.items()}
+    ratios = {kind: noise(ours, truth, n) / noise(theirs, truth, n) for kind, n in kinds(truth).items()}
     worst = max(ratios, key=lambda kind: ratios[kind])
     assert ratios[worst] <= NOISE_RATIO, f"{worst}: {ratios[worst]:.2f} times PyTorch's error"
-
-
-def noise(found: Arrays, truth: Arrays, names: list[str]) -> float:
-    """Root mean square of the errors, each tensor's as a part of its own size."""
-    return rms(np.concatenate([((found[n] - truth[n]) / rms(truth[n])).ravel() for n in names]))

@@ -19,6 +19,10 @@ GRADIENT_FLOOR = 1e-3
 # PyTorch's, per layer, in root mean square. (Maxima scatter up to 1.9 times by chance.)
 NOISE_RATIO = 1.5
 
+# The ratio of two such means over n independent errors scatters by 1 / sqrt(n): 4% of these. Gradients of tensors
+# with fewer values, such as a small model's biases, are judged together.
+NOISE_VALUES = 512
+
 # One resize is a product with two matrices of weights below 2: a few hundred roundings.
 RESIZE = 1e-12
 

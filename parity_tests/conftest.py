@@ -2,6 +2,8 @@
 
 import os
 import signal
+from fnmatch import fnmatch
+from pathlib import Path
 from typing import cast
 
 os.environ["JAX_ENABLE_X64"] = "1"
@@ -27,6 +29,18 @@ import_torchvision()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--examples", type=int, default=6, help="configurations drawn for each property of the models")
+    own = parser.getgroup("a checkpoint of one's own")
+    own.addoption("--checkpoint", metavar="SRC", help="run the tests of test_checkpoint.py on it, and no others")
+    own.addoption("--preset", metavar="NAME", help="its model's name, as vit-convert has it")
+    own.addoption("--set", action="append", default=[], metavar="FIELD=VALUE", help="one config field, likewise")
+    own.addoption("--weights", metavar="NAME", help="which of several in one file, likewise")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """test_checkpoint.py needs a checkpoint; with one, it is what was asked for."""
+    if not fnmatch(collection_path.name, "test_*.py"):
+        return None
+    return (collection_path.name == "test_checkpoint.py") != bool(config.getoption("checkpoint")) or None
 
 
 @pytest.fixture

@@ -58,6 +58,7 @@ def run(arguments: Sequence[str]) -> int:
     source = _open(args)
     note(source.checkpoint.said)
     from parity_tests.verify.facts import facts
+    from parity_tests.verify.page import write_page
     from parity_tests.verify.prove import prove
     from parity_tests.verify.table import table
     from parity_tests.verify.verdict import agrees, check_all
@@ -66,8 +67,6 @@ def run(arguments: Sequence[str]) -> int:
         proof = prove(source, asked, say)
     checks, command = check_all(proof), shlex.join([PROG, *arguments])
     if args.report:
-        from parity_tests.verify.page import write_page
-
         write_page(Path(args.report), proof, checks, command)
     print(json.dumps(facts(proof, checks, command), indent=2) if args.json else table(proof, checks))
     return 0 if agrees(checks) else 1

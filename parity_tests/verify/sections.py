@@ -49,8 +49,8 @@ def layers(proof: Proof) -> str:
     alt = "The error of every layer, in the order in which they are computed; the table below has the numbers"
     picture = f"<picture>{sources}{image('svg+xml', draw_layers(proof, LIGHT, WIDE), alt)}</picture>"
     words = (
-        "<p>Lines go through the tokens after each block; the small dots between them are attention weights. In float64 "
-        "the truth is PyTorch itself, so one line is left: how far Flax is from it.</p>"
+        "<p>Lines go through the tokens after each block; the small dots between them are attention weights. In "
+        "float64 the truth is PyTorch itself, so one line is left: how far Flax is from it.</p>"
     )
     tables = [folded(f"{text(dtype)}: every layer, in numbers", _layer_table(of)) for dtype, of in proof.dtypes.items()]
     return section("layers", "Layer by layer", words, picture, *tables)
@@ -145,23 +145,12 @@ def attention(proof: Proof) -> str:
 def tensors(proof: Proof) -> str:
     """Every tensor: the file's, and what it is in both models."""
     rows = [_tensor_row(mapped) for mapped in proof.tensors]
-    head = (
-        "in the file",
-        "shape",
-        "axes",
-        "in PyTorch",
-        "shape",
-        "axes",
-        "in Flax",
-        "shape",
-        "dtype",
-        "sha256 in PyTorch",
-    )
+    head = ("in the file", "shape", "axes", "in PyTorch", "shape", "axes", "in Flax", "shape", "dtype", "sha256")
     body = table(head, rows, "tensors")
     count = sum(len(mapped.hub) for mapped in proof.tensors)
     words = (
-        f"<p>{count} tensors of the model. Axes are einops patterns; none means that the array is the same. The sums are "
-        "SHA-256 of an array's bytes in C order; where the file's array is another, its own sum stands below.</p>"
+        f"<p>{count} tensors of the model. Axes are einops patterns; none means that the array is the same. Sums are "
+        "SHA-256 of PyTorch's array, its bytes in C order; where the file's is another, its own stands below.</p>"
     )
     return section("tensors", "Every tensor", words, folded("The mapping", body))
 

@@ -17,7 +17,8 @@ class Check:
     """One line of the verdict."""
 
     dtype: str
-    what: str
+    promise: str  # tensors, intermediates, gradients, predictions, original
+    what: str  # the same in words
     kind: Kind  # below: a gap under its bound; times: an error at most so many times PyTorch's; all: none is left out
     measured: float
     bound: float
@@ -70,23 +71,25 @@ def _tensors(proof: Proof, dtype: str, measured: Measured) -> Check:
     count = sum(len(mapped.hub) for mapped in proof.tensors)
     lost = measured.unequal
     parting = f"{lost[0]} is not the file's in both models ({dtype})." if lost else ""
-    return Check(dtype, "tensors with the same bits", "all", count - len(lost), count, (*lost, "")[0], parting)
+    return Check(
+        dtype, "tensors", "tensors with the same bits", "all", count - len(lost), count, (*lost, "")[0], parting
+    )
 
 
 def _exact(dtype: str, measured: Measured, found: Exact) -> Iterator[Check]:
-    yield _gaps(dtype, f"every intermediate ({len(found.gaps)})", found.gaps, FORWARD, measured)
-    yield _gaps(dtype, f"every gradient ({len(found.gradients)})", found.gradients, GRADIENT, measured)
+    yield _gaps(dtype, "intermediates", f"every intermediate ({len(found.gaps)})", found.gaps, FORWARD, measured)
+    yield _gaps(dtype, "gradients", f"every gradient ({len(found.gradients)})", found.gradients, GRADIENT, measured)
     if measured.predictions is not None:
         same, count = measured.predictions.same, measured.images
         parting = "" if same == count else f"{count - same} of {count} images are put into different classes ({dtype})."
-        yield Check(dtype, "predictions that are the same", "all", same, count, "", parting)
+        yield Check(dtype, "predictions", "predictions that are the same", "all", same, count, "", parting)
 
 
-def _gaps(dtype: str, what: str, gaps: Mapping[str, float], bound: float, measured: Measured) -> Check:
+def _gaps(dtype: str, promise: str, what: str, gaps: Mapping[str, float], bound: float, measured: Measured) -> Check:
     worst = max(gaps, key=lambda name: gaps[name])
     first = next((name for name, gap in gaps.items() if not gap < bound), None)
     parting = "" if first is None else _parting_of_gap(dtype, first, gaps[first], bound, measured)
-    return Check(dtype, what, "below", gaps[worst], bound, worst, parting)
+    return Check(dtype, promise, what, "below", gaps[worst], bound, worst, parting)
 
 
 def _parting_of_gap(dtype: str, name: str, gap: float, bound: float, measured: Measured) -> str:
@@ -108,15 +111,16 @@ def _original(original: OriginalGaps) -> Iterator[Check]:
         if first is not None:
             who = f"{SIDES[side]} and {original.name} part at {first} (float64)"
             parting = f"{who}: {gaps[first]:.1e} of its largest value, the bound is {FORWARD:.0e}."
-        yield Check("float64", f"{SIDES[side]} against {original.name}", "below", gaps[worst], FORWARD, worst, parting)
+        what = f"{SIDES[side]} against {original.name}"
+        yield Check("float64", "original", what, "below", gaps[worst], FORWARD, worst, parting)
 
 
 def _rounded(dtype: str, measured: Measured, found: Rounded) -> Iterator[Check]:
-    yield _ratios(dtype, "Flax's error over PyTorch's", found.layers)
-    yield _ratios(dtype, "the same of gradients", found.gradients)
+    yield _ratios(dtype, "intermediates", "Flax's error over PyTorch's", found.layers)
+    yield _ratios(dtype, "gradients", "the same of gradients", found.gradients)
 
 
-def _ratios(dtype: str, what: str, errors: Mapping[str, Errors]) -> Check:
+def _ratios(dtype: str, promise: str, what: str, errors: Mapping[str, Errors]) -> Check:
     worst = max(errors, key=lambda name: errors[name].ratio)
     first = next((name for name, error in errors.items() if not error.ratio <= NOISE_RATIO), None)
     parting = ""
@@ -126,4 +130,4 @@ def _ratios(dtype: str, what: str, errors: Mapping[str, Errors]) -> Check:
             f"PyTorch and Flax part at {first} ({dtype}): Flax is {error.ratio:.2f} times as far from float64 as "
             f"PyTorch ({error.flax:.1e} and {error.torch:.1e}, root mean square), the bound is {NOISE_RATIO}."
         )
-    return Check(dtype, what, "times", errors[worst].ratio, NOISE_RATIO, worst, parting)
+    return Check(dtype, promise, what, "times", errors[worst].ratio, NOISE_RATIO, worst, parting)

@@ -54,7 +54,8 @@ def run(arguments: Sequence[str]) -> int:
     args = make_parser().parse_args(arguments)
     asked = Asked(dtypes=_dtypes(args.dtypes), images=args.images, seed=args.seed, original=not args.no_original)
     _check(args)
-    os.environ["JAX_PLATFORMS"] = "cpu"  # what a GPU rounds is another question
+    if "jax" not in sys.modules:
+        os.environ["JAX_PLATFORMS"] = "cpu"  # what a GPU rounds is another question
     source = _open(args)
     note(source.checkpoint.said)
     from parity_tests.verify.facts import facts

@@ -1,4 +1,4 @@
-"""What is to be measured"""
+"""What is to be measured."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The proof as plain values, for JSON"""
+"""The proof as plain values, for JSON."""
 
 import platform
 from dataclasses import asdict

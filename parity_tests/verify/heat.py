@@ -1,4 +1,4 @@
-"""Attention as pictures: a photograph under the map of what was looked at"""
+"""Attention as pictures: a photograph under the map of what was looked at."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""What both models are shown: real photographs, prepared as the checkpoint says, and noise, in turn"""
+"""What both models are shown: real photographs, prepared as the checkpoint says, and noise, in turn."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

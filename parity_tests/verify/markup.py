@@ -1,4 +1,4 @@
-"""Pieces of HTML: every text from outside is escaped, every picture is in the page itself"""
+"""Pieces of HTML: every text from outside is escaped, every picture is in the page itself."""
 
 from base64 import b64encode
 from collections.abc import Iterable, Sequence

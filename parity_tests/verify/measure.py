@@ -1,4 +1,4 @@
-"""How far the two frameworks are apart in one dtype, from both of their runs and the float64 truth"""
+"""How far the two frameworks are apart in one dtype, from both of their runs and the float64 truth."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

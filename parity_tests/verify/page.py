@@ -1,4 +1,4 @@
-"""The report: one page that needs nothing beside it, neither a script nor a network"""
+"""The report: one page that needs nothing beside it, neither a script nor a network."""
 
 import os
 from importlib.resources import files

@@ -1,4 +1,4 @@
-"""Where in an intermediate a value stands, in words"""
+"""Where in an intermediate a value stands, in words."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

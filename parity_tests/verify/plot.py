@@ -1,4 +1,4 @@
-"""The plot of the report: each layer's error in both frameworks, in the order in which the layers are computed"""
+"""The plot of the report: each layer's error in both frameworks, in the order in which the layers are computed."""
 
 import io
 from collections.abc import Mapping

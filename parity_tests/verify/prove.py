@@ -1,4 +1,4 @@
-"""The proof: one checkpoint in both frameworks, in every dtype, and in its own class"""
+"""The proof: one checkpoint in both frameworks, in every dtype, and in its own class."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""One framework's run of a batch: every intermediate, the output, and every gradient"""
+"""One framework's run of a batch: every intermediate, the output, and every gradient."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

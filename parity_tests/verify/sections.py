@@ -1,4 +1,4 @@
-"""The parts of the report, each an HTML section"""
+"""The parts of the report, each an HTML section."""
 
 from collections.abc import Iterable
 

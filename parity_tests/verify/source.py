@@ -1,4 +1,4 @@
-"""The checkpoint that is verified, as either framework loads it"""
+"""The checkpoint that is verified, as either framework loads it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The verdict as a table for people: the thing, what was measured, its bound"""
+"""The verdict as a table for people: the thing, what was measured, its bound."""
 
 from parity_tests.verify.prove import OriginalGaps, Proof
 from parity_tests.verify.verdict import Check, agrees, summary

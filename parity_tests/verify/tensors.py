@@ -1,4 +1,4 @@
-"""The mapping of every tensor: from the file's name and axes to both models', with the sum of its bits"""
+"""The mapping of every tensor: from the file's name and axes to both models', with the sum of its bits."""
 
 import hashlib
 from collections.abc import Iterable, Iterator

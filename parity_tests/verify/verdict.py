@@ -1,4 +1,4 @@
-"""What was measured against its bounds, and the verdict. The bounds are the suite's own: parity_tests/tolerances.py"""
+"""What was measured against its bounds, and the verdict. The bounds are the suite's own: parity_tests/tolerances.py."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -75,7 +75,7 @@ class Checkpoint:
         hub = through((*self._steps, *steps), self._hub())
         return to_layout(target, steps[-1].config if steps else self.config, hub)
 
-    def sources(self) -> Iterator[tuple[Move, tuple[Named, ...]]]:
+    def moves(self) -> Iterator[tuple[Move, tuple[Named, ...]]]:
         """Streams the moves to the hub, each with what it takes from the file: (name as it is there, array).
 
         What is spare has none; steps that were asked for come after it.

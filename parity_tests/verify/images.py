@@ -12,9 +12,9 @@ from vit_convert.preprocess import Preprocess
 
 PHOTOGRAPHS = ("china", "flower")  # scikit-learn's
 WINDOW = (160, 400)  # pixels on a side of what is cut out of them where more are asked for
-# A ratio of two root mean squares scatters the less the more values it has: as many as four images give a ViT-B.
-POOLED_VALUES = 4 * 768
-FEWEST, MOST = 4, 32
+# A ratio of two root mean squares scatters the less the more values it has: as many as two images give a ViT-B.
+POOLED_VALUES = 2 * 768
+FEWEST, MOST = 2, 32
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,17 @@ from parity_tests.verify.images import Images, count_for, make_images
 from parity_tests.verify.measure import Exact, Predictions, Rounded, all_gaps, compare_exact, compare_rounded, predict
 from parity_tests.verify.original import Unavailable, open_original, run_blocks
 from parity_tests.verify.places import Place, place_of
-from parity_tests.verify.run import OUTPUT, Batch, Run, check_finite, make_batch, names_for, run_in_flax, run_in_torch
+from parity_tests.verify.run import (
+    OUTPUT,
+    Batch,
+    Run,
+    backward_takes_minutes,
+    check_finite,
+    make_batch,
+    names_for,
+    run_in_flax,
+    run_in_torch,
+)
 from parity_tests.verify.source import Source
 from parity_tests.verify.tensors import Mapped, held_in_flax, map_tensors, unequal
 from vit_tools.attention_map import attention_map
@@ -115,6 +125,8 @@ def prove(source: Source, asked: Asked, say: Callable[[str], None] = lambda stag
         del flax
         for dtype in (name for name in asked.dtypes if name != "float64"):
             dtypes[dtype] = _rounded(source, images, dtype, batch, truth, stages)
+    without = [dtype for dtype, measured in dtypes.items() if not measured.graded]
+    said += tuple(f"no gradients in {dtype}: without instructions for it this CPU takes minutes" for dtype in without)
     notes = (*checkpoint.said, *images.said, *said)
     return Proof(source, asked, images, notes, tensors, dtypes, original, stages.seconds)
 
@@ -141,7 +153,8 @@ def _rounded(source: Source, images: Images, dtype: str, exact: Batch, truth: Ru
     with stages(f"{dtype}, PyTorch"):
         model = source.torch(dtype)
         if dtype != exact.dtype:
-            batch = make_batch(images.arrays, exact.names, dtype, exact.seed)
+            gradients = not backward_takes_minutes(source.checkpoint.config, dtype)
+            batch = make_batch(images.arrays, exact.names, dtype, exact.seed, gradients)
         torch, different = run_in_torch(model, batch), unequal(source.checkpoint, model.numpy_tensors())
     if dtype != exact.dtype or not stored <= HELD:
         with stages(f"{dtype}, float64 of the rounded weights"):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 import vit_flax
 import vit_torch
@@ -14,6 +15,9 @@ from vit_convert.intermediates import intermediate_names
 
 OUTPUT = "output"  # of a call that asks for no intermediates: torch's fused attention, Flax's scanned layers
 LARGEST = 2e9  # bytes of all intermediates in float64, on one side
+# Multiplications of one image's forward pass, from which on PyTorch's backward pass in bfloat16 takes minutes on a CPU
+# without instructions for it: its own kernel then runs at a fiftieth of float32's speed.
+SLOW = 3e9
 
 
 @dataclass(frozen=True)
@@ -36,12 +40,20 @@ class Run:
     """float64 arrays, whatever dtype they were computed in."""
 
     arrays: Arrays  # the intermediates in the order in which they arise, then OUTPUT
-    gradients: Arrays  # of sum(output * cotangent): by hub name, and that of the images
+    gradients: Arrays  # of sum(output * cotangent): by hub name, and that of the images; none where none is graded
 
 
-def make_batch(images: np.ndarray, names: tuple[str, ...], dtype: str, seed: int) -> Batch:
-    """Gradients are taken of half of the images: they cost twice what the outputs do."""
-    return Batch(held_exactly(images, dtype), names, dtype, (len(images) + 1) // 2, seed)
+def make_batch(images: np.ndarray, names: tuple[str, ...], dtype: str, seed: int, gradients: bool = True) -> Batch:
+    """Gradients are taken of half of the images, for they cost twice what the outputs do; or of none."""
+    return Batch(held_exactly(images, dtype), names, dtype, (len(images) + 1) // 2 * gradients, seed)
+
+
+def backward_takes_minutes(config: ViTConfig, dtype: str) -> bool:
+    """Whether gradients in this dtype are left out, on this machine."""
+    if dtype != "bfloat16" or torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    inside = config.depth * (4 * config.dim**2 + (2 + (config.mlp == "swiglu")) * config.dim * config.mlp_dim)
+    return (config.num_prefix + config.num_patches) * inside > SLOW
 
 
 def names_for(config: ViTConfig, count: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -66,7 +78,8 @@ def run_in_torch(model: vit_torch.ViT, batch: Batch) -> Run:
     output = run_torch(model, batch.images)["output"]
     arrays = run_torch(model, batch.images, batch.names)
     graded = batch.images[: batch.graded]
-    gradients = grads_torch(model, graded, batch.cotangent((len(graded), *output.shape[1:])))
+    cotangent = batch.cotangent((len(graded), *output.shape[1:]))
+    gradients = grads_torch(model, graded, cotangent) if len(graded) else {}
     return Run({name: arrays[name] for name in batch.names} | {OUTPUT: output}, gradients)
 
 
@@ -74,7 +87,8 @@ def run_in_flax(model: vit_flax.ViT, batch: Batch) -> Run:
     output = run_flax(model, batch.images)["output"]
     arrays = run_flax(model, batch.images, batch.names)
     graded = batch.images[: batch.graded]
-    gradients = grads_flax(model, graded, batch.cotangent((len(graded), *output.shape[1:])))
+    cotangent = batch.cotangent((len(graded), *output.shape[1:]))
+    gradients = grads_flax(model, graded, cotangent) if len(graded) else {}
     return Run({name: arrays[name] for name in batch.names} | {OUTPUT: output}, gradients)
 
 

@@ -14,6 +14,7 @@ def table(proof: Proof, checks: tuple[Check, ...]) -> str:
     widths = [max(len(text) for text in column) for column in zip(*rows, strict=True)]
     lines = [(" " * NO_GAP).join(t.ljust(w) for t, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     without = [] if isinstance(proof.original, OriginalGaps) else ["", f"its own class: {proof.original}"]
+    without += [f"note: {said}" for said in proof.said[len(proof.source.checkpoint.said) :]]  # those are on stderr
     partings = [check.parting for check in checks if check.parting]
     head = "AGREE" if agrees(checks) else "DISAGREE"
     verdict = f"{head}  {summary(proof, checks)}  ({sum(proof.seconds.values()):.0f} s)"

@@ -45,7 +45,7 @@ def map_tensors(checkpoint: Checkpoint) -> tuple[Mapped, ...]:
     """
     hub = {name: _summed(name, array) for name, array in _finite(checkpoint)}
     to_flax = {move.left.names[0]: move for move in flip(moves_of(get_layout("flax"), checkpoint.config))}
-    return tuple(_mapped(move, sources, hub, to_flax) for move, sources in checkpoint.sources())
+    return tuple(_mapped(move, sources, hub, to_flax) for move, sources in checkpoint.moves())
 
 
 def _mapped(move: Move, sources: tuple[Named, ...], hub: dict[str, Tensor], to_flax: dict[str, Move]) -> Mapped:

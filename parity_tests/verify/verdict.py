@@ -117,7 +117,8 @@ def _original(original: OriginalGaps) -> Iterator[Check]:
 
 def _rounded(dtype: str, measured: Measured, found: Rounded) -> Iterator[Check]:
     yield _ratios(dtype, "intermediates", "Flax's error over PyTorch's", found.layers)
-    yield _ratios(dtype, "gradients", "the same of gradients", found.gradients)
+    if found.gradients:
+        yield _ratios(dtype, "gradients", "the same of gradients", found.gradients)
 
 
 def _ratios(dtype: str, promise: str, what: str, errors: Mapping[str, Errors]) -> Check:

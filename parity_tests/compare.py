@@ -1,6 +1,7 @@
 """How far apart two results are, as the suite measures it."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -74,6 +75,25 @@ def _both(ours: npt.ArrayLike, theirs: npt.ArrayLike) -> tuple[npt.NDArray[np.fl
 def rms(x: npt.ArrayLike) -> float:
     """Root mean square."""
     return float(np.sqrt(np.mean(np.square(np.asarray(x, np.float64)))))
+
+
+def kinds(names: Iterable[str]) -> dict[str, list[str]]:
+    """Tensors' names by what they are, those of all blocks together: "blocks.attn.qkv.bias" -> every block's."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(re.sub(r"[.][0-9]+[.]", ".", name), []).append(name)
+    return found
+
+
+def noise(found: Arrays, truth: Arrays, names: Iterable[str]) -> float:
+    """Root mean square of the errors of several tensors, each one's as a part of its own size."""
+    sizes = {name: rms(truth[name]) or 1.0 for name in names}  # what is zero has no size to be a part of
+    return rms(np.concatenate([((found[n] - truth[n]) / size).ravel() for n, size in sizes.items()]))
+
+
+def times(ours: float, theirs: float) -> float:
+    """How many times an error another one is: once if there is none in either."""
+    return ours / theirs if theirs else (np.inf if ours else 1.0)
 
 
 def worst(found: Mapping[str, float]) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import cast
 
@@ -30,6 +31,11 @@ import_torchvision()
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--examples", type=int, default=4, help="configurations drawn for each property of the models")
     parser.addoption("--margins", metavar="DIR", help="write there how near each test came to its tolerance")
+    own = parser.getgroup("a checkpoint of one's own")
+    own.addoption("--checkpoint", metavar="SRC", help="run the tests of test_checkpoint.py on it, and no others")
+    own.addoption("--preset", metavar="NAME", help="its model's name, as vit-convert has it")
+    own.addoption("--set", action="append", default=[], metavar="FIELD=VALUE", help="one config field, likewise")
+    own.addoption("--weights", metavar="NAME", help="which of several in one file, likewise")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -39,6 +45,13 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput") and any(folder.glob("*.jsonl")):  # a worker isn't the first to look
         raise pytest.UsageError(f"--margins {folder} holds the figures of another run: name another folder")
     config.pluginmanager.register(Recorder(folder))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """test_checkpoint.py needs a checkpoint; with one, it is what was asked for."""
+    if not fnmatch(collection_path.name, "test_*.py"):
+        return None
+    return (collection_path.name == "test_checkpoint.py") != bool(config.getoption("checkpoint")) or None
 
 
 @pytest.fixture

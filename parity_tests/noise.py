@@ -3,15 +3,16 @@
 import re
 from collections.abc import Mapping
 
-import jax.numpy as jnp
 import numpy as np
 import torch
 
 import vit_torch
 from parity_tests.compare import rms
-from parity_tests.pairs import Arrays, randomise
+from parity_tests.pairs import Arrays, held_exactly, randomise
 from parity_tests.tolerances import NOISE_RATIO
 from vit_convert.config import ViTConfig
+
+__all__ = ["check_ratios", "held_exactly", "in_dtype", "noise_by_kind"]
 
 
 def in_dtype(config: ViTConfig, dtype: str) -> tuple[vit_torch.ViT, vit_torch.ViT]:
@@ -22,11 +23,6 @@ def in_dtype(config: ViTConfig, dtype: str) -> tuple[vit_torch.ViT, vit_torch.Vi
     truth = vit_torch.ViT(config).double()
     truth.load_state_dict({name: x.double() for name, x in rounded.state_dict().items()})
     return truth, rounded
-
-
-def held_exactly(x: np.ndarray, dtype: str) -> np.ndarray:
-    """x rounded to what dtype holds, so that all see the same numbers."""
-    return np.asarray(jnp.asarray(x).astype(dtype), np.float64)
 
 
 def noise_by_kind(found: Arrays, truth: Arrays) -> dict[str, float]:

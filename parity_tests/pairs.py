@@ -64,6 +64,11 @@ def nchw(images: np.ndarray) -> torch.Tensor:
     return torch.tensor(images).permute(0, 3, 1, 2).contiguous()
 
 
+def held_exactly(x: np.ndarray, dtype: str) -> np.ndarray:
+    """x in float64, rounded to what dtype holds, so that models of either dtype see the same numbers."""
+    return np.asarray(jnp.asarray(x).astype(dtype), np.float64)
+
+
 def run_torch(model: vit_torch.ViT, images: np.ndarray, names: Sequence[str] = ()) -> Arrays:
     """Output and intermediates, as float64 NumPy arrays."""
     dtype = next(model.parameters()).dtype

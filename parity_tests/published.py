@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from parity_tests.families.base import Answer
 from parity_tests.pairs import nchw
+from parity_tests.real.base import Answer
 from parity_tests.tolerances import FORWARD, ROPE
 
 Real = Callable[[], tuple[Path, Answer]]  # downloads: the checkpoint's path as a user has it, and its own answer
@@ -38,7 +38,7 @@ def of_transformers(name: str, auto: str, weights: str = "") -> Real:
     def real() -> tuple[Path, Answer]:
         import transformers
 
-        from parity_tests.families.transformers import answer
+        from parity_tests.real.transformers import answer
         from vit_convert.files import local_path
 
         folder = local_path(f"hf-hub:{name}")

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 import vit_torch
 from parity_tests.compare import gap
-from parity_tests.families.transformers import HEAD, HELD, READ, RESIZE, ROWS, SIZES, Row, answer, maker
+from parity_tests.families.transformers import HEAD, HELD, READ, RESIZE, ROWS, SIZES, Row, maker
 from parity_tests.pairs import run_torch
+from parity_tests.real.transformers import answer
 from parity_tests.strategies import random_tensors
 from parity_tests.tolerances import FORWARD
 from vit_convert.checkpoint import open_checkpoint, save_checkpoint

@@ -49,6 +49,7 @@ class Checkpoint:
     _table: tuple[Move, ...] = field(repr=False, kw_only=True)
     _spares: Mapping[str, Spare] = field(repr=False, kw_only=True)
     _steps: tuple[Step, ...] = field(repr=False, kw_only=True)
+    _root: str = field(default="", repr=False, kw_only=True)
 
     def check_floating(self) -> None:
         """Raises CheckpointError for tensors of dtypes that no model computes in, such as int8: all are named.
@@ -73,6 +74,15 @@ class Checkpoint:
         target, steps = choose(layout, self.config)
         hub = through((*self._steps, *steps), self._hub())
         return to_layout(target, steps[-1].config if steps else self.config, hub)
+
+    def moves(self) -> Iterator[tuple[Move, tuple[Named, ...]]]:
+        """Streams the moves to the hub, each with what it takes from the file: (name as it is there, array).
+
+        What is spare has none; steps that were asked for come after it.
+        """
+        for move in self._table:
+            if not self._spares.keys() & set(move.right.names):
+                yield move, tuple((self._root + name, self._file.read(name)) for name in move.left.names)
 
     def _hub(self) -> Iterator[Named]:
         order = (name for move in self._table for name in move.left.names)
@@ -137,6 +147,7 @@ def open_checkpoint(
         _table=table,
         _spares=spares,
         _steps=steps,
+        _root=found.root,
     )
 
 

@@ -21,6 +21,7 @@ class Recognised:
     spelled: Mapping[str, Spelling] | None  # None: only the config says that it is this layout
     config: Json | None  # the layout's config beside the file, or ours
     ours: bool = False  # config.json is ours: it says everything, whatever the layout
+    root: str = ""  # what stood before every name
 
 
 def recognise(file: Tensors, beside: Beside) -> Recognised:
@@ -81,7 +82,7 @@ def _try(layout: Layout, file: Tensors) -> Recognised | None:
         if (spelled := layout.recognise(inside.shapes)) is None:
             continue
         said = tuple(dict.fromkeys(f"left out {what}: {some(names, ', ', 3)}" for what, names in outside.items()))
-        return Recognised(layout, replace(inside, said=(*inside.said, *said)), spelled, None)
+        return Recognised(layout, replace(inside, said=(*inside.said, *said)), spelled, None, root=root)
     return None
 
 

@@ -1,7 +1,7 @@
 """The table of families: every public family of ViT checkpoints that moves both ways."""
 
 from parity_tests.families import google, open_clip, originals, timm, torchvision, transformers, transformers_4
-from parity_tests.families.base import Answer, Family, Saved
+from parity_tests.families.base import Family, Saved
 
 FAMILIES = (
     *timm.FAMILIES,
@@ -13,4 +13,4 @@ FAMILIES = (
     *google.FAMILIES,
 )
 
-__all__ = ["FAMILIES", "Answer", "Family", "Saved"]
+__all__ = ["FAMILIES", "Family", "Saved"]

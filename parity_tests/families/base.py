@@ -1,17 +1,14 @@
 """A public family of checkpoints, as the promises that every family keeps see it."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
+from parity_tests.real.base import Answer
 from parity_tests.tolerances import FORWARD
-
-Answer = Callable[[np.ndarray], np.ndarray]  # float64 images (B, H, W, C) -> the real class's output, float64
 
 
 @dataclass(frozen=True)
@@ -53,20 +50,3 @@ class Family:
     def images(self, size: tuple[int, int], channels: int = 3) -> np.ndarray:
         """Random float64 images (B, H, W, C)."""
         return np.random.default_rng(0).standard_normal((self.batch, *size, channels))
-
-
-@contextmanager
-def float_is_double() -> Iterator[None]:
-    """Within it `.float()` and `.to(torch.float32)` give float64: peers that resize positions in float32 are exact."""
-    own = {"float": torch.Tensor.float, "to": torch.Tensor.to}
-
-    def to(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        wide = {torch.float32: torch.float64}
-        args = tuple(wide.get(a, a) if isinstance(a, torch.dtype) else a for a in args)
-        return own["to"](tensor, *args, **{k: wide.get(v, v) if k == "dtype" else v for k, v in kwargs.items()})
-
-    torch.Tensor.float, torch.Tensor.to = torch.Tensor.double, to  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        torch.Tensor.float, torch.Tensor.to = own["float"], own["to"]  # type: ignore[method-assign]

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from parity_tests.families.base import Answer, Family, Saved
+from parity_tests.families.base import Family, Saved
 from parity_tests.golden.case import key, model_input
+from parity_tests.real.base import Answer
 from vit_convert.config import ViTConfig
 
 ROOT = Path(__file__).parent.parent / "golden"

@@ -1,19 +1,19 @@
 """open_clip: whole CLIPs with towers of its own and of timm's."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import safetensors.torch
 import torch
 from hypothesis import strategies as st
 
-from parity_tests.families.base import Answer, Family, Saved, float_is_double
-from parity_tests.pairs import nchw, randomise
+from parity_tests.families.base import Family, Saved
+from parity_tests.pairs import randomise
 from parity_tests.peers import float64_rotary_tables, import_torchvision
+from parity_tests.real.base import Answer, float_is_double
+from parity_tests.real.open_clip import answer, in_float64, make_tower
 from parity_tests.strategies import configs
 from vit_convert.files import open_tensors
 from vit_convert.layouts import LAYOUTS
@@ -39,25 +39,6 @@ def whole(model_cfg: Mapping[str, Any], custom: bool) -> torch.nn.Module:
     kind = open_clip.CustomTextCLIP if custom else open_clip.CLIP
     with in_float64():
         return kind(**model_cfg).eval()
-
-
-@contextmanager
-def in_float64() -> Iterator[None]:
-    """Within it models are made in float64, rotary tables too: open_clip hands no dtype to timm."""
-    torch.set_default_dtype(torch.float64)
-    try:
-        with float64_rotary_tables():
-            yield
-    finally:
-        torch.set_default_dtype(torch.float32)
-
-
-def answer(visual: torch.nn.Module) -> Answer:
-    def run(images: np.ndarray) -> np.ndarray:
-        with torch.no_grad(), float64_rotary_tables():
-            return visual(nchw(images)).numpy()
-
-    return run
 
 
 def saver(
@@ -92,15 +73,9 @@ def saver(
 
 def load(folder: Path) -> Answer:
     """The visual tower that open_clip builds from the config that we wrote, loaded strictly."""
-    from open_clip.model import CLIPVisionCfg, _build_vision_tower
-
-    cfg = json.loads((folder / CONFIG_FILE).read_text())["model_cfg"]
-    vision = CLIPVisionCfg(**cfg["vision_cfg"])
-    with in_float64():
-        visual = _build_vision_tower(cfg["embed_dim"], vision, cfg.get("quick_gelu", False)).eval()
     file = open_tensors(folder)
-    visual.load_state_dict({n.removeprefix("visual."): torch.tensor(file.read(n)).double() for n in file.specs})
-    return answer(visual)
+    cfg = json.loads((folder / CONFIG_FILE).read_text())["model_cfg"]
+    return answer(make_tower(cfg, {name: torch.tensor(file.read(name)) for name in file.specs}))
 
 
 def own(name: str, vision: dict[str, Any], fields: dict[str, Any], layout: str = "open_clip:vit", **cfg: Any) -> Family:

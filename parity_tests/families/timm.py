@@ -1,33 +1,18 @@
 """timm's classes: VisionTransformer with its options, VisionTransformerDistilled, Eva."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import timm
-import torch
 
-from parity_tests.families.base import Answer, Family, Saved, float_is_double
-from parity_tests.pairs import nchw, randomise
-from parity_tests.peers import float64_rotary_tables
+from parity_tests.families.base import Family, Saved
+from parity_tests.pairs import randomise
+from parity_tests.real.base import Answer
+from parity_tests.real.timm import answer, make
 
 SIZES = dict(img_size=40, patch_size=8, embed_dim=36, depth=2, num_heads=3, mlp_ratio=2.5, num_classes=11)
 CONFIG = dict(image_size=(40, 40), patch_size=(8, 8), dim=36, depth=2, num_heads=3, mlp_dim=90, num_classes=11)
-
-
-def answer(name: str, state: Mapping[str, torch.Tensor] | None = None, **options: Any) -> Answer:
-    """The answers of a model that timm makes in float64, rotary tables too."""
-    with float64_rotary_tables():
-        model = timm.create_model(name, dtype=torch.float64, **options).eval()
-    if state is not None:
-        model.load_state_dict(state)
-
-    def run(images: np.ndarray) -> np.ndarray:
-        with torch.no_grad(), float_is_double(), float64_rotary_tables():
-            return model(nchw(images)).numpy()
-
-    return run
 
 
 def saver(architecture: str, **options: Any) -> Callable[[Path], Saved]:
@@ -37,16 +22,14 @@ def saver(architecture: str, **options: Any) -> Callable[[Path], Saved]:
         model = timm.create_model(architecture, **options)
         randomise(model, seed=1)
         timm.models.save_for_hf(model, str(folder), safe_serialization=True)
-        own, resizing = (
-            answer(architecture, model.state_dict(), **options | more) for more in ({}, {"dynamic_img_size": True})
-        )
-        return Saved(folder, own, resizing)
+        again = [make(architecture, model.state_dict(), **options | more) for more in ({}, {"dynamic_img_size": True})]
+        return Saved(folder, *map(answer, again))
 
     return save
 
 
 def load(folder: Path) -> Answer:
-    return answer(f"local-dir:{folder}", pretrained=True)
+    return answer(make(f"local-dir:{folder}", pretrained=True))
 
 
 def eva(name: str, architecture: str, **fields: Any) -> Family:

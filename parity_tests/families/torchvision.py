@@ -1,17 +1,17 @@
 """torchvision's VisionTransformer."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from parity_tests.families.base import Answer, Family, Saved
+from parity_tests.families.base import Family, Saved
 from parity_tests.families.originals import limited
-from parity_tests.pairs import nchw, randomise
-from parity_tests.peers import import_torchvision
+from parity_tests.pairs import randomise
+from parity_tests.real.base import Answer
+from parity_tests.real.torchvision import answer, make, options_of
+from vit_convert.config import ViTConfig
 from vit_convert.files import open_tensors
 
 SIZES: dict[str, Any] = dict(
@@ -21,24 +21,6 @@ CONFIG: dict[str, Any] = dict(
     image_size=40, patch_size=8, depth=2, dim=36, mlp_dim=90, num_classes=11, pos_resize="bicubic_corners"
 )
 RESIZED = 56
-
-
-def make(state: Mapping[str, torch.Tensor] | None = None, **options: Any) -> torch.nn.Module:
-    import_torchvision()
-    from torchvision.models.vision_transformer import VisionTransformer
-
-    model = VisionTransformer(**options).double().eval()
-    if state is not None:
-        model.load_state_dict(state)
-    return model
-
-
-def answer(model: torch.nn.Module) -> Answer:
-    def run(images: np.ndarray) -> np.ndarray:
-        with torch.no_grad():
-            return model(nchw(images)).numpy()
-
-    return run
 
 
 def saver(older: bool, **options: Any) -> Any:
@@ -68,20 +50,9 @@ def renamed(name: str) -> str:
 
 def load(folder: Path) -> Answer:
     """The class with the sizes of our config.json: torchvision has no config file."""
-    config = json.loads((folder / "config.json").read_text())["config"]
+    config = ViTConfig.from_dict(json.loads((folder / "config.json").read_text())["config"])
     file = open_tensors(folder)
-    model = make(
-        {name: torch.tensor(file.read(name)).double() for name in file.specs},
-        image_size=config["image_size"][0],
-        patch_size=config["patch_size"][0],
-        num_layers=config["depth"],
-        num_heads=config["num_heads"],
-        hidden_dim=config["dim"],
-        mlp_dim=config["mlp_dim"],
-        num_classes=config["num_classes"],
-        representation_size=config["pre_logits"] or None,
-    )
-    return answer(model)
+    return answer(make({name: torch.tensor(file.read(name)).double() for name in file.specs}, **options_of(config)))
 
 
 def family(name: str, older: bool = False, **options: Any) -> Family:

@@ -1,0 +1,240 @@
+"""vit-verify measures what it says: on small checkpoints its numbers are those that anyone can compute."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import torch
+
+import vit_flax
+import vit_torch
+from parity_tests.compare import gap, leaf_gaps, rms
+from parity_tests.pairs import grads_flax, grads_torch, held_exactly, randomise, run_flax, run_torch
+from parity_tests.photographs import photograph
+from parity_tests.tolerances import FORWARD, GRADIENT, NOISE_RATIO
+from parity_tests.verify.asked import Asked
+from parity_tests.verify.images import count_for, make_images
+from parity_tests.verify.measure import FEW, Errors, Exact, Rounded, all_gaps, by_kind, leaf_gaps_or_infinite
+from parity_tests.verify.places import place_of, token
+from parity_tests.verify.prove import Proof, prove
+from parity_tests.verify.run import names_for
+from parity_tests.verify.source import open_source
+from parity_tests.verify.verdict import agrees, check_all, summary
+from vit_convert.config import ViTConfig
+from vit_convert.errors import CheckpointError
+from vit_convert.intermediates import intermediate_names
+from vit_convert.preprocess import Preprocess
+
+SMALL = ViTConfig(image_size=(28, 54), patch_size=(7, 9), dim=40, depth=2, num_heads=5, mlp_dim=52, num_classes=11)
+OWN = Preprocess(resize=(30, 60), crop=(28, 54), mode="squash", mean=(0.4, 0.3, 0.2), std=(0.3, 0.4, 0.5))
+SEED = 3
+
+
+def save(path: Path, config: ViTConfig = SMALL, layout: str = "native", preprocess: Preprocess | None = OWN) -> Path:
+    """A checkpoint with random weights."""
+    model = vit_torch.ViT(config)
+    randomise(model, seed=1)
+    model.save_pretrained(path, layout=layout, preprocess=preprocess)
+    return path
+
+
+@pytest.fixture(scope="module")
+def native(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save(tmp_path_factory.mktemp("verify") / "native")
+
+
+@pytest.fixture(scope="module")
+def proof(native: Path) -> Proof:
+    return prove(open_source(str(native)), Asked(images=8, seed=SEED))
+
+
+def test_the_verdict_is_that_they_agree_in_every_dtype(proof: Proof) -> None:
+    checks = check_all(proof)
+    assert agrees(checks)
+    assert summary(proof, checks) == "PyTorch and Flax are one function on this checkpoint."
+    promises = ["tensors", "intermediates", "gradients"]
+    expected = [("float64", promise) for promise in (*promises, "predictions")]
+    expected += [(dtype, promise) for dtype in ("float32", "bfloat16") for promise in promises]
+    assert [(check.dtype, check.promise) for check in checks] == expected
+    assert {check.bound for check in checks if check.kind == "times"} == {NOISE_RATIO}
+    assert [check.bound for check in checks if check.kind == "below"] == [FORWARD, GRADIENT]
+    assert all(check.measured > 0 for check in checks)
+
+
+def test_float64_numbers_are_those_of_both_models(native: Path, proof: Proof) -> None:
+    images = proof.images.arrays.astype(np.float64)
+    names = intermediate_names(SMALL)
+    theirs = vit_torch.ViT.from_pretrained(native, dtype=torch.float64)
+    ours = vit_flax.ViT.from_pretrained(native, param_dtype=np.float64)
+    in_torch, in_flax = run_torch(theirs, images, names), run_flax(ours, images, names)
+    found = proof.dtypes["float64"].distances
+    assert isinstance(found, Exact)
+    assert {name: found.gaps[name] for name in names} == {name: gap(in_flax[name], in_torch[name]) for name in names}
+    assert list(found.gaps) == [*names, "output"]
+    cotangent = held_exactly(np.random.default_rng(SEED + 1).standard_normal((4, 11)), "float32")
+    gradients = grads_torch(theirs, images[:4], cotangent)
+    assert found.gradients.keys() == gradients.keys()
+    # scanned there and unrolled here: equal to rounding
+    again = leaf_gaps(grads_flax(ours, images[:4], cotangent), gradients)
+    assert max(again.values()) < GRADIENT
+    assert max(found.gradients.values()) < GRADIENT
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_rounding_errors_are_those_of_the_rounded_weights_and_images(native: Path, proof: Proof, dtype: str) -> None:
+    images = held_exactly(proof.images.arrays, dtype)
+    rounded = vit_torch.ViT.from_pretrained(native, dtype=getattr(torch, dtype))
+    theirs = run_torch(rounded, images, ("blocks.1",))["blocks.1"]
+    truth = run_torch(rounded.double(), images, ("blocks.1",))["blocks.1"]
+    found = proof.dtypes[dtype].distances
+    assert isinstance(found, Rounded)
+    # every intermediate is asked for there, which chooses the explicit attention: another rounding of the same size
+    assert found.layers["blocks.1"].torch == pytest.approx(rms(theirs - truth) / rms(truth), rel=0.2)
+    assert found.layers["blocks.1"].ratio == found.layers["blocks.1"].flax / found.layers["blocks.1"].torch
+    assert (1e-8 if dtype == "float32" else 1e-3) < found.layers["output"].flax < (1e-5 if dtype == "float32" else 0.1)
+
+
+def test_every_tensor_is_mapped_with_the_sum_of_its_bits(native: Path, proof: Proof) -> None:
+    stored = safetensors.numpy.load_file(native / "model.safetensors")
+    found = {tensor.name: tensor for mapped in proof.tensors for tensor in mapped.source}
+    assert {name: tensor.sha256 for name, tensor in found.items()} == {
+        name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in stored.items()
+    }
+    (fc1,) = [mapped for mapped in proof.tensors if mapped.hub[0].name == "blocks.1.mlp.fc1.weight"]
+    assert (fc1.axes, fc1.flax_axes) == ("", "o i -> i o")
+    assert (fc1.hub[0].shape, fc1.flax[0].shape) == ((52, 40), (40, 52))
+    assert fc1.flax[0].name == "blocks.1.mlp.fc1.kernel"
+    assert all(not measured.unequal for measured in proof.dtypes.values())
+
+
+def test_photographs_are_prepared_as_the_checkpoint_says(proof: Proof) -> None:
+    images = proof.images
+    assert images.names[:4] == ("0: china", "1: noise", "2: flower", "3: noise")
+    assert "pixels at" in images.names[4]
+    for i, name in ((0, "china"), (2, "flower")):
+        assert np.array_equal(images.arrays[i], OWN(photograph(name)))
+        assert np.array_equal(images.shown[i], OWN.pixels(photograph(name)))
+    assert set(images.shown) == {0, 2, 4, 6}
+    assert abs(images.arrays[1::2].std() - 1) < 0.05
+
+
+def test_images_follow_the_seed() -> None:
+    first, again, other = (make_images(SMALL, OWN, 6, seed).arrays for seed in (0, 0, 1))
+    assert np.array_equal(first, again)
+    assert np.array_equal(first[0], other[0])  # a whole photograph
+    assert not np.array_equal(first[1], other[1])
+    assert not np.array_equal(first[4], other[4])
+
+
+@pytest.mark.parametrize(("channels", "photographs"), [(1, 2), (3, 2), (4, 2), (5, 0)])
+def test_without_preprocessing_photographs_are_scaled_and_it_is_said(channels: int, photographs: int) -> None:
+    images = make_images(SMALL.replace(in_channels=channels), None, 4, 0)
+    assert images.arrays.shape == (4, 28, 54, channels)
+    assert len(images.shown) == photographs
+    assert len(images.said) == 1
+    if photographs:
+        assert images.arrays[0].min() >= -1
+        assert images.arrays[0].max() <= 1
+
+
+def test_narrow_models_see_more_images() -> None:
+    assert [count_for(SMALL.replace(dim=dim, num_heads=1)) for dim in (1024, 768, 384, 192, 40)] == [2, 2, 4, 8, 32]
+
+
+def test_attention_weights_that_fill_the_memory_are_left_out_and_it_is_said() -> None:
+    wide = SMALL.replace(image_size=(7 * 100, 9 * 100), depth=3)
+    names, said = names_for(wide, 2)
+    assert [name for name in names if "attn" in name] == ["blocks.0.attn.weights", "blocks.2.attn.weights"]
+    assert "24 GB" in said[0]
+    assert {"embeddings", "blocks.1", "logits"} <= set(names)
+    assert names_for(SMALL, 32) == (intermediate_names(SMALL), ())
+
+
+def test_a_place_is_named_by_image_token_and_channel() -> None:
+    config = SMALL.replace(dist_token=True, num_registers=1, pool="class_dist")
+    names = [token(config, i) for i in (0, 1, 2, 3, 8, 9)]
+    assert names == ["class token", "distillation token", "register 0", "patch (0, 0)", "patch (0, 5)", "patch (1, 0)"]
+    a = np.zeros((2, 5, 27, 27))
+    b = a.copy()
+    b[1, 3, 0, 9] = 0.25
+    place = place_of(config, ("0: china", "1: noise"), "blocks.0.attn.weights", a, b)
+    assert place.where == "image 1: noise, head 3, from class token to patch (1, 0)"
+    assert (place.torch, place.flax) == (0.0, 0.25)
+    logits = np.zeros((2, 11))
+    broken = logits.copy()
+    broken[0, 4], broken[1, 7] = 3, np.nan
+    assert place_of(config, ("a", "b"), "logits", logits, broken).where == "image b, class 7"
+
+
+def test_what_is_not_finite_is_infinitely_far() -> None:
+    theirs = {"a": np.ones(3), "b": np.ones(2)}
+    ours = {"a": np.ones(3), "b": np.array([1, np.nan])}
+    assert all_gaps(ours, theirs) == {"a": 0, "b": np.inf}
+    assert leaf_gaps_or_infinite(ours, theirs) == {"a": 0, "b": np.inf}
+    assert Errors(0.0, 0.0).ratio == 1
+    assert Errors(0.0, 1e-9).ratio == np.inf
+
+
+def test_gradients_of_few_values_are_judged_together() -> None:
+    sizes = {"blocks.0.norm1.bias": 200, "blocks.1.norm1.bias": 200, "head.bias": 9, "blocks.0.attn.qkv.weight": 600}
+    groups = by_kind({name: np.zeros(size) for name, size in sizes.items()})
+    assert groups == {
+        FEW: ["blocks.0.norm1.bias", "blocks.1.norm1.bias", "head.bias"],
+        "blocks.attn.qkv.weight": ["blocks.0.attn.qkv.weight"],
+    }
+
+
+def test_float64_alone_is_measured_where_it_is_asked_for(native: Path) -> None:
+    found = prove(open_source(str(native)), Asked(dtypes=("float32",), images=2, original=False))
+    assert list(found.dtypes) == ["float32"]
+    assert found.original == "not asked for"
+    assert agrees(check_all(found))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        SMALL.replace(num_classes=0, dist_token=True, pool="class_dist"),
+        SMALL.replace(in_channels=1, depth=1, class_token=False, pool="map"),
+        SMALL.replace(rope="dinov3", rope_theta=100, pos_embed="none", num_registers=3, mlp="swiglu", act="silu"),
+    ],
+    ids=["features, distilled", "grey, one block, attention pooling", "rotary positions, registers, swiglu"],
+)
+@pytest.mark.slow
+def test_models_of_other_kinds_agree_too(tmp_path: Path, config: ViTConfig) -> None:
+    found = prove(open_source(str(save(tmp_path / "model", config, preprocess=None))), Asked())
+    checks = check_all(found)
+    assert agrees(checks), summary(found, checks)
+    assert (found.dtypes["float64"].predictions is None) == (not config.num_classes)
+
+
+def test_a_head_of_zeros_agrees(tmp_path: Path) -> None:
+    """Fine-tuning begins with one: all gradients below it are zero."""
+    model = vit_torch.ViT(SMALL)
+    randomise(model, seed=1)
+    assert model.head is not None
+    torch.nn.init.zeros_(model.head.weight)
+    torch.nn.init.zeros_(model.head.bias)
+    model.save_pretrained(tmp_path / "zero")
+    found = prove(open_source(str(tmp_path / "zero")), Asked(dtypes=("float64", "float32"), images=4))
+    checks = check_all(found)
+    assert agrees(checks), summary(found, checks)
+
+
+def test_a_checkpoint_that_is_not_finite_is_refused_by_its_tensor(tmp_path: Path) -> None:
+    model = vit_torch.ViT(SMALL)
+    with torch.no_grad():
+        model.blocks[1].norm1.weight[3] = torch.nan  # type: ignore[index, union-attr]
+    model.save_pretrained(tmp_path / "nan")
+    with pytest.raises(CheckpointError, match=r"NaN or infinite.*: blocks.1.norm1.weight \(1\)$"):
+        prove(open_source(str(tmp_path / "nan")), Asked())
+
+
+@pytest.mark.slow
+def test_no_seed_alarms(native: Path) -> None:
+    """The bound on noise is no matter of luck."""
+    for seed in range(20):
+        checks = check_all(prove(open_source(str(native)), Asked(dtypes=("float32", "bfloat16"), seed=seed)))
+        assert agrees(checks), [check.parting for check in checks]

@@ -1,0 +1,138 @@
+"""vit-verify finds the class that a checkpoint was written for, runs the file's own tensors in it, or says why not."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import vit_torch
+from parity_tests.families import FAMILIES, Family
+from parity_tests.families.timm import SIZES
+from parity_tests.families.timm import saver as timm_saver
+from parity_tests.tolerances import FORWARD
+from parity_tests.verify.asked import Asked
+from parity_tests.verify.command import main
+from parity_tests.verify.original import Unavailable, open_original, run_blocks
+from parity_tests.verify.prove import OriginalGaps, prove
+from parity_tests.verify.source import open_source
+from parity_tests.verify.verdict import agrees, check_all, summary
+
+GOLDEN = Path(__file__).parent / "golden"
+FLOAT64 = Asked(dtypes=("float64",), images=2)
+HAD = [family for family in FAMILIES if family.load is not None]
+# One of each library is proven whole; all of them are run in their class below.
+PROVEN = {
+    ("timm:vit", "ViT"),
+    ("timm:eva", "DINOv3"),
+    ("torchvision", "ViT"),
+    ("transformers:vit", "ViT"),
+    ("transformers:dinov2_with_registers", "DINOv2 with registers"),
+    ("transformers:siglip_vision_model", "SigLIP with its text tower"),
+    ("open_clip:vit", "CLIP"),
+    ("open_clip:timm", "no projection, as SigLIP"),
+}
+named: Callable[[Family], str] = lambda family: f"{family.layout} {family.name}"  # noqa: E731
+
+
+@pytest.mark.parametrize("family", [f for f in HAD if (f.layout, f.name) in PROVEN], ids=named)
+def test_both_frameworks_are_the_function_of_its_own_class(tmp_path: Path, family: Family) -> None:
+    saved = family.save(tmp_path)
+    found = prove(open_source(str(saved.path), overrides=family.given), FLOAT64)
+    assert isinstance(found.original, OriginalGaps), found.original
+    library, cls = family.real.split()
+    assert found.original.name.startswith(f"{library} ")
+    assert (cls in found.original.name) == (library != "open_clip")  # of which the visual tower is run alone
+    expected = ["blocks.0", "blocks.1"] if found.source.checkpoint.config.depth == 2 else found.original.torch
+    assert set(expected) | {"output"} == set(found.original.torch) == set(found.original.flax)
+    checks = check_all(found)
+    assert agrees(checks), summary(found, checks)
+    assert summary(found, checks) == f"PyTorch, Flax and {found.original.name} are one function on this checkpoint."
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", HAD, ids=named)
+def test_every_family_that_has_a_class_here_is_run_in_it(tmp_path: Path, family: Family) -> None:
+    saved = family.save(tmp_path)
+    source = open_source(str(saved.path), overrides=family.given)
+    config = source.checkpoint.config
+    images = np.random.default_rng(0).standard_normal((2, *config.image_hw, config.in_channels))
+    found = run_blocks(open_original(source), images, config.depth)
+    assert np.array_equal(found["output"], saved.answer(images))
+    assert {f"blocks.{i}" for i in range(config.depth)} < set(found)
+
+
+def test_another_function_than_its_own_class_exits_1_and_names_the_block(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both frameworks agree on what the user says, and the class knows better."""
+    timm_saver("vit_base_patch16_224", **SIZES)(tmp_path)
+    assert main([str(tmp_path), "--set", "act=gelu_tanh", "--dtypes", "float64", "--images", "2"]) == 1
+    out = capsys.readouterr().out
+    assert "PyTorch and timm VisionTransformer part at blocks.0 (float64)" in out
+    assert "Flax and timm VisionTransformer part at blocks.0 (float64)" in out
+    assert "every intermediate (9)" in out.split("agrees")[1]
+
+
+def test_a_bare_file_is_run_in_the_class_that_its_preset_names(tmp_path: Path) -> None:
+    """Without a config.json, timm makes the architecture of this name."""
+    model = vit_torch.ViT(vit_config("test_vit"))
+    torch.save(model.state_dict(), tmp_path / "bare.pth")
+    source = open_source(str(tmp_path / "bare.pth"), preset="test_vit")
+    original = open_original(source)
+    assert original.name == "timm VisionTransformer"
+    config = source.checkpoint.config
+    images = np.random.default_rng(0).standard_normal((1, *config.image_hw, 3))
+    exact = prove(source, Asked(dtypes=("float64",), images=1)).original
+    assert isinstance(exact, OriginalGaps)
+    assert max(*exact.torch.values(), *exact.flax.values()) < FORWARD
+    assert run_blocks(original, images, config.depth)["output"].shape == (1, config.num_classes)
+
+
+def vit_config(preset: str) -> Any:
+    from vit_convert.presets import PRESETS
+
+    return PRESETS[preset].config.replace(num_classes=7, head_bias=True)
+
+
+@pytest.mark.parametrize(
+    ("file", "given", "reason"),
+    [
+        ("dinov2/registers.pth", {"num_heads": 3}, "facebookresearch/dinov2's DinoVisionTransformer: no package"),
+        (
+            "vision_transformer/token_published.npz",
+            {},
+            "google-research/vision_transformer's VisionTransformer: ",
+        ),
+        ("scenic/token.msgpack", {}, "google-research/scenic's ViT: no package brings it"),
+        ("transformers_4_flax/vit", {}, "transformers' Flax class (gone since transformers 5): no package brings it"),
+    ],
+)
+def test_a_class_that_no_package_brings_is_named(file: str, given: dict[str, Any], reason: str) -> None:
+    record = json.loads((GOLDEN / file).with_suffix(".json").read_text())
+    given = {name: record["config"][name] for name in given}
+    with pytest.raises(Unavailable, match=reason.replace("(", r"\(").replace(")", r"\)")):
+        open_original(open_source(str(GOLDEN / file), overrides=given))
+
+
+def test_a_library_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    timm_saver("vit_base_patch16_224", **SIZES)(tmp_path)
+    source = open_source(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "parity_tests.real.timm", raising=False)
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(Unavailable, match=r"timm isn't installed .*: pip install 'vit-parity\[parity\]'"):
+        open_original(source)
+
+
+def test_files_that_a_library_does_not_take_are_said(tmp_path: Path) -> None:
+    timm_saver("vit_base_patch16_224", **SIZES)(tmp_path)
+    (tmp_path / "model.safetensors").rename(tmp_path.parent / "bare.safetensors")
+    fields = {"image_size": (40, 40), "num_heads": 3, "norm_eps": 1e-6, "act": "gelu", "pool": "class"}
+    fields |= {"rope": "none", "pos_resize": "bicubic_antialias"}
+    bare = open_source(str(tmp_path.parent / "bare.safetensors"), overrides=fields)
+    with pytest.raises(Unavailable, match=r"no config\.json of timm's beside the file and no --preset"):
+        open_original(bare)

@@ -1,0 +1,141 @@
+"""The report is one page: the verdict on top, every section there, and nothing that it would fetch or run."""
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from parity_tests.test_planted_mistakes import tanh_gelu
+from parity_tests.test_verify import save
+from parity_tests.verify.asked import Asked
+from parity_tests.verify.command import main
+from parity_tests.verify.facts import facts
+from parity_tests.verify.page import page, write_page
+from parity_tests.verify.prove import Proof, prove
+from parity_tests.verify.source import open_source
+from parity_tests.verify.verdict import check_all
+
+SECTIONS = ["checks", "layers", "largest", "original", "predictions", "attention", "tensors", "config", "reproduce"]
+VOID = {"meta", "img", "source", "br"}
+
+
+class Parsed(HTMLParser):
+    """What a page holds; every tag has to be closed in order."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.open: list[str] = []
+        self.sections: list[str] = []
+        self.fetched: list[str] = []
+        self.tags: list[str] = []
+        self.words = ""
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.fetched += [value or "" for name, value in attrs if name in ("src", "srcset", "href", "poster", "data")]
+        self.sections += [value or "" for name, value in attrs if name == "id"]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+
+@pytest.fixture(scope="module")
+def proof(tmp_path_factory: pytest.TempPathFactory) -> Proof:
+    path = save(tmp_path_factory.mktemp("<b>&odd") / "native")
+    return prove(open_source(str(path)), Asked(images=4))
+
+
+@pytest.fixture(scope="module")
+def text(proof: Proof) -> str:
+    return page(proof, check_all(proof), f"vit-verify {proof.source.given}")
+
+
+@pytest.fixture(scope="module")
+def parsed(text: str) -> Parsed:
+    return Parsed(text)
+
+
+def test_it_needs_nothing_beside_it(text: str, parsed: Parsed) -> None:
+    assert parsed.fetched
+    assert all(address.startswith("data:image/") for address in parsed.fetched)
+    assert {"script", "link", "iframe", "object", "embed"}.isdisjoint(parsed.tags)
+    assert not [word for word in ("http:", "https:", "@import", "url(", "javascript:") if word in text]
+
+
+def test_every_section_is_there_behind_the_verdict(text: str, parsed: Parsed) -> None:
+    assert parsed.sections == SECTIONS
+    assert text.index('class="verdict good"') < text.index('id="checks"')
+    assert "PyTorch and Flax are one function on this checkpoint." in parsed.words
+
+
+def test_it_follows_light_and_dark(text: str, parsed: Parsed) -> None:
+    assert "color-scheme: light dark" in text
+    assert text.count("prefers-color-scheme: dark") == 3  # the style, and two drawings of the plot
+    assert parsed.tags.count("source") == 3
+
+
+def test_what_comes_from_outside_is_escaped(proof: Proof, text: str, parsed: Parsed) -> None:
+    assert "<b>" in proof.source.given
+    assert "<b>" not in text
+    assert proof.source.given in parsed.words
+
+
+def test_every_number_of_the_verdict_and_every_tensor_is_in_it(proof: Proof, parsed: Parsed) -> None:
+    for mapped in proof.tensors:
+        for tensor in (*mapped.source, *mapped.hub, *mapped.flax):
+            assert tensor.name in parsed.words
+            assert tensor.sha256 in parsed.words
+    found = facts(proof, check_all(proof), "vit-verify")
+    worst = max(found["dtypes"]["float64"]["intermediates"].items(), key=lambda pair: pair[1])[0]
+    place = found["dtypes"]["float64"]["largest_difference"][worst]
+    assert place["where"] in parsed.words
+    assert repr(place["torch"]) in parsed.words
+    for name, number in found["reproduce"]["versions"].items():
+        assert f"{name}" in parsed.words
+        assert number in parsed.words
+    assert "gelu" in parsed.words
+    assert "Not compared: vit_torch.ViT is itself the class of layout native." in parsed.words
+
+
+def test_attention_of_both_sides_lies_side_by_side(proof: Proof, text: str) -> None:
+    assert len(proof.images.shown) == 2
+    rows = text.split('<div class="attention">')[1:]
+    assert [row.split("</div>")[0].count("<img ") for row in rows] == [3, 3]
+    for row, name in zip(rows, ("0: china", "2: flower"), strict=True):
+        positions = [row.index(f"<figcaption>{what}</figcaption>") for what in (name, "PyTorch", "Flax")]
+        assert positions == sorted(positions)
+
+
+def test_the_command_leaves_it_and_a_disagreement_shows_on_top(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, report = save(tmp_path / "model"), tmp_path / "report.html"
+    report.write_text("an older one")
+    tanh_gelu(monkeypatch)
+    words = [str(path), "--report", str(report), "--json", "--dtypes", "float64", "--images", "2", "--seed", "7"]
+    assert main(words) == 1
+    assert not json.loads(capsys.readouterr().out)["agrees"]
+    found = report.read_text(encoding="utf-8")
+    assert 'class="verdict bad"' in found
+    assert "part at blocks.0 (float64)" in found.split('id="checks"')[0]
+    assert f"vit-verify {path} --report {report} --json --dtypes float64 --images 2 --seed 7" in Parsed(found).words
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model", "report.html"]
+
+
+def test_nothing_half_written_is_left(proof: Proof, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(OSError, match="the disk is full"):
+        write_page(tmp_path / "report.html", proof, check_all(proof), "")
+    assert list(tmp_path.iterdir()) == []

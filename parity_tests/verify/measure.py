@@ -1,0 +1,104 @@
+"""How far the two frameworks are apart in one dtype, from both of their runs and the float64 truth."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from parity_tests.compare import gap, kinds, leaf_gaps, noise, rms, times
+from parity_tests.pairs import Arrays
+from parity_tests.verify.run import OUTPUT, Run
+
+# The ratio of two root mean squares over n independent errors scatters by 1 / sqrt(n): 4% of these. Gradients of
+# tensors with fewer values, such as a small model's biases, are judged together.
+NOISE_VALUES = 512
+FEW = f"tensors of fewer than {NOISE_VALUES} values"
+
+
+class Errors(NamedTuple):
+    """Root mean squares of both sides' distances from the float64 truth, as parts of its own."""
+
+    torch: float
+    flax: float
+
+    @property
+    def ratio(self) -> float:
+        """Flax's error over PyTorch's."""
+        return times(self.flax, self.torch)
+
+
+@dataclass(frozen=True)
+class Exact:
+    """float64: Flax against PyTorch."""
+
+    gaps: Mapping[str, float]  # intermediate -> largest difference over the largest magnitude
+    gradients: Mapping[str, float]  # leaf -> the same, with the floor of compare.leaf_gaps
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """A dtype that rounds: both sides against the float64 truth of the same weights and images."""
+
+    layers: Mapping[str, Errors]  # by intermediate
+    gradients: Mapping[str, Errors]  # by kind of tensor; those with few values together
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The class that each side puts first, image by image; nothing for a model without a head."""
+
+    torch: tuple[int, ...]
+    flax: tuple[int, ...]
+    exact: tuple[int, ...]  # PyTorch in float64, of the same weights
+
+    @property
+    def same(self) -> int:
+        return sum(a == b for a, b in zip(self.torch, self.flax, strict=True))
+
+
+def compare_exact(torch: Run, flax: Run) -> Exact:
+    return Exact(all_gaps(flax.arrays, torch.arrays), leaf_gaps_or_infinite(flax.gradients, torch.gradients))
+
+
+def compare_rounded(torch: Run, flax: Run, truth: Run) -> Rounded:
+    layers = {
+        name: Errors(*(relative(run.arrays[name], exact) for run in (torch, flax)))
+        for name, exact in truth.arrays.items()
+    }
+    groups = by_kind(truth.gradients)
+    gradients = {
+        kind: Errors(*(noise(run.gradients, truth.gradients, names) for run in (torch, flax)))
+        for kind, names in groups.items()
+    }
+    return Rounded(layers, gradients)
+
+
+def predict(torch: Run, flax: Run, truth: Run) -> Predictions:
+    return Predictions(*(tuple(run.arrays[OUTPUT].argmax(-1).tolist()) for run in (torch, flax, truth)))
+
+
+def all_gaps(ours: Arrays, theirs: Arrays) -> dict[str, float]:
+    """`compare.gap` by name; infinite where ours isn't finite."""
+    return {name: gap(ours[name], theirs[name]) if np.isfinite(ours[name]).all() else np.inf for name in theirs}
+
+
+def leaf_gaps_or_infinite(ours: Arrays, theirs: Arrays) -> dict[str, float]:
+    """`compare.leaf_gaps` by leaf; infinite where ours isn't finite."""
+    lost = [name for name, array in ours.items() if not np.isfinite(array).all()]
+    finite = {name: theirs[name] if name in lost else array for name, array in ours.items()}
+    return leaf_gaps(finite, theirs) | dict.fromkeys(lost, np.inf)
+
+
+def relative(found: np.ndarray, truth: np.ndarray) -> float:
+    """Root mean square of the error, as a part of the truth's own."""
+    return rms(found - truth) / (rms(truth) or 1.0)
+
+
+def by_kind(gradients: Arrays) -> dict[str, list[str]]:
+    """Tensors' names by kind; those of kinds that have few values are one group."""
+    groups: dict[str, list[str]] = {}
+    for kind, names in kinds(gradients).items():
+        few = sum(gradients[name].size for name in names) < NOISE_VALUES
+        groups.setdefault(FEW if few else kind, []).extend(names)
+    return groups

@@ -1,0 +1,223 @@
+"""The class that a checkpoint was written for, of its own library, with the file's own tensors, in float64
+
+Where that class can't be had, the reason says so by its name.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from parity_tests.peers import import_torchvision
+from parity_tests.real.base import Answer
+from parity_tests.verify.source import Source
+from vit_convert.errors import some
+from vit_convert.files import INDEX, WEIGHTS, find_weights, open_tensors, read_json
+from vit_convert.presets import TIMM_EVA, TIMM_VIT
+from vit_torch.pretrained import to_tensor
+
+# Layouts of code that no package brings, and of classes that their package has no more.
+NO_PACKAGE = {
+    "deit": "facebookresearch/deit's VisionTransformer",
+    "deit3": "facebookresearch/deit's vit_models",
+    "dino": "facebookresearch/dino's VisionTransformer",
+    "dinov2": "facebookresearch/dinov2's DinoVisionTransformer",
+    "dinov3": "facebookresearch/dinov3's DinoVisionTransformer",
+    "mae": "facebookresearch/mae's MaskedAutoencoderViT",
+    "vit_jax": "google-research/vision_transformer's VisionTransformer",
+    "big_vision": "google-research/big_vision's Model",
+    "scenic": "google-research/scenic's ViT",
+    "transformers_flax": "transformers' Flax class (gone since transformers 5)",
+}
+OURS = ("native", "flax")  # vit_torch and vit_flax are what they were written for
+# Classes of transformers that hold more than the vision tower, and what gives that tower's answer.
+TOWERS = {"CLIPModel": "get_image_features", "SiglipModel": "get_image_features"}
+HEADS = ("ForImageClassification", "ForImageClassificationWithTeacher", "VisionModelWithProjection")
+
+
+class Unavailable(Exception):
+    """The original class can't be had: which, and why."""
+
+
+@dataclass(frozen=True)
+class Original:
+    """The class with the checkpoint in it."""
+
+    name: str  # "transformers ViTForImageClassification"
+    version: str  # of its library
+    model: nn.Module
+    answer: Answer
+
+
+def open_original(source: Source) -> Original:
+    """The checkpoint in its own class.
+
+    Raises:
+        Unavailable: there is no such class, its library isn't installed, or it doesn't take these tensors.
+    """
+    layout = source.checkpoint.layout
+    library = layout.partition(":")[0]
+    if layout in OURS:
+        raise Unavailable(f"vit_torch.ViT is itself the class of layout {layout}")
+    if library in NO_PACKAGE:
+        raise Unavailable(f"{NO_PACKAGE[library]}: no package brings it")
+    import_torchvision_first()
+    try:
+        return OPEN[library](source)
+    except Unavailable:
+        raise
+    except ModuleNotFoundError as error:
+        raise Unavailable(f"{library} isn't installed ({error}): pip install 'vit-parity[parity]'") from error
+    except Exception as error:  # whatever another library says of a file: our own proof stands without it
+        raise Unavailable(f"{library} doesn't load it: {first_line(error)}") from error
+
+
+def import_torchvision_first() -> None:
+    """timm, transformers and open_clip import it, where it is installed."""
+    with suppress(ModuleNotFoundError):
+        import_torchvision()
+
+
+def of_timm(source: Source) -> Original:
+    """The architecture that the config.json beside the file names, or that --preset does."""
+    from parity_tests.real.timm import answer, make
+
+    config, folder = source.checkpoint.config, find_weights(source.path).parent
+    state = state_of(source)
+    if isinstance(beside(source, "config.json").get("architecture"), str):
+        model = make(f"local-dir:{folder}", state)
+    elif source.preset in {**TIMM_VIT, **TIMM_EVA}:
+        size, channels, classes = config.image_hw, config.in_channels, config.num_classes
+        model = make(source.preset, state, img_size=size, in_chans=channels, num_classes=classes)
+    else:
+        raise Unavailable("timm's class: no config.json of timm's beside the file and no --preset of timm's names it")
+    return Original(f"timm {type(model).__name__}", version("timm"), model, answer(model))
+
+
+def of_transformers(source: Source) -> Original:
+    """The class that config.json names; what isn't one of a vision tower is loaded as its model without a head."""
+    import transformers
+
+    from parity_tests.real.transformers import answer
+
+    path, said = find_weights(source.path), beside(source, "config.json")
+    if not said:
+        raise Unavailable("transformers' class: no config.json beside the file names it")
+    if path.name not in (WEIGHTS, INDEX, "pytorch_model.bin", "pytorch_model.bin.index.json"):
+        raise Unavailable(f"transformers' class: it loads {WEIGHTS} or pytorch_model.bin of a folder, not {path.name}")
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    cls = class_of(transformers, str((said.get("architectures") or [""])[0]))
+    options: dict[str, Any] = dict(local_files_only=True, use_safetensors=path.name in (WEIGHTS, INDEX))
+    config = source.checkpoint.config
+    if said["model_type"] in ("vit", "deit") and not config.num_classes and not config.pre_logits:
+        options["add_pooling_layer"] = False
+    model, loaded = cls.from_pretrained(path.parent, output_loading_info=True, **options)
+    if lacking := [*loaded["missing_keys"], *loaded["mismatched_keys"]]:
+        names = some([str(name) for name in lacking], ", ", 3)
+        raise Unavailable(f"transformers' {type(model).__name__}: the file lacks {names}")
+    run = answer(model, TOWERS.get(type(model).__name__, "__call__"))
+    return Original(f"transformers {type(model).__name__}", version("transformers"), model, run)
+
+
+def class_of(library: Any, name: str) -> Any:
+    """The class of this name if it gives a vision tower's answer, else what the library makes of it without a head."""
+    known = name in TOWERS or name.endswith((*HEADS, "Model"))
+    return getattr(library, name) if known and hasattr(library, name) else library.AutoModel
+
+
+def of_torchvision(source: Source) -> Original:
+    from parity_tests.real.torchvision import answer, make, options_of
+
+    model = make(state_of(source), **options_of(source.checkpoint.config))
+    return Original("torchvision VisionTransformer", version("torchvision"), model, answer(model))
+
+
+def of_open_clip(source: Source) -> Original:
+    """The visual tower of the model that the open_clip_config.json beside the file says."""
+    from parity_tests.real.open_clip import answer, make_tower
+
+    said = beside(source, "open_clip_config.json")
+    if "model_cfg" not in said:
+        raise Unavailable("open_clip's class: no open_clip_config.json beside the file says how it is made")
+    visual = make_tower(said["model_cfg"], state_of(source))
+    return Original(f"open_clip {type(visual).__name__}", version("open_clip_torch"), visual, answer(visual))
+
+
+OPEN: Mapping[str, Callable[[Source], Original]] = {
+    "timm": of_timm,
+    "transformers": of_transformers,
+    "torchvision": of_torchvision,
+    "open_clip": of_open_clip,
+}
+
+
+def state_of(source: Source) -> dict[str, torch.Tensor]:
+    """The file's own tensors by their own names, in float64."""
+    file = open_tensors(source.path, source.answers["weights"])
+    return {name: to_tensor(file.read(name), torch.float64) for name in file.specs}
+
+
+def beside(source: Source, name: str) -> dict[str, Any]:
+    """A JSON file beside the weights; empty where there is none."""
+    path = find_weights(source.path).parent / name
+    return read_json(path) if path.is_file() else {}
+
+
+def first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {' '.join(lines[:2])[:300]}"
+
+
+def run_blocks(original: Original, images: np.ndarray, depth: int) -> dict[str, np.ndarray]:
+    """Its output, and by our names what its blocks give, where it has a list of as many: (B, T, D), float64."""
+    lists = [module for module in original.model.modules() if _is_list(module, depth)]
+    given: dict[tuple[int, int], list[np.ndarray]] = {}
+    hooks = [
+        block.register_forward_hook(_keeper(given.setdefault((i, j), [])))
+        for i, blocks in enumerate(lists)
+        for j, block in enumerate(blocks)
+    ]
+    try:
+        output = original.answer(images)
+    except Exception as error:  # as above
+        raise Unavailable(f"{original.name} doesn't run on these images: {first_line(error)}") from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for i, _ in enumerate(lists):
+        found = [given[i, j] for j in range(depth)]
+        if all(len(arrays) == 1 and arrays[0].ndim == 3 for arrays in found):
+            return {f"blocks.{j}": arrays[0] for j, arrays in enumerate(found)} | {"output": output}
+    return {"output": output}
+
+
+def _is_list(module: nn.Module, depth: int) -> bool:
+    """Whether it may be the list of a model's blocks: so many modules of one class."""
+    many = isinstance(module, nn.ModuleList | nn.Sequential) and len(module) == depth
+    return many and len({type(child) for child in module.children()}) == 1
+
+
+def _keeper(into: list[np.ndarray]) -> Callable[[nn.Module, Any, Any], None]:
+    def keep(module: nn.Module, inputs: Any, output: Any) -> None:
+        tensor = output[0] if isinstance(output, tuple) else output
+        if isinstance(tensor, torch.Tensor):
+            into.append(tensor.detach().double().numpy())
+
+    return keep
+
+
+def library_versions() -> dict[str, str]:
+    """Of the libraries that are installed."""
+    found = {}
+    for name in ("timm", "transformers", "torchvision", "open_clip_torch"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,203 @@
+"""The proof: one checkpoint in both frameworks, in every dtype, and in its own class."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from parity_tests.verify.asked import Asked
+from parity_tests.verify.images import Images, count_for, make_images
+from parity_tests.verify.measure import Exact, Predictions, Rounded, all_gaps, compare_exact, compare_rounded, predict
+from parity_tests.verify.original import Unavailable, open_original, run_blocks
+from parity_tests.verify.places import Place, place_of
+from parity_tests.verify.run import (
+    OUTPUT,
+    Batch,
+    Run,
+    backward_takes_minutes,
+    check_finite,
+    make_batch,
+    names_for,
+    run_in_flax,
+    run_in_torch,
+)
+from parity_tests.verify.source import Source
+from parity_tests.verify.tensors import Mapped, held_in_flax, map_tensors, unequal
+from vit_tools.attention_map import attention_map
+
+HELD = {"float32", "float16", "bfloat16"}  # stored dtypes whose every value float32 has: one truth does for both
+DRAWN = 4  # photographs whose attention is shown
+
+
+@dataclass(frozen=True)
+class Attention:
+    """What the last block looks at, in both frameworks."""
+
+    images: tuple[int, ...]
+    torch: np.ndarray  # (images, rows, columns), of vit_tools.attention_map
+    flax: np.ndarray
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Both frameworks in one dtype."""
+
+    images: int
+    graded: int  # of them, those of which gradients were taken
+    unequal: tuple[str, ...]  # hub names of tensors that either model has otherwise than the file, rounded to the dtype
+    distances: Exact | Rounded
+    places: Mapping[str, Place]  # intermediate -> where the two differ the most
+    predictions: Predictions | None  # None: no head
+    attention: Attention
+
+
+@dataclass(frozen=True)
+class OriginalGaps:
+    """Both frameworks against the checkpoint's own class, in float64: intermediate -> gap, the output last."""
+
+    name: str
+    version: str
+    torch: Mapping[str, float]
+    flax: Mapping[str, float]  # empty where float64 wasn't asked for
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Everything that was measured."""
+
+    source: Source
+    asked: Asked
+    images: Images
+    said: tuple[str, ...]  # of the checkpoint, of its images, of what wasn't compared
+    tensors: tuple[Mapped, ...]
+    dtypes: Mapping[str, Measured]
+    original: OriginalGaps | str  # or why there is none
+    seconds: Mapping[str, float]  # by stage
+
+
+class Stages:
+    """What the proof is at, and how long each stage took."""
+
+    def __init__(self, say: Callable[[str], None]):
+        self.say = say
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        self.say(name)
+        begun = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - begun
+
+
+def prove(source: Source, asked: Asked, say: Callable[[str], None] = lambda stage: None) -> Proof:
+    """Measures everything that is asked for, on the CPU; at most two models are in memory at once.
+
+    Args:
+        say: told each stage as it begins.
+
+    Raises:
+        CheckpointError: values that aren't finite, in the file or in PyTorch's own float64 activations.
+    """
+    config, checkpoint, stages = source.checkpoint.config, source.checkpoint, Stages(say)
+    count = asked.images or count_for(config)
+    images = make_images(config, checkpoint.preprocess, count, asked.seed)
+    names, said = names_for(config, count)
+    with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+        with stages("tensors"):
+            tensors = map_tensors(checkpoint)
+        batch = make_batch(images.arrays, names, "float32", asked.seed)  # what float32 holds, float64 holds as well
+        with stages("float64, PyTorch"):
+            truth, different = _truth(source, batch)
+        dtypes, flax = {}, None
+        if "float64" in asked.dtypes:
+            with stages("float64, Flax"):
+                flax, also = _in_flax(source, "float64", batch)
+            dtypes["float64"] = _measured(source, images, batch, Sides(truth, flax, truth, (*different, *also)))
+        original: OriginalGaps | str = "not asked for"
+        if asked.original:
+            with stages("float64, its own class"):
+                original = _against_original(source, batch, truth, flax)
+        del flax
+        for dtype in (name for name in asked.dtypes if name != "float64"):
+            dtypes[dtype] = _rounded(source, images, dtype, batch, truth, stages)
+    without = [dtype for dtype, measured in dtypes.items() if not measured.graded]
+    said += tuple(f"no gradients in {dtype}: without instructions for it this CPU takes minutes" for dtype in without)
+    notes = (*checkpoint.said, *images.said, *said)
+    return Proof(source, asked, images, notes, tensors, dtypes, original, stages.seconds)
+
+
+def _truth(source: Source, batch: Batch) -> tuple[Run, tuple[str, ...]]:
+    """PyTorch in float64, and the tensors of its model that aren't the file's."""
+    model = source.torch("float64")
+    run = run_in_torch(model, batch)
+    check_finite(run, source.given)
+    return run, unequal(source.checkpoint, model.numpy_tensors())
+
+
+def _in_flax(source: Source, dtype: str, batch: Batch) -> tuple[Run, tuple[str, ...]]:
+    """Flax, and the tensors of its model that aren't the file's. Where no intermediate is asked for, its blocks are
+    scanned: one of them is compiled."""
+    model = source.flax(dtype, scan=True)
+    return run_in_flax(model, batch), unequal(source.checkpoint, held_in_flax(model))
+
+
+def _rounded(source: Source, images: Images, dtype: str, exact: Batch, truth: Run, stages: Stages) -> Measured:
+    """A dtype that rounds: the truth is that of the rounded weights and images."""
+    stored = {d.name for d in source.checkpoint.dtypes.values()}
+    batch = exact
+    with stages(f"{dtype}, PyTorch"):
+        model = source.torch(dtype)
+        if dtype != exact.dtype:
+            gradients = not backward_takes_minutes(source.checkpoint.config, dtype)
+            batch = make_batch(images.arrays, exact.names, dtype, exact.seed, gradients)
+        torch, different = run_in_torch(model, batch), unequal(source.checkpoint, model.numpy_tensors())
+    if dtype != exact.dtype or not stored <= HELD:
+        with stages(f"{dtype}, float64 of the rounded weights"):
+            truth = run_in_torch(model.double(), batch)
+    del model
+    with stages(f"{dtype}, Flax"):
+        flax, also = _in_flax(source, dtype, batch)
+    return _measured(source, images, batch, Sides(torch, flax, truth, (*different, *also)))
+
+
+class Sides(NamedTuple):
+    """What one dtype came to on each side."""
+
+    torch: Run
+    flax: Run
+    truth: Run  # PyTorch in float64: `torch` itself where that is the dtype
+    unequal: tuple[str, ...]
+
+
+def _measured(source: Source, images: Images, batch: Batch, sides: Sides) -> Measured:
+    config, (torch, flax, truth, different) = source.checkpoint.config, sides
+    distances = compare_exact(torch, flax) if truth is torch else compare_rounded(torch, flax, truth)
+    places = {
+        name: place_of(config, images.names, name, array, flax.arrays[name]) for name, array in torch.arrays.items()
+    }
+    shown = tuple(i for i in images.shown if i < len(batch.images))[:DRAWN]
+    last = f"blocks.{config.depth - 1}.attn.weights"
+    maps = (attention_map(run.arrays[last][list(shown)], config) for run in (torch, flax))
+    predicted = predict(torch, flax, truth) if config.num_classes else None
+    attention = Attention(shown, *maps)
+    return Measured(
+        len(batch.images), batch.graded, tuple(sorted({*different})), distances, places, predicted, attention
+    )
+
+
+def _against_original(source: Source, batch: Batch, torch: Run, flax: Run | None) -> OriginalGaps | str:
+    try:
+        original = open_original(source)
+        found = run_blocks(original, batch.images, source.checkpoint.config.depth)
+    except Unavailable as reason:
+        return str(reason)
+    if found[OUTPUT].shape != torch.arrays[OUTPUT].shape:
+        return f"{original.name} answers {found[OUTPUT].shape}, this model {torch.arrays[OUTPUT].shape}: another output"
+    fitting = {name: array for name, array in found.items() if array.shape == torch.arrays[name].shape}
+    gaps = [{} if run is None else all_gaps({n: run.arrays[n] for n in fitting}, fitting) for run in (torch, flax)]
+    return OriginalGaps(original.name, original.version, *gaps)

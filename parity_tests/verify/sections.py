@@ -1,0 +1,202 @@
+"""The parts of the report, each an HTML section."""
+
+from collections.abc import Iterable
+
+from parity_tests.verify.facts import reproduce
+from parity_tests.verify.heat import jpeg, plain, under
+from parity_tests.verify.markup import code, data, folded, image, section, table, text
+from parity_tests.verify.measure import Exact
+from parity_tests.verify.plot import DARK, LIGHT, draw_layers
+from parity_tests.verify.prove import Measured, OriginalGaps, Proof
+from parity_tests.verify.table import bound, measured
+from parity_tests.verify.tensors import Mapped, Tensor
+from parity_tests.verify.verdict import Check
+
+WIDE, NARROW = 9.5, 4.6  # inches of the plot
+NARROW_PAGE = "(max-width: 640px)"
+DARK_PAGE = "(prefers-color-scheme: dark)"
+
+
+def checks(found: tuple[Check, ...]) -> str:
+    rows = [
+        (
+            text(check.dtype),
+            text(check.what),
+            measured(check),
+            bound(check),
+            '<span class="good">agrees</span>' if check.agrees else '<span class="bad">disagrees</span>',
+            code(check.where) if check.where else "",
+        )
+        for check in found
+    ]
+    partings = [f"<li>{text(check.parting)}</li>" for check in found if check.parting]
+    said = f"<p>Where they part:</p><ul>{''.join(partings)}</ul>" if partings else ""
+    head = ("dtype", "what", "measured", "bound", "", "the worst")
+    return section("checks", "What was compared", said, table(head, rows))
+
+
+def layers(proof: Proof) -> str:
+    """The plot, in four drawings of which the browser takes one; and its numbers."""
+    drawings = {
+        f"{NARROW_PAGE} and {DARK_PAGE}": (DARK, NARROW),
+        NARROW_PAGE: (LIGHT, NARROW),
+        DARK_PAGE: (DARK, WIDE),
+    }
+    sources = "".join(
+        f'<source media="{media}" srcset="{data("svg+xml", draw_layers(proof, *drawing))}">'
+        for media, drawing in drawings.items()
+    )
+    alt = "The error of every layer, in the order in which they are computed; the table below has the numbers"
+    picture = f"<picture>{sources}{image('svg+xml', draw_layers(proof, LIGHT, WIDE), alt)}</picture>"
+    words = (
+        "<p>Lines go through the tokens after each block; the small dots between them are attention weights. In "
+        "float64 the truth is PyTorch itself, so one line is left: how far Flax is from it.</p>"
+    )
+    tables = [folded(f"{text(dtype)}: every layer, in numbers", _layer_table(of)) for dtype, of in proof.dtypes.items()]
+    return section("layers", "Layer by layer", words, picture, *tables)
+
+
+def _layer_table(of: Measured) -> str:
+    if isinstance(of.distances, Exact):
+        return table(
+            ("intermediate", "largest difference / largest value"),
+            [(code(name), f"{gap:.2e}") for name, gap in of.distances.gaps.items()],
+        )
+    rows = [
+        (code(name), f"{error.torch:.2e}", f"{error.flax:.2e}", f"{error.ratio:.2f}")
+        for name, error in of.distances.layers.items()
+    ]
+    return table(("intermediate", "PyTorch's error", "Flax's error", "times"), rows)
+
+
+def largest(proof: Proof) -> str:
+    """Of each dtype the intermediate in which the two differ the most, and where in it."""
+    rows = []
+    for dtype, of in proof.dtypes.items():
+        distances = of.distances
+        if isinstance(distances, Exact):
+            name = max(distances.gaps, key=lambda n: distances.gaps[n])
+            size = f"{distances.gaps[name]:.1e} of its largest value"
+        else:
+            name = max(distances.layers, key=lambda n: distances.layers[n].ratio)
+            size = f"{distances.layers[name].ratio:.2f} times PyTorch's error"
+        place = of.places[name]
+        rows.append((dtype, code(name), size, text(place.where), code(repr(place.torch)), code(repr(place.flax))))
+    head = ("dtype", "intermediate", "how much", "the largest difference in it", "PyTorch", "Flax")
+    return section("largest", "The largest disagreement", table(head, rows))
+
+
+def original(proof: Proof) -> str:
+    found = proof.original
+    if not isinstance(found, OriginalGaps):
+        return section("original", "Its own class", f"<p>Not compared: {text(found)}.</p>")
+    names = list(found.torch)
+    rows = [
+        (code(name), f"{found.torch[name]:.1e}", f"{found.flax[name]:.1e}" if found.flax else "not asked for")
+        for name in names
+    ]
+    said = f"<p>{text(found.name)}, version {text(found.version)}, in float64, with the file's own tensors.</p>"
+    body = table(("output of", "PyTorch", "Flax"), rows, "narrow")
+    return section("original", "Its own class", said, folded(f"{len(rows)} outputs compared", body))
+
+
+def predictions(proof: Proof) -> str:
+    labels = proof.source.checkpoint.labels
+    if not proof.source.checkpoint.config.num_classes:
+        return section("predictions", "Predictions", "<p>The model has no head: it gives features.</p>")
+
+    def named(index: int) -> str:
+        return text(labels[index] if labels else f"class {index}")
+
+    rows = []
+    for dtype, of in proof.dtypes.items():
+        if of.predictions is None:
+            continue
+        pairs = zip(proof.images.names, of.predictions.torch, of.predictions.flax, strict=False)
+        rows += [(text(dtype), text(name), named(a), named(b), "same" if a == b else "differ") for name, a, b in pairs]
+    head = ("dtype", "image", "PyTorch", "Flax", "")
+    return section("predictions", "Predictions", table(head, rows, "narrow"))
+
+
+def attention(proof: Proof) -> str:
+    """The last block's, of both frameworks, on one scale, in the dtype that users run."""
+    dtype = "float32" if "float32" in proof.dtypes else next(iter(proof.dtypes))
+    maps = proof.dtypes[dtype].attention
+    if not maps.images:
+        return section("attention", "Attention", "<p>There are no photographs to lay it over.</p>")
+    highest = float(max(maps.torch.max(), maps.flax.max()))
+    rows = []
+    for i, torch, flax in zip(maps.images, maps.torch, maps.flax, strict=True):
+        pixels, name = proof.images.shown[i], proof.images.names[i]
+        pictures = {
+            name: plain(pixels),
+            "PyTorch": under(pixels, torch, highest),
+            "Flax": under(pixels, flax, highest),
+        }
+        figures = "".join(
+            f"<figure>{image('jpeg', jpeg(picture), f'{name}: {what}')}<figcaption>{text(what)}</figcaption></figure>"
+            for what, picture in pictures.items()
+        )
+        rows.append(f'<div class="attention">{figures}</div>')
+    said = f"<p>What the last block looks at ({text(dtype)}, mean of heads; up to {highest:.2g} on a patch).</p>"
+    return section("attention", "Attention, side by side", said, *rows)
+
+
+def tensors(proof: Proof) -> str:
+    """Every tensor: the file's, and what it is in both models."""
+    rows = [_tensor_row(mapped) for mapped in proof.tensors]
+    head = ("in the file", "shape", "axes", "in PyTorch", "shape", "axes", "in Flax", "shape", "dtype", "sha256")
+    body = table(head, rows, "tensors")
+    count = sum(len(mapped.hub) for mapped in proof.tensors)
+    words = (
+        f"<p>{count} tensors of the model. Axes are einops patterns; none means that the array is the same. Sums are "
+        "SHA-256 of PyTorch's array, its bytes in C order; where the file's is another, its own stands below.</p>"
+    )
+    return section("tensors", "Every tensor", words, folded("The mapping", body))
+
+
+def _tensor_row(mapped: Mapped) -> tuple[str, ...]:
+    sums = [tensor.sha256 for tensor in mapped.hub]
+    own = [] if [tensor.sha256 for tensor in mapped.source] == sums else [tensor.sha256 for tensor in mapped.source]
+    below = [f"file: {each}" for each in own]
+    return (
+        _names(mapped.source),
+        _shape(mapped.source),
+        code(mapped.axes) if mapped.axes else "",
+        _names(mapped.hub),
+        _shape(mapped.hub),
+        code(mapped.flax_axes) if mapped.flax_axes else "",
+        _names(mapped.flax),
+        _shape(mapped.flax),
+        text(mapped.hub[0].dtype),
+        "<br>".join(f'<code class="sum">{each}</code>' for each in (*sums, *below)),
+    )
+
+
+def _names(found: Iterable[Tensor]) -> str:
+    return "<br>".join(code(tensor.name) for tensor in found)
+
+
+def _shape(found: tuple[Tensor, ...]) -> str:
+    """All of one move have one shape."""
+    return code(" ".join(map(str, found[0].shape)))
+
+
+def config(proof: Proof) -> str:
+    checkpoint = proof.source.checkpoint
+    rows = [
+        (code(name), text(value), text(checkpoint.sources[name])) for name, value in checkpoint.config.to_dict().items()
+    ]
+    prepared = checkpoint.preprocess.to_dict() if checkpoint.preprocess else {}
+    rows += [(code(f"preprocess.{name}"), text(value), "") for name, value in prepared.items()]
+    body = table(("field", "value", "known from"), rows, "narrow")
+    return section("config", "What it is", folded("Every field, and where its value came from", body))
+
+
+def again(proof: Proof, command: str) -> str:
+    """What it takes to measure this again."""
+    facts = reproduce(proof, command)
+    rows = [("seed", text(facts["seed"])), ("machine", text(facts["machine"]))]
+    rows += [(text(name), text(number)) for name, number in facts["versions"].items()]
+    rows += [(f"{text(stage)}", f"{seconds:.1f} s") for stage, seconds in proof.seconds.items()]
+    return section("reproduce", "To measure it again", f"<pre>{text(command)}</pre>", table(("", ""), rows, "narrow"))

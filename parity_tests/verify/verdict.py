@@ -1,0 +1,134 @@
+"""What was measured against its bounds, and the verdict. The bounds are the suite's own: parity_tests/tolerances.py."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from parity_tests.tolerances import FORWARD, GRADIENT, NOISE_RATIO
+from parity_tests.verify.measure import Errors, Exact, Rounded
+from parity_tests.verify.prove import Measured, OriginalGaps, Proof
+
+Kind = Literal["below", "times", "all"]
+SIDES = {"torch": "PyTorch", "flax": "Flax"}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the verdict."""
+
+    dtype: str
+    promise: str  # tensors, intermediates, gradients, predictions, original
+    what: str  # the same in words
+    kind: Kind  # below: a gap under its bound; times: an error at most so many times PyTorch's; all: none is left out
+    measured: float
+    bound: float
+    where: str = ""  # the worst
+    parting: str = ""  # in one sentence, where the two part; empty if they don't
+
+    @property
+    def agrees(self) -> bool:
+        return {
+            "below": self.measured < self.bound,
+            "times": self.measured <= self.bound,
+            "all": self.measured == self.bound,
+        }[self.kind]
+
+
+def check_all(proof: Proof) -> tuple[Check, ...]:
+    """Every promise, in the order in which a mistake would show."""
+    return tuple(_checks(proof))
+
+
+def agrees(checks: tuple[Check, ...]) -> bool:
+    return all(check.agrees for check in checks)
+
+
+def summary(proof: Proof, checks: tuple[Check, ...]) -> str:
+    """The verdict in a sentence."""
+    failed = [check for check in checks if not check.agrees]
+    if failed:
+        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        return f"They disagree{more}. {failed[0].parting}"
+    if isinstance(proof.original, OriginalGaps):
+        return f"PyTorch, Flax and {proof.original.name} are one function on this checkpoint."
+    return "PyTorch and Flax are one function on this checkpoint."
+
+
+def _checks(proof: Proof) -> Iterator[Check]:
+    for dtype, measured in proof.dtypes.items():
+        yield _tensors(proof, dtype, measured)
+        if isinstance(measured.distances, Exact):
+            yield from _exact(dtype, measured, measured.distances)
+            if isinstance(proof.original, OriginalGaps):
+                yield from _original(proof.original)
+        else:
+            yield from _rounded(dtype, measured, measured.distances)
+    if "float64" not in proof.dtypes and isinstance(proof.original, OriginalGaps):
+        yield from _original(proof.original)
+
+
+def _tensors(proof: Proof, dtype: str, measured: Measured) -> Check:
+    count = sum(len(mapped.hub) for mapped in proof.tensors)
+    lost = measured.unequal
+    parting = f"{lost[0]} is not the file's in both models ({dtype})." if lost else ""
+    return Check(
+        dtype, "tensors", "tensors with the same bits", "all", count - len(lost), count, (*lost, "")[0], parting
+    )
+
+
+def _exact(dtype: str, measured: Measured, found: Exact) -> Iterator[Check]:
+    yield _gaps(dtype, "intermediates", f"every intermediate ({len(found.gaps)})", found.gaps, FORWARD, measured)
+    yield _gaps(dtype, "gradients", f"every gradient ({len(found.gradients)})", found.gradients, GRADIENT, measured)
+    if measured.predictions is not None:
+        same, count = measured.predictions.same, measured.images
+        parting = "" if same == count else f"{count - same} of {count} images are put into different classes ({dtype})."
+        yield Check(dtype, "predictions", "predictions that are the same", "all", same, count, "", parting)
+
+
+def _gaps(dtype: str, promise: str, what: str, gaps: Mapping[str, float], bound: float, measured: Measured) -> Check:
+    worst = max(gaps, key=lambda name: gaps[name])
+    first = next((name for name, gap in gaps.items() if not gap < bound), None)
+    parting = "" if first is None else _parting_of_gap(dtype, first, gaps[first], bound, measured)
+    return Check(dtype, promise, what, "below", gaps[worst], bound, worst, parting)
+
+
+def _parting_of_gap(dtype: str, name: str, gap: float, bound: float, measured: Measured) -> str:
+    place = measured.places.get(name)
+    what = name if place else f"the gradient of {name}"
+    said = f"PyTorch and Flax part at {what} ({dtype}): {gap:.1e} of its largest value, the bound is {bound:.0e}."
+    if place is None:
+        return said
+    return f"{said} The most at {place.where}: PyTorch {place.torch:.9g}, Flax {place.flax:.9g}."
+
+
+def _original(original: OriginalGaps) -> Iterator[Check]:
+    for side, gaps in {"torch": original.torch, "flax": original.flax}.items():
+        if not gaps:
+            continue
+        worst = max(gaps, key=lambda name: gaps[name])
+        first = next((name for name, gap in gaps.items() if not gap < FORWARD), None)
+        parting = ""
+        if first is not None:
+            who = f"{SIDES[side]} and {original.name} part at {first} (float64)"
+            parting = f"{who}: {gaps[first]:.1e} of its largest value, the bound is {FORWARD:.0e}."
+        what = f"{SIDES[side]} against {original.name}"
+        yield Check("float64", "original", what, "below", gaps[worst], FORWARD, worst, parting)
+
+
+def _rounded(dtype: str, measured: Measured, found: Rounded) -> Iterator[Check]:
+    yield _ratios(dtype, "intermediates", "Flax's error over PyTorch's", found.layers)
+    if found.gradients:
+        yield _ratios(dtype, "gradients", "the same of gradients", found.gradients)
+
+
+def _ratios(dtype: str, promise: str, what: str, errors: Mapping[str, Errors]) -> Check:
+    worst = max(errors, key=lambda name: errors[name].ratio)
+    first = next((name for name, error in errors.items() if not error.ratio <= NOISE_RATIO), None)
+    parting = ""
+    if first is not None:
+        error = errors[first]
+        parting = (
+            f"PyTorch and Flax part at {first} ({dtype}): Flax is {error.ratio:.2f} times as far from float64 as "
+            f"PyTorch ({error.flax:.1e} and {error.torch:.1e}, root mean square), the bound is {NOISE_RATIO}."
+        )
+    return Check(dtype, promise, what, "times", errors[worst].ratio, NOISE_RATIO, worst, parting)

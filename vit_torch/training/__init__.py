@@ -11,9 +11,9 @@ Legend: B images, C channels, (H, W) their size, K classes.
 
 from vit_torch.training.accumulate import gradients, part
 from vit_torch.training.augmentation import augment, cutmix, cutmix_lam, flip, mixup, normalise, shift, smooth_one_hot
+from vit_torch.training.averaging import ema
 from vit_torch.training.clipping import clip, global_norm
 from vit_torch.training.draws import Draws
-from vit_torch.training.averaging import ema
 from vit_torch.training.frozen import frozen_names
 from vit_torch.training.hyper import Hyper
 from vit_torch.training.layers import layer_rate

@@ -5,9 +5,9 @@ from torch import Tensor
 
 from vit_torch.training.accumulate import gradients
 from vit_torch.training.augmentation import augment
+from vit_torch.training.averaging import ema
 from vit_torch.training.clipping import clip, global_norm
 from vit_torch.training.draws import Draws
-from vit_torch.training.averaging import ema
 from vit_torch.training.hyper import Hyper
 from vit_torch.training.layers import layer_rate
 from vit_torch.training.rules import RULES

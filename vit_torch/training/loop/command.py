@@ -5,10 +5,12 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from vit_convert.errors import CheckpointError
 from vit_torch.training.loop import demo
 from vit_torch.training.loop.errors import Diverged, Refused
+from vit_torch.training.loop.journal import say
 from vit_torch.training.loop.run import Run, open_run
 from vit_torch.training.loop.settings import SETTINGS, checked, flat, read_options, read_run
 
@@ -35,6 +37,8 @@ def main(argv: Sequence[str] = ()) -> None:
         _fail(error, 2)
     except Diverged as error:
         _fail(error, 1)
+    except KeyboardInterrupt:
+        _fail("interrupted", 128 + signal.SIGINT)
     if number:
         sys.exit(128 + number)
 
@@ -42,22 +46,25 @@ def main(argv: Sequence[str] = ()) -> None:
 def _main(argv: Sequence[str]) -> int:
     words, given = read_options(argv)
     args = _parser().parse_args(words)
+    if args.stop_after is not None and args.stop_after < 1:
+        raise Refused(f"--stop-after must be at least 1, got {args.stop_after}")
     recipe, settings = read_run(args.config) if args.config else (demo.RECIPE, flat(demo.DIGITS))
     where = str(args.config) if args.config else "the command line"
     run = open_run(recipe, checked(settings | given, where), args.workdir, overwrite=args.overwrite)
-    print(_described(recipe, run), flush=True)
-    until = min(run.hyper.total_steps, args.stop_after or run.hyper.total_steps)
+    say(_described(recipe, run))
+    total = run.hyper.total_steps
+    until = total if args.stop_after is None else min(total, args.stop_after)
     number = run.go(until)
-    if run.state.step < run.hyper.total_steps:
+    if run.state.step < total:
         left = f"the same command goes on from {run.workdir / 'state'}" if run.workdir else "nothing was saved"
         why = f"{signal.Signals(number).name} at" if number else "stopped after"
-        print(f"{why} step {run.state.step}; {left}", file=sys.stderr if number else sys.stdout)
+        say(f"{why} step {run.state.step}; {left}")
         return number
     run.leave()
-    held, weights = run.judged(), "EMA" if run.hyper.ema_decay is not None else "last"
-    print(f"held out: {held['test_accuracy']:.2%} of {held['test_count']}, {weights} weights")
+    held, weights = run.held_out or run.judged(), "EMA" if run.hyper.ema_decay is not None else "last"
+    say(f"held out: {held['test_accuracy']:.2%} of {held['test_count']}, {weights} weights")
     if run.workdir:
-        print(f"{run.workdir / 'checkpoint'}  the model, for both frameworks")
+        say(f"{run.workdir / 'checkpoint'}  the model, for both frameworks")
     return 0
 
 
@@ -88,7 +95,7 @@ def _described(recipe: str, run: Run) -> str:
     )
 
 
-def _fail(error: Exception, code: int) -> None:
+def _fail(error: Exception | str, code: int) -> NoReturn:
     """One message, no traceback."""
     print(f"vit_torch.training: error: {error}", file=sys.stderr)
     sys.exit(code)

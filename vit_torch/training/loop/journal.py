@@ -1,6 +1,8 @@
 """What a run says: a line for the person watching, and the same as a JSON object a line in metrics.jsonl."""
 
 import json
+import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -33,7 +35,15 @@ class Journal:
         if self.lines is not None:
             self.lines.write(json.dumps(row) + "\n")
         shown = "  ".join(f"{name} {row[name]:.4g}" for name in SHOWN if name in row)
-        print(f"step {row['step']}/{self.total_steps}  {shown}", flush=True)
+        say(f"step {row['step']}/{self.total_steps}  {shown}")
+
+
+def say(text: str) -> None:
+    """A line for the person watching. A run goes on when nobody reads them any more, as behind `| head`."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def keep_rows(path: Path, step: int) -> None:

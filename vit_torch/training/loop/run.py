@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from vit_convert.config import ViTConfig
 from vit_torch.training.frozen import frozen_names
 from vit_torch.training.hyper import Hyper
 from vit_torch.training.loop import recipe as of
@@ -18,7 +19,7 @@ from vit_torch.training.loop.ending import told_to_end
 from vit_torch.training.loop.errors import Diverged, Refused
 from vit_torch.training.loop.journal import Journal
 from vit_torch.training.loop.judge import judge, judged_weights
-from vit_torch.training.loop.settings import Settings
+from vit_torch.training.loop.settings import MODEL, Settings, flat
 from vit_torch.training.loop.start import start_model
 from vit_torch.training.loop.workdir import prepare
 from vit_torch.training.state import State, init_state
@@ -39,6 +40,7 @@ class Run:
     model: ViT
     state: State
     workdir: Path | None
+    held_out: Row | None = None  # the last evaluation
 
     def go(self, until: int) -> int:
         """Makes its steps, up to this number of them; the number of the signal that ended it before, or 0.
@@ -60,7 +62,8 @@ class Run:
                 if evaluating or done % every == 0:
                     journal.write(place | window.close() | {"seconds": time.perf_counter() - begun})
                 if evaluating:
-                    journal.write(place | self.judged())
+                    self.held_out = self.judged()
+                    journal.write(place | self.held_out)
                     window = Window(self.settings["batch_size"])
                 if clock.due(done):
                     self.save()
@@ -109,6 +112,7 @@ def open_run(recipe: str, settings: Settings, workdir: Path | None, *, overwrite
     """
     sources = open_sources(settings)
     model = start_model(settings, sources[0].class_names)
+    settings = with_model(settings, model.config)  # a checkpoint to start from decides it
     data = read_data(settings, sources, model.config, model.preprocess)
     count, p = len(data.train.labels), data.preprocess
     hyper = of.make_hyper(
@@ -124,6 +128,12 @@ def open_run(recipe: str, settings: Settings, workdir: Path | None, *, overwrite
     return Run(settings, data, hyper, model, state, workdir)
 
 
+def with_model(settings: Settings, config: ViTConfig) -> Settings:
+    """The settings, of this model."""
+    rest = {name: value for name, value in settings.items() if not name.startswith(MODEL)}
+    return rest | flat({"model": config.to_dict()})
+
+
 def check_frozen(patterns: Sequence[str], names: Sequence[str]) -> None:
     """
     Raises:
@@ -131,9 +141,7 @@ def check_frozen(patterns: Sequence[str], names: Sequence[str]) -> None:
     """
     idle = [pattern for pattern in patterns if not frozen_names([pattern.removeprefix("!")], names)]
     if idle:
-        raise Refused(
-            f"optimizer.frozen: {', '.join(idle)} match no parameter of this model; names are such as {names[0]}"
-        )
+        raise Refused(f"optimizer.frozen: no parameter is called {', '.join(idle)}; names are such as {names[0]}")
     if frozen_names(patterns, names) == set(names):
         raise Refused("optimizer.frozen leaves nothing to train; take out, say, '!head.*'")
 

@@ -168,9 +168,7 @@ def checked(given: Settings, where: str) -> dict[str, Any]:
     ]
     wrong += [] if wrong else [message for holds, message in _together(settings) if not holds]
     if wrong:
-        raise Refused(
-            f"{where}: {'; '.join(wrong)}. Give another value (--{_option(wrong[0])} VALUE), or use vit-train"
-        )
+        raise Refused(f"{where}: {'; '.join(wrong)}. Give other values (--{_option(wrong[0])} VALUE), or use vit-train")
     return settings
 
 

@@ -14,6 +14,7 @@ from vit_torch.training.loop.errors import Refused
 FOLDER, ARRAYS = "folder:", "arrays:"
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 UNREADABLE = (ValueError, OSError, SyntaxError, Image.DecompressionBombError)
+NO_NPZ = (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile)
 KEYS = {"train": ("x_train", "y_train"), "test": ("x_test", "y_test")}  # of an npz, as Keras' datasets have them
 
 
@@ -98,9 +99,9 @@ def arrays(file: Path, split: str) -> Source:
                 raise Refused(f"{file} has no {', '.join(missing)}; it needs {', '.join(names)}")
             images, labels = (found[name] for name in KEYS[split])
             classes = 1 + max(int(found[name].max(initial=0)) for name in ("y_train", "y_test"))
-    except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
-        raise error if isinstance(error, Refused) else Refused(f"{file} can't be read as an npz of arrays: {error}")
-    labels = labels.reshape(len(labels), -1)[:, 0] if labels.size == len(labels) else labels
+    except NO_NPZ as error:
+        raise Refused(f"{file} can't be read as an npz of arrays: {error}") from error
+    labels = labels.reshape(-1) if labels.size == len(labels) else labels  # (N, 1), as CIFAR's
     fits = images.dtype == np.uint8 and images.ndim in (3, 4) and labels.shape == images.shape[:1] and len(labels)
     if not fits or labels.dtype.kind not in "iu" or labels.min() < 0:
         raise Refused(

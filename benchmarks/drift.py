@@ -2,7 +2,7 @@
 
     python -m benchmarks.drift --steps 400 --seeds 3 --out docs/drift.png
 
-One recipe (the digits' own, with its MixUp, CutMix, stochastic depth, clipping and EMA) trained four times from the same
+One recipe (the digits', with its MixUp, CutMix, stochastic depth, clipping and EMA) trained four times from the same
 weights, on the same batches and draws: by the specification and by the Flax trainer, in float32 and in float64. After
 every step the parameters' distance |a - b| / |b| is taken, over all of them as one vector; so is the losses'.
 """

@@ -345,5 +345,5 @@ def test_help_says_what_there_is(capsys: pytest.CaptureFixture[str]):
         main(["--help"])
     assert stop.value.code == 0
     said = capsys.readouterr().out
-    assert "--optimizer.layer-decay" in said
+    assert "optimizer.layer-decay" in said
     assert "--stop-after N" in said

@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import NoReturn
 
 from vit_convert.errors import CheckpointError
@@ -25,7 +26,8 @@ EPILOG = """Any setting of the run can be given another value:
 Everything lies in memory, and runs on the CPU. What the specification doesn't have is refused by name. A run that ended
 early goes on by the same command, from DIR/state, in which vit-train can go on as well (vit-convert makes it its own).
 
-settings: """
+settings:
+"""
 
 
 def main(argv: Sequence[str] = ()) -> None:
@@ -73,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         prog=PROG,
         usage=USAGE,
         description=DESCRIPTION,
-        epilog=EPILOG + " ".join(f"--{name.replace('_', '-')}" for name in SETTINGS),
+        epilog=EPILOG + fill(", ".join(name.replace("_", "-") for name in SETTINGS), 110, break_on_hyphens=False),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

@@ -1,7 +1,10 @@
-"""What a run's settings mean to its step: Hyper, how its draws fall, how long it is."""
+"""What a run's settings mean to its step: Hyper, how its draws fall, how long it is, what is frozen."""
+
+from collections.abc import Sequence
 
 import torch
 
+from vit_torch.training.frozen import frozen_names
 from vit_torch.training.hyper import Hyper
 from vit_torch.training.loop.drawing import Chances
 from vit_torch.training.loop.errors import Refused
@@ -78,3 +81,15 @@ def warmup_steps(settings: Settings, num_examples: int) -> int:
 def dtype_of(settings: Settings) -> torch.dtype:
     """Of the parameters and of everything that is computed from them."""
     return torch.float64 if settings["dtype"] == "float64" else torch.float32
+
+
+def check_frozen(patterns: Sequence[str], names: Sequence[str]) -> None:
+    """
+    Raises:
+        Refused: a pattern that matches no parameter, or nothing is left to train.
+    """
+    idle = [pattern for pattern in patterns if not frozen_names([pattern.removeprefix("!")], names)]
+    if idle:
+        raise Refused(f"optimizer.frozen: no parameter is called {', '.join(idle)}; names are such as {names[0]}")
+    if frozen_names(patterns, names) == set(names):
+        raise Refused("optimizer.frozen leaves nothing to train; take out, say, '!head.*'")

@@ -2,32 +2,28 @@
 
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from vit_convert.config import ViTConfig
-from vit_torch.training.frozen import frozen_names
 from vit_torch.training.hyper import Hyper
 from vit_torch.training.loop import recipe as of
 from vit_torch.training.loop import saved
 from vit_torch.training.loop.data import Data, open_sources, read_data
 from vit_torch.training.loop.drawing import batch_indices, draw
 from vit_torch.training.loop.ending import told_to_end
-from vit_torch.training.loop.errors import Diverged, Refused
+from vit_torch.training.loop.errors import Diverged
 from vit_torch.training.loop.journal import Journal
 from vit_torch.training.loop.judge import judge, judged_weights
 from vit_torch.training.loop.settings import MODEL, Settings, flat
 from vit_torch.training.loop.start import start_model
+from vit_torch.training.loop.window import Clock, Row, Window
 from vit_torch.training.loop.workdir import prepare
 from vit_torch.training.state import State, init_state
 from vit_torch.training.step import train_step
 from vit_torch.vit import ViT
-
-AVERAGED = ("loss", "accuracy", "grad_norm")
-Row = dict[str, float | int]
 
 
 @dataclass
@@ -122,7 +118,7 @@ def open_run(recipe: str, settings: Settings, workdir: Path | None, *, overwrite
         warmup_steps=of.warmup_steps(settings, count),
         total_steps=of.total_steps(settings, count),
     )
-    check_frozen(hyper.frozen, [name for name, _ in model.named_parameters()])
+    of.check_frozen(hyper.frozen, [name for name, _ in model.named_parameters()])
     goes_on = workdir is not None and prepare(workdir, recipe, settings, overwrite=overwrite)
     state = saved.load(workdir, model, hyper) if goes_on and workdir else init_state(model, hyper)
     return Run(settings, data, hyper, model, state, workdir)
@@ -132,52 +128,3 @@ def with_model(settings: Settings, config: ViTConfig) -> Settings:
     """The settings, of this model."""
     rest = {name: value for name, value in settings.items() if not name.startswith(MODEL)}
     return rest | flat({"model": config.to_dict()})
-
-
-def check_frozen(patterns: Sequence[str], names: Sequence[str]) -> None:
-    """
-    Raises:
-        Refused: a pattern that matches no parameter, or nothing is left to train.
-    """
-    idle = [pattern for pattern in patterns if not frozen_names([pattern.removeprefix("!")], names)]
-    if idle:
-        raise Refused(f"optimizer.frozen: no parameter is called {', '.join(idle)}; names are such as {names[0]}")
-    if frozen_names(patterns, names) == set(names):
-        raise Refused("optimizer.frozen leaves nothing to train; take out, say, '!head.*'")
-
-
-class Window:
-    """The steps since the last line, and the seconds that they took."""
-
-    def __init__(self, batch_size: int):
-        self.batch_size, self.begun = batch_size, time.perf_counter()
-        self.rows: list[dict[str, float]] = []
-
-    def add(self, measured: dict[str, float]) -> None:
-        self.rows.append(measured)
-
-    def close(self) -> Row:
-        """Means over the window, the last learning rate, images/s and seconds a step; then it is empty again."""
-        seconds, count = time.perf_counter() - self.begun, len(self.rows)
-        row: Row = {name: sum(measured[name] for measured in self.rows) / count for name in AVERAGED}
-        row |= {
-            "learning_rate": self.rows[-1]["learning_rate"],
-            "images_per_second": count * self.batch_size / seconds,
-            "step_seconds": seconds / count,
-        }
-        self.begun, self.rows = time.perf_counter(), []
-        return row
-
-
-class Clock:
-    """When a state is saved: after so many minutes or steps."""
-
-    def __init__(self, minutes: float | None, steps: int | None):
-        self.minutes, self.steps, self.since = minutes, steps, time.monotonic()
-
-    def due(self, step: int) -> bool:
-        late = self.minutes is not None and time.monotonic() - self.since >= 60 * self.minutes
-        if late or (self.steps is not None and step % self.steps == 0):
-            self.since = time.monotonic()
-            return True
-        return False

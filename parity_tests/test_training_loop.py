@@ -3,6 +3,7 @@ checkpoint; what the specification doesn't have is refused by name."""
 
 import json
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,8 @@ from train.config.read import read_config
 from train.input.data import open_data
 from train.recipes import RECIPES
 from vit_convert.training_state import read_state
-from vit_torch.training import main
-from vit_torch.training.loop import drawing
+from vit_torch.training import State, main
+from vit_torch.training.loop import drawing, run
 from vit_torch.training.loop.drawing import Chances, batch_indices, draw
 from vit_torch.training.loop.run import open_run
 from vit_torch.training.loop.settings import SETTINGS, checked, flat, nested, read_options
@@ -225,6 +226,25 @@ def test_a_folder_that_is_no_runs_is_left_alone(config: Path, train: Train, fail
     train("--workdir", tmp_path / "run", "--overwrite")
 
 
+def test_a_signal_ends_the_run_after_its_step_which_is_saved(
+    config: Path, train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    train_step = run.train_step
+
+    def told_in_the_fourth(model: vit_torch.ViT, state: State, *rest: Any) -> dict[str, float]:
+        if state.step == 3:
+            signal.raise_signal(signal.SIGTERM)
+        return train_step(model, state, *rest)
+
+    monkeypatch.setattr(run, "train_step", told_in_the_fourth)
+    with pytest.raises(SystemExit) as stop:
+        train(config, "--workdir", tmp_path / "run")
+    assert stop.value.code == 128 + signal.SIGTERM
+    assert "SIGTERM at step 4; the same command goes on from" in capsys.readouterr().out
+    assert read_state(tmp_path / "run" / "state").step == 4
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
 def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as stop:
         main(f"{TINY} --schedule.learning-rate 1e30 --optimizer.clip-norm null --workdir {tmp_path / 'run'}".split())
@@ -282,11 +302,11 @@ def test_a_run_starts_from_a_checkpoint(train: Train, tmp_path: Path):
     write_folder(tmp_path / "photos" / "train", jpegs(4))
     write_folder(tmp_path / "photos" / "test", jpegs(4))
     more = {"data.name": f"folder:{tmp_path / 'photos'}", "start.head_bias": -1.5, "batch_size": 2, "init_size": 16}
-    run = open_run("photos", {**settings, **more}, None)
-    assert run.model.config.image_hw == (16, 16)
-    assert run.model.config.num_classes == 2
-    assert run.settings["model.image_size"] == [16, 16]
-    head = {name: x for name, x in run.model.state_dict().items() if name.startswith("head.")}
+    other = open_run("photos", {**settings, **more}, None)
+    assert other.model.config.image_hw == (16, 16)
+    assert other.model.config.num_classes == 2
+    assert other.settings["model.image_size"] == [16, 16]
+    head = {name: x for name, x in other.model.state_dict().items() if name.startswith("head.")}
     assert (head["head.weight"] == 0).all()
     assert (head["head.bias"] == -1.5).all()
 

@@ -100,8 +100,8 @@ MUTANTS = (
     ),
     positions(
         name="rotary periods not rounded",
-        old='periods.astype(ml_dtypes.bfloat16).astype(np.float64) if config.rope_round_periods == "bfloat16" else periods',
-        new="periods",
+        old='periods.astype(ml_dtypes.bfloat16).astype(np.float64) if config.rope_round_periods == "bfloat16" else',
+        new="",
         who="timm and transformers: DINOv3's files hold periods in bfloat16",
         promise="file: dinov3",
     ),

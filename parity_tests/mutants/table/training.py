@@ -73,8 +73,8 @@ MUTANTS = (
     Mutant(
         name="pixels over 256",
         file="train/augment/normalise.py",
-        old="/ 255 -",
-        new="/ 256 -",
+        old="return (images.astype(dtype) / 255",
+        new="return (images.astype(dtype) / 256",
         who="who counts the levels",
         promise="step: adamw",
     ),

@@ -29,4 +29,7 @@ if __name__ == "__main__":
         raise RuntimeError(f"loaded before any mistake was planted: {', '.join(early)}")
     warnings.filterwarnings("ignore", message="os.fork", category=RuntimeWarning)
     torch.set_num_threads(1)
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -6,7 +6,7 @@ Imports of what is tested wait until a function runs: the parent process must no
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,6 +114,3 @@ def prepare(originals: Path) -> list[str]:
 
     write_originals(originals)
     return list(PROMISES)
-
-
-Judge = Callable[[], Verdict | Kept | list[str]]

@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 LIMIT = 1800.0  # seconds that one task may take: far more than any does on a busy machine
@@ -22,7 +22,7 @@ class Died:
 
 
 @dataclass(frozen=True)
-class _Running(Generic[T]):
+class _Running:
     name: str
     process: Any
     begun: float
@@ -30,7 +30,7 @@ class _Running(Generic[T]):
 
 def run_all(tasks: Mapping[str, Callable[[], T]], workers: int) -> Iterator[tuple[str, T | Died]]:
     """(name, result) of each task as it ends; so many run at a time."""
-    waiting, running = list(tasks.items())[::-1], dict[Connection, _Running[T]]()
+    waiting, running = list(tasks.items())[::-1], dict[Connection, _Running]()
     try:
         while waiting or running:
             while waiting and len(running) < workers:
@@ -44,7 +44,7 @@ def run_all(tasks: Mapping[str, Callable[[], T]], workers: int) -> Iterator[tupl
                 assert isinstance(receiver, Connection)
                 done = running.pop(receiver)
                 yield done.name, _received(receiver, done.process)
-            for receiver, late in list(running.items()):
+            for late in running.values():
                 if time.monotonic() - late.begun > LIMIT:
                     late.process.kill()  # its pipe closes, and says so above
     finally:

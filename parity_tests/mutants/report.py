@@ -10,29 +10,30 @@ from parity_tests.mutants.table import MUTANTS
 
 HEAD = """# Deliberate mistakes
 
-A test is worth what it would see. Here are {count} mistakes that people make when they write a Vision Transformer again, \
-move its weights, or rewrite its training; each is planted in a copy of the code ([parity_tests/mutants]\
-(../parity_tests/mutants)), and the suite is asked. **{killed} of {count} are seen**, and {true}.
+A test is worth what it would see. Here are {count} mistakes that people make when they write a Vision Transformer
+again, move its weights, or rewrite its training. Each is planted in a copy of the code
+([parity_tests/mutants](../parity_tests/mutants)), and the suite is asked. **{killed} of {count} are seen**, and {true}.
 
-**{sentence}** That test is what public ports assert: two float32 models at their initial values, as small as training \
-begins, are given the same images, and their outputs may differ by 5e-2 (transformers' Flax tests: 4e-2). Of a mistake \
-in training it compares parameters and averaged parameters after ten steps on the same batches and draws, the rate at \
-1e-2 from the third step on. For each mistake it is run on a config that has the part in question, and it sees no more \
-at another seed: what it misses is too small there, or behind a bias or a layer scale that begins at zero.
+**{sentence}** That test is what public ports assert: two float32 models at their initial values, as small as training
+begins, are given the same images, and their outputs may differ by 5e-2 (transformers' Flax tests: 4e-2). Of a mistake
+in training it compares parameters and averaged parameters after ten steps on the same batches and draws, at a learning
+rate of up to 1e-2. It is run on a config that has the part in question. What it misses is too small there, or stands
+behind a bias, a layer scale or a token that begins near zero.
 
-Made by `python -m parity_tests.mutants --report docs/mutants.md`, in {minutes:.0f} minutes of 2 cores' time; \
-`parity_tests/test_mutants.py` holds it. A mutant that crashes would not count as seen. None does.
+Made by `python -m parity_tests.mutants --report docs/mutants.md`, in {minutes:.0f} minutes on 2 cores;
+`parity_tests/test_mutants.py` holds it. A mutant that crashes would not count as seen: there is none.
 
 ## Mistakes
 
-*seen by*: the first promise that was found broken, and where the two frameworks part. *found*: by how much, of the \
-largest value there; of noise, how many times PyTorch's; *allowed*: the tolerance ([parity_tests/tolerances.py]\
-(../parity_tests/tolerances.py)). *usual test*: its largest difference, and whether 5e-2 lets it through.
+*seen by*: the first promise that was found broken, and where the two part. *found*: by how much of the largest value
+there; of noise, how many times PyTorch's. *allowed*: the tolerance
+([parity_tests/tolerances.py](../parity_tests/tolerances.py)). *usual test*: its verdict, and the largest difference
+that it finds.
 """
 TRUE = """
 ## The true code
 
-None of the promises alarms on the code as it is: each for this many seeds of weights, inputs and draws (files have \
+None of the promises alarms on the code as it is: each for this many seeds of weights, inputs and draws (files have
 their own, once), with what came nearest to its tolerance.
 
 | promise | seeds | nearest | of its tolerance |

@@ -1,4 +1,4 @@
-"""What a step draws has the papers' numbers. Both frameworks take draws as given, so these are checked by themselves."""
+"""What a step draws has the papers' numbers: both frameworks take it as given, so it is checked by itself."""
 
 from collections.abc import Iterator
 

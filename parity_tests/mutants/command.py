@@ -9,6 +9,8 @@ from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 
+import jax
+
 from parity_tests.mutants import report
 from parity_tests.mutants.judge import judge, prepare, true_code
 from parity_tests.mutants.mutant import Mutant
@@ -57,6 +59,7 @@ def run(mutants: Sequence[Mutant], seeds: int, *, conventional: bool) -> Outcome
     outcome = Outcome()
     with tempfile.TemporaryDirectory() as folder:
         originals = Path(folder) / "originals"
+        remember_programs(Path(folder) / "programs")
         ((_, promises),) = run_all({"prepare": partial(prepare, originals)}, 1)
         if isinstance(promises, Died):
             raise RuntimeError(promises.why)
@@ -70,6 +73,13 @@ def run(mutants: Sequence[Mutant], seeds: int, *, conventional: bool) -> Outcome
         outcome.kept[name] = kept
         say(len(outcome.kept), len(true), report.kept_line(name, kept))
     return outcome
+
+
+def remember_programs(folder: Path) -> None:
+    """Lets all processes share what they compile: most programs of a mutant are those of the true code."""
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def say(done: int, of: int, text: str) -> None:

@@ -1,4 +1,4 @@
-"""vit_flax whose programs are compiled once for one config: weights are arguments, and a hundred seeds cost little."""
+"""Both models of one config, made and compiled once: weights are arguments, so a hundred seeds cost little."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,34 @@ import numpy as np
 from flax import nnx
 
 import vit_flax
-from parity_tests.pairs import Arrays, hub_arrays
+from parity_tests.pairs import Arrays, make_pair, randomise
+from vit_convert.config import ViTConfig
+from vit_convert.layouts import LAYOUTS
+from vit_convert.table import from_layout, to_layout
+from vit_flax.names import parameters_by_path
+
+FLAX = LAYOUTS["flax"]
+
+
+class Pair:
+    """Two float64 models of one function, `pairs.make_pair`'s, with other weights for each seed."""
+
+    def __init__(self, config: ViTConfig, **run: Any):
+        self.ours, self.flax = make_pair(config, **run)
+
+    def draw(self, seed: int) -> None:
+        """The weights of this seed, by the table between the two layouts."""
+        randomise(self.ours, seed)
+        hub = ((name, p.detach().numpy()) for name, p in self.ours.named_parameters())
+        parameters = parameters_by_path(self.flax)
+        for name, array in to_layout(FLAX, self.ours.config, hub):
+            parameters[name].set_value(jnp.array(array))
+
+
+def in_hub(model: vit_flax.ViT) -> Arrays:
+    """Hub name -> array in torch layout, in float64, of what stands in the place of a model's parameters."""
+    named = ((name, np.asarray(p.get_value(), np.float64)) for name, p in parameters_by_path(model).items())
+    return dict(from_layout(FLAX, model.config, named))
 
 
 class Compiled:
@@ -44,8 +71,8 @@ class Compiled:
 
         gradient = self.program(jax.grad(loss, argnums=(0, 1), has_aux=True), "gradients")
         (grads, image_grad), output = gradient(state, in_dtype(state, images), in_dtype(state, cotangent))
-        found = hub_arrays(nnx.merge(graph, grads)) | {"images": np.asarray(image_grad)}
-        return np.asarray(output, np.float64), {name: np.asarray(x, np.float64) for name, x in found.items()}
+        found = in_hub(nnx.merge(graph, grads)) | {"images": np.asarray(image_grad, np.float64)}
+        return np.asarray(output, np.float64), found
 
     def program(self, function: Any, key: Any) -> Any:
         """The function that was compiled first under this key: later ones differ in nothing but what they are given."""

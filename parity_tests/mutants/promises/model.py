@@ -12,8 +12,8 @@ import vit_flax
 import vit_torch
 from parity_tests.compare import gap, gaps, leaf_gaps
 from parity_tests.mutants.promises.base import Measured, Promise, apart
-from parity_tests.mutants.promises.compiled import Compiled
-from parity_tests.pairs import grads_torch, images_for, make_pair, run_torch, to_flax
+from parity_tests.mutants.promises.compiled import Compiled, Pair
+from parity_tests.pairs import grads_torch, images_for, run_torch, to_flax
 from parity_tests.test_forward_parity import CONFIGS, SMALL
 from parity_tests.tolerances import FORWARD, GRADIENT
 from vit_convert.config import ViTConfig
@@ -34,14 +34,20 @@ class Case:
     def compiled(self) -> Compiled:
         return Compiled()
 
+    @cached_property
+    def pair(self) -> Pair:
+        pair = Pair(self.config, dynamic_size=self.size is not None)
+        self.run_as_asked(pair.flax)
+        return pair
+
     @property
     def promise(self) -> Promise:
         return Promise(self.measure, self.conventional)
 
     def measure(self, seed: int) -> Iterator[Measured]:
         """What test_forward_parity.py's checks compare, in the order in which it is computed."""
-        ours, flax = make_pair(self.config, seed, dynamic_size=self.size is not None)
-        self.run_as_asked(flax)
+        self.pair.draw(seed)
+        ours, flax = self.pair.ours, self.pair.flax
         images, names = images_for(self.config, seed=seed, size=self.size), intermediate_names(self.config)
         theirs = run_torch(ours, images, names)
         for name, found in gaps(self.compiled.forward(flax, images, names), theirs).items():

@@ -67,7 +67,7 @@ MUTANTS = (
         old=", preferred_element_type=wide)",
         new=")",
         who="who expects JAX's einsum and softmax to be wide inside, as torch's kernels are",
-        promise="noise: bfloat16",
+        promise="noise: attention",
     ),
     attention(
         name="v bias given to k",
@@ -130,6 +130,6 @@ MUTANTS = (
         old="dtype = jnp.promote_types(like.dtype, jnp.float32)",
         new="dtype = like.dtype",
         who="who casts every constant to the computation's dtype",
-        promise="noise: bfloat16, dinov3",
+        promise="noise: rotation",
     ),
 )

@@ -151,7 +151,7 @@ MUTANTS = (
         old="wide = jnp.promote_types(x.dtype, jnp.float32)",
         new="wide = x.dtype",
         who="who adds the bias in the computation's dtype: the backward pass adds up all tokens in it",
-        promise="noise: bfloat16",
+        promise="noise: bias",
     ),
     Mutant(
         name="blocks in the order of their names as text",

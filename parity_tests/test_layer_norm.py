@@ -15,9 +15,11 @@ from vit_convert.config import ViTConfig
 CONFIG = ViTConfig(image_size=8, patch_size=4, dim=384, depth=1, num_heads=6, mlp_dim=64)
 
 
-def norms(dtype: str, config: ViTConfig = CONFIG) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def norms(
+    dtype: str, config: ViTConfig = CONFIG, seed: int = 0, rows: int = 64
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(Flax's, torch's, float64's) norm of inputs with mean / std of 100."""
-    x = (np.random.default_rng(0).standard_normal((64, 384)) + 100).astype(dtype)
+    x = (np.random.default_rng(seed).standard_normal((rows, 384)) + 100).astype(dtype)
     flax = vit_flax.norm.make_norm(config, 384, rngs=nnx.Rngs(0), dtype=x.dtype, param_dtype=x.dtype)
     ours = vit_torch.norm.make_norm(config, 384).to(torch.tensor(x).dtype)
     exact = vit_torch.norm.make_norm(config, 384).double()

@@ -1,6 +1,8 @@
 """The specification of the train step says what the usual code says: torch.optim, torch.nn.utils, timm."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from parity_tests.compare import elementwise, gap
-from parity_tests.tolerances import EXACT, FLOAT32
+from parity_tests.compare import elementwise, gap, leaf_gaps, worst
+from parity_tests.tolerances import EXACT, FLOAT32, GRADIENT
 from vit_convert.config import ViTConfig
 from vit_convert.hub import hub_shapes
 from vit_convert.roles import decays, role
@@ -48,26 +50,97 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-def test_adamw_is_torch_optims():
-    names = ["blocks.0.attn.qkv.weight", "blocks.0.norm1.weight"]
-    ours = {name: normal(4, 5, seed=i) for i, name in enumerate(names)}
+def small_model() -> ViT:
+    config = ViTConfig(image_size=8, patch_size=4, dim=16, depth=1, num_heads=2, mlp_dim=24, num_classes=K)
+    return ViT(config, generator=torch.Generator().manual_seed(0)).double()
+
+
+def small_batch() -> tuple[Tensor, Tensor, training.Draws]:
+    """Four images of noise, their labels, and draws that change nothing."""
+    images = torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    draws = training.Draws(
+        corner=torch.zeros(4, 2, dtype=torch.int64), flip=torch.zeros(4, dtype=torch.bool), use_cutmix=False, lam=1.0,
+        box=(0, 0, 0, 0), partner=torch.tensor([1, 2, 3, 0]),
+    )  # fmt: skip
+    return images, torch.tensor([0, 3, 6, 3]), draws
+
+
+# Two that decay, one of them zero, where a trust ratio has nothing to go by; and one that is spared.
+NAMES = ("blocks.0.attn.qkv.weight", "head.weight", "blocks.0.norm1.weight")
+
+
+def initial(name: str) -> Tensor:
+    return torch.zeros(4, 5, dtype=torch.float64) if name == "head.weight" else normal(4, 5, seed=NAMES.index(name))
+
+
+def follow(hyper: training.Hyper, make: Callable[[list[dict[str, Any]]], torch.optim.Optimizer], decay: float) -> None:
+    """Twenty updates by the specification's rule are those of an optimizer of torch's or timm's."""
+    ours = {name: initial(name) for name in NAMES}
     theirs = {name: p.clone().requires_grad_() for name, p in ours.items()}
-    groups = [{"params": [p], "weight_decay": HYPER.weight_decay * decays(name)} for name, p in theirs.items()]
-    optimizer = torch.optim.AdamW(groups, betas=(HYPER.beta1, HYPER.beta2), eps=HYPER.eps)
+    optimizer = make([{"params": [p], "weight_decay": decay * decays(name)} for name, p in theirs.items()])
     zeros = {name: torch.zeros_like(p) for name, p in ours.items()}
     state = training.State(0, dict(zeros), dict(zeros), {})
     for step in range(20):
-        lr = training.learning_rate(step, HYPER)
+        lr = training.learning_rate(step, hyper)
         for group in optimizer.param_groups:
             group["lr"] = lr
-        for i, name in enumerate(names):
+        for i, name in enumerate(NAMES):
             grad = normal(4, 5, seed=100 * step + i)
-            ours[name] = training.adamw(name, ours[name], grad, state, lr, HYPER)
+            ours[name] = training.RULES[hyper.rule](name, ours[name], grad, state, lr, hyper)
             theirs[name].grad = grad
         optimizer.step()
         state.step += 1
-    for name in names:
-        assert gap(ours[name], theirs[name].detach()) < EXACT
+    for name in NAMES:
+        assert gap(ours[name], theirs[name].detach()) < EXACT, name
+
+
+def test_adamw_is_torch_optims():
+    betas = (HYPER.beta1, HYPER.beta2)
+    follow(HYPER, lambda groups: torch.optim.AdamW(groups, betas=betas, eps=HYPER.eps), HYPER.weight_decay)
+
+
+def test_decay_off_the_rate_is_times_the_rates_share_of_its_peak():
+    """torch's AdamW with decay over the peak rate."""
+    hyper, betas = replace(HYPER, decay_times_peak=False), (HYPER.beta1, HYPER.beta2)
+    decay = HYPER.weight_decay / HYPER.learning_rate
+    follow(hyper, lambda groups: torch.optim.AdamW(groups, betas=betas, eps=HYPER.eps), decay)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.3])
+def test_lamb_is_timms(decay: float):
+    """Without decay timm adapts nothing."""
+    from timm.optim.lamb import Lamb
+
+    hyper = replace(HYPER, rule="lamb", weight_decay=decay)
+    options: dict[str, Any] = dict(betas=(HYPER.beta1, HYPER.beta2), eps=HYPER.eps, max_grad_norm=None)
+    follow(hyper, lambda groups: Lamb(groups, **options), decay)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("momentum", [0.0, 0.8])
+def test_sgd_is_torch_optims(momentum: float, nesterov: bool):
+    hyper = replace(HYPER, rule="sgd", beta1=momentum, nesterov=nesterov)
+    options: dict[str, Any] = dict(momentum=momentum, nesterov=nesterov and momentum > 0)
+    follow(hyper, lambda groups: torch.optim.SGD(groups, **options), HYPER.weight_decay)
+
+
+class DecoupledSGD(torch.optim.SGD):
+    """torch's, with big_vision's decay: behind the momentum, times the rate's share of its peak."""
+
+    def step(self, closure: Any = None) -> None:
+        with torch.no_grad():
+            for group in self.param_groups:
+                strength, group["weight_decay"] = group["weight_decay"], 0.0
+                before = [p.clone() for p in group["params"]]
+                super().step()
+                group["weight_decay"] = strength
+                for p, old in zip(group["params"], before, strict=True):
+                    p -= group["lr"] / HYPER.learning_rate * strength * old
+
+
+def test_sgds_decay_off_the_rate_stands_behind_the_momentum():
+    hyper = replace(HYPER, rule="sgd", decay_times_peak=False)
+    follow(hyper, lambda groups: DecoupledSGD(groups, momentum=HYPER.beta1), HYPER.weight_decay)
 
 
 @pytest.mark.parametrize("max_norm", [0.1, 1e4])
@@ -120,6 +193,65 @@ def test_the_loss_is_timms_and_label_smoothing_torchs():
     assert gap(training.soft_cross_entropy(logits, smooth), theirs) < EXACT
 
 
+def test_the_sigmoid_loss_is_torchs_and_timms():
+    from timm.loss.binary_cross_entropy import BinaryCrossEntropy
+
+    logits, targets = 5 * normal(6, K), torch.softmax(normal(6, K, seed=1), -1)
+    ours = training.binary_cross_entropy(logits, targets)
+    assert gap(ours, torch.nn.functional.binary_cross_entropy_with_logits(logits, targets)) < EXACT
+    assert gap(ours, BinaryCrossEntropy(smoothing=0.0)(logits, targets)) < EXACT
+
+
+@pytest.mark.parametrize("config", EVERYTHING)
+def test_layer_rates_are_the_trainers(config: ViTConfig):
+    """And those are timm's: test_layer_decay.py."""
+    from train.optimizer.layers import layer_scale
+
+    config = config.replace(depth=3)
+    for name in hub_shapes(config):
+        assert training.layer_rate(name, 3, 0.75) == pytest.approx(layer_scale(name, 3, 0.75), rel=EXACT), name
+        assert training.layer_rate(name, 3, None) == 1
+
+
+@pytest.mark.parametrize(
+    "patterns", [(), ("*", "!head.*"), ("blocks.*", "!blocks.0.mlp.*", "blocks.0.mlp.fc1.bias"), ("!*.bias", "pos_*")]
+)
+def test_patterns_freeze_what_the_trainers_freeze(patterns: tuple[str, ...]):
+    from train.optimizer.frozen import frozen_names
+
+    names = list(hub_shapes(EVERYTHING[0]))
+    assert training.frozen_names(patterns, names) == frozen_names(patterns, names)
+
+
+def test_the_frozen_have_no_moments_and_stay():
+    model = small_model()
+    hyper = replace(HYPER, warmup_steps=0, frozen=("*", "!head.*"), ema_decay=0.5)
+    before = {name: p.clone() for name, p in model.state_dict().items()}
+    state = training.init_state(model, hyper)
+    training.train_step(model, state, *small_batch(), hyper)
+    assert set(state.mu) == set(state.nu) == {"head.weight", "head.bias"}
+    moved = {name for name, p in model.state_dict().items() if not torch.equal(p, before[name])}
+    assert moved == {name for name in before if not torch.equal(state.ema[name], before[name])} == set(state.mu)
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_parts_give_the_whole_batchs_gradients(parts: int):
+    """Of images, targets and masks that are all different."""
+    model, x, targets = small_model(), normal(8, 3, 8, 8), torch.softmax(normal(8, K, seed=1), -1)
+    masks = torch.arange(16, dtype=torch.float64).reshape(1, 2, 8) / 8
+    draws = replace(small_batch()[2], drop_path=masks)
+    whole, split = (training.gradients(model, x, targets, draws, replace(HYPER, accumulate=n)) for n in (1, parts))
+    assert split[0] == pytest.approx(whole[0], rel=EXACT)
+    assert split[1] == whole[1]
+    found = leaf_gaps(*({name: g.numpy() for name, g in of[2].items()} for of in (split, whole)))
+    assert max(found.values()) < GRADIENT, worst(found)
+
+
+def test_a_part_is_every_nth_row():
+    assert training.part(torch.arange(6), 1, 3).tolist() == [1, 4]
+    assert training.part(torch.arange(12).reshape(1, 2, 6), 1, 2, axis=2).tolist() == [[[1, 3, 5], [7, 9, 11]]]
+
+
 def test_the_schedule_is_optaxs():
     """To float32, which is what optax computes it in."""
     import optax
@@ -169,16 +301,8 @@ def test_the_torch_loop_learns(capsys: pytest.CaptureFixture[str]):
 
 def test_a_step_without_extras_is_plain_adamw_on_cross_entropy():
     """No mixing, no smoothing, no clipping, no EMA: what any torch loop does."""
-    config = ViTConfig(image_size=8, patch_size=4, dim=16, depth=1, num_heads=2, mlp_dim=24, num_classes=K)
-    model = ViT(config, generator=torch.Generator().manual_seed(0)).double()
-    twin = ViT(config).double()
-    twin.load_state_dict(model.state_dict())
-    images = torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    labels = torch.tensor([0, 3, 6, 3])
-    draws = training.Draws(
-        corner=torch.zeros(4, 2, dtype=torch.int64), flip=torch.zeros(4, dtype=torch.bool), use_cutmix=False, lam=1.0,
-        box=(0, 0, 0, 0), partner=torch.tensor([1, 2, 3, 0]),
-    )  # fmt: skip
+    model, twin = small_model(), small_model()
+    images, labels, draws = small_batch()
     hyper = replace(HYPER, warmup_steps=0)
     metrics = training.train_step(model, training.init_state(model), images, labels, draws, hyper)
     kernels = [p for name, p in twin.named_parameters() if decays(name)]

@@ -1,4 +1,4 @@
-"""The train step: one pure function of (state, batch). Its specification is `vit_torch/training.py`."""
+"""The train step: one pure function of (state, batch). Its specification is `vit_torch/training`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -4,7 +4,6 @@ import io
 
 import numpy as np
 from PIL import Image
-
 from vit_tools.attention_map import COLOURS
 
 SIDE = 288  # pixels of the longer side: more than the page shows

@@ -1,6 +1,6 @@
 """MixUp, CutMix, and the labels that belong to them.
 
-Shapes: B images, (H, W) their size, C channels, K classes. Formulas: `vit_torch/training.py`.
+Shapes: B images, (H, W) their size, C channels, K classes. Formulas: `vit_torch/training`.
 """
 
 import jax

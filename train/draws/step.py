@@ -1,4 +1,4 @@
-"""The draws of a step: `vit_torch/training.py` names the same ones.
+"""The draws of a step: `vit_torch/training` names the same ones.
 
 Every draw is a function of (seed, step) alone, so a run that stops goes on as if it had not. All are
 made in 32 bits, so precision changes nothing about them.

@@ -1,0 +1,128 @@
+"""The suite is tested too: deliberate mistakes, planted one by one in copies of the code, are all seen.
+
+Which promise sees which mistake, and which the usual float32 test lets through, is in docs/mutants.md.
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from parity_tests.mutants.judge import Kept, Seen, Verdict
+from parity_tests.mutants.mutant import ROOT, Mutant
+from parity_tests.mutants.outcome import Outcome
+from parity_tests.mutants.processes import Died, run_all
+from parity_tests.mutants.promises import PROMISES
+from parity_tests.mutants.table import MUTANTS
+
+FEW = (
+    "transformers' epsilon for timm's",
+    "missing transpose of a square matrix",
+    "antialias on",
+    "heads of the output kernel behind their channels",
+    "fast variance",
+    "clip epsilon dropped",
+)
+
+
+def mutants(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "parity_tests.mutants", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_every_mistake_still_applies():
+    """Its old text stands once in its file; what comes of it is Python."""
+    for mutant in MUTANTS.values():
+        changed = mutant.applied((ROOT / mutant.file).read_text(encoding="utf-8"))
+        compile(changed, mutant.file, "exec")
+
+
+def test_there_are_at_least_fifty_and_every_promise_that_they_name_is_there():
+    assert len(MUTANTS) >= 50
+    assert {mutant.promise for mutant in MUTANTS.values()} <= set(PROMISES)
+    assert {mutant.package for mutant in MUTANTS.values()} == {"vit_flax", "vit_convert", "train"}
+
+
+def test_a_text_that_is_gone_is_told():
+    with pytest.raises(ValueError, match=r"x: its old text stands 0 times in vit_flax/mlp.py, expected a single time"):
+        Mutant("x", "vit_flax/mlp.py", "what was never there", "", "nobody", "model: plain").applied("text")
+
+
+def test_mistakes_of_every_kind_are_seen_and_the_true_code_is_not():
+    ran = mutants(*FEW, "--seeds", "1", "--no-conventional")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert f"{len(FEW)} of {len(FEW)} mistakes seen; surviving: none" in ran.stdout
+    assert "alarms: none" in ran.stdout
+
+
+@pytest.mark.slow
+def test_all_mistakes_are_seen_and_the_true_code_alarms_for_no_seed(tmp_path: Path):
+    ran = mutants("--report", str(tmp_path / "mutants.md"))
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert numbers((tmp_path / "mutants.md").read_text(encoding="utf-8"))[1] == len(MUTANTS)
+
+
+def numbers(text: str) -> tuple[int, int]:
+    """(X, Y) of the sentence that X of Y mistakes pass."""
+    found = re.search(r"(\d+) of (\d+) mistakes pass a float32 test at atol=5e-2", text)
+    assert found, "the sentence is missing"
+    return int(found[1]), int(found[2])
+
+
+def test_the_readme_and_the_page_have_the_same_number_of_all_mistakes():
+    page = (ROOT / "docs" / "mutants.md").read_text(encoding="utf-8")
+    assert numbers((ROOT / "README.md").read_text(encoding="utf-8")) == numbers(page)
+    assert numbers(page)[1] == len(MUTANTS)
+    assert [name for name, mutant in MUTANTS.items() if f"| {name} | {mutant.who} |" not in page] == []
+
+
+SEEN = Seen("model: plain", "norm", 1.0, 1e-12)
+KILLED, SURVIVES = Verdict(SEEN, 1e-3, 1.0), Verdict(None, 0.1, 1.0)
+KEPT, ALARM = Kept("draws", 1, "sides", 0.5, (), 1.0), Kept("draws", 1, "sides", 2.0, (SEEN,), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "good"),
+    [
+        (Outcome({"a": KILLED}, {"draws": KEPT}), True),
+        (Outcome({"a": KILLED, "b": SURVIVES}), False),
+        (Outcome({"a": Died("a crash")}), False),
+        (Outcome({"a": KILLED}, {"draws": ALARM}), False),
+    ],
+)
+def test_a_survivor_a_crash_and_an_alarm_are_failures(outcome: Outcome, good: bool):
+    assert outcome.good is good
+
+
+def test_what_the_usual_test_lets_through_is_counted():
+    assert Outcome({"a": KILLED, "b": SURVIVES, "c": Died("a crash")}).let_through == ["a"]
+
+
+@pytest.mark.filterwarnings("ignore:os.fork")
+def test_a_task_that_raises_or_ends_its_process_comes_to_no_result():
+    def ends() -> int:
+        raise SystemExit(3)
+
+    found = dict(run_all({"sums": lambda: 1 + 1, "raises": lambda: 1 // 0, "ends": ends}, workers=2))
+    assert found["sums"] == 2
+    for name, why in (("raises", "ZeroDivisionError"), ("ends", "SystemExit")):
+        died = found[name]
+        assert isinstance(died, Died)
+        assert why in died.why
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tanh GELU"], "'tanh GELU' is no mistake of the table; close are"),
+        (["--seeds", "-1"], "--seeds must be at least 0, got -1"),
+        (["fast variance", "--report", "x.md"], "--report is of all mistakes"),
+    ],
+)
+def test_a_wrong_argument_is_told(arguments: list[str], message: str):
+    ran = mutants(*arguments)
+    assert ran.returncode == 2
+    assert message in ran.stderr
+    assert "Traceback" not in ran.stderr

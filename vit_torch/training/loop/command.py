@@ -1,0 +1,103 @@
+"""The command: the settings of a vit-train run, trained by the specification in PyTorch."""
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from textwrap import fill
+from typing import NoReturn
+
+from vit_convert.errors import CheckpointError
+from vit_torch.training.loop import demo
+from vit_torch.training.loop.errors import Diverged, Refused
+from vit_torch.training.loop.journal import say
+from vit_torch.training.loop.run import Run, open_run
+from vit_torch.training.loop.settings import SETTINGS, checked, flat, read_options, read_run
+
+PROG = "python -m vit_torch.training"
+USAGE = f"""{PROG} [CONFIG] [--workdir DIR] [--overwrite] [--stop-after N] [--SETTING VALUE ...]"""
+DESCRIPTION = """Trains a Vision Transformer in PyTorch with the settings of a vit-train run, by the train step that
+specifies vit-train's. Without CONFIG: scikit-learn's digits, in two minutes or so."""
+EPILOG = """Any setting of the run can be given another value:
+  --data.name NAME             digits, folder:PATH (PATH/SPLIT/CLASS/*.jpg), or arrays:FILE.npz (x_train, y_train, ...)
+  --optimizer.name lamb --optimizer.frozen '*' '!head.*' --ema-decay null --dtype float64
+
+Everything lies in memory, and runs on the CPU. What the specification doesn't have is refused by name. A run that ended
+early goes on by the same command, from DIR/state, in which vit-train can go on as well (vit-convert makes it its own).
+
+settings:
+"""
+
+
+def main(argv: Sequence[str] = ()) -> None:
+    """The command. Exits with 2 for a user's mistake, with 1 for a run that diverged, and with 128 + the signal's
+    number for one that a signal ended."""
+    try:
+        number = _main(argv)
+    except (Refused, CheckpointError) as error:
+        _fail(error, 2)
+    except Diverged as error:
+        _fail(error, 1)
+    except KeyboardInterrupt:
+        _fail("interrupted", 128 + signal.SIGINT)
+    if number:
+        sys.exit(128 + number)
+
+
+def _main(argv: Sequence[str]) -> int:
+    words, given = read_options(argv)
+    args = _parser().parse_args(words)
+    if args.stop_after is not None and args.stop_after < 1:
+        raise Refused(f"--stop-after must be at least 1, got {args.stop_after}")
+    recipe, settings = read_run(args.config) if args.config else (demo.RECIPE, flat(demo.DIGITS))
+    where = str(args.config) if args.config else "the command line"
+    run = open_run(recipe, checked(settings | given, where), args.workdir, overwrite=args.overwrite)
+    say(_described(recipe, run))
+    total = run.hyper.total_steps
+    until = total if args.stop_after is None else min(total, args.stop_after)
+    number = run.go(until)
+    if run.state.step < total:
+        left = f"the same command goes on from {run.workdir / 'state'}" if run.workdir else "nothing was saved"
+        why = f"{signal.Signals(number).name} at" if number else "stopped after"
+        say(f"{why} step {run.state.step}; {left}")
+        return number
+    run.leave()
+    held, weights = run.held_out or run.judged(), "EMA" if run.hyper.ema_decay is not None else "last"
+    say(f"held out: {held['test_accuracy']:.2%} of {held['test_count']}, {weights} weights")
+    if run.workdir:
+        say(f"{run.workdir / 'checkpoint'}  the model, for both frameworks")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=PROG,
+        usage=USAGE,
+        description=DESCRIPTION,
+        epilog=EPILOG + fill(", ".join(name.replace("_", "-") for name in SETTINGS), 110, break_on_hyphens=False),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("config", metavar="CONFIG", type=Path, nargs="?", help="config.json of a run, or its folder")
+    parser.add_argument("--workdir", metavar="DIR", type=Path, help="the run's folder; without it nothing is written")
+    parser.add_argument("--overwrite", action="store_true", help="replace the run that DIR holds")
+    parser.add_argument("--stop-after", metavar="N", type=int, help="end after step N, with the state of that step")
+    return parser
+
+
+def _described(recipe: str, run: Run) -> str:
+    """What is about to run, in one line."""
+    parameters = sum(p.numel() for p in run.model.parameters())
+    on = f", going on from step {run.state.step}" if run.state.step else ""
+    return (
+        f"{recipe}: {parameters:,} parameters, {len(run.data.train.labels):,} images to train on, "
+        f"{len(run.data.test.labels):,} held out, {run.hyper.total_steps:,} steps of {run.settings['batch_size']}, "
+        f"{run.hyper.rule}, seed {run.settings['seed']}{on}"
+    )
+
+
+def _fail(error: Exception | str, code: int) -> NoReturn:
+    """One message, no traceback."""
+    print(f"vit_torch.training: error: {error}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,115 @@
+"""A run's images, all in memory: scikit-learn's digits, an image folder, arrays of an npz file."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vit_convert.config import ViTConfig
+from vit_convert.preprocess import Preprocess
+from vit_torch.training.loop.errors import Refused
+from vit_torch.training.loop.settings import Settings
+from vit_torch.training.loop.sources import Source, open_source
+
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and labels of one part of a dataset."""
+
+    images: Tensor  # (N, C, H, W) uint8
+    labels: Tensor  # (N,) int64
+
+
+@dataclass(frozen=True)
+class Data:
+    """Both parts of a run's dataset, and what a model has to know about its images."""
+
+    train: Split
+    test: Split
+    class_names: tuple[str, ...]
+    preprocess: Preprocess
+
+
+def open_sources(settings: Settings) -> tuple[Source, Source]:
+    """The training and the test split, no image of which is read yet.
+
+    Raises:
+        Refused: no such data, or splits with other classes.
+    """
+    train, test = (open_source(settings["data.name"], settings[f"data.{part}_split"]) for part in ("train", "test"))
+    if train.class_names != test.class_names:
+        alone = sorted(set(train.class_names) ^ set(test.class_names))
+        raise Refused(f"the classes of {settings['data.name']} differ between its splits: {', '.join(alone[:10])}")
+    return train, test
+
+
+def read_data(
+    settings: Settings, sources: tuple[Source, Source], config: ViTConfig, given: Preprocess | None = None
+) -> Data:
+    """Both splits at the model's size, images squashed as by vit-train's `data.crop none`.
+
+    Args:
+        given: the preprocessing of the checkpoint that the run starts from: its mean and std are used.
+
+    Raises:
+        Refused: classes or channels that the model hasn't, or an image that can't be read.
+    """
+    train = sources[0]
+    _check(settings["data.name"], train, config)
+    size, half = config.image_hw, (0.5,) * config.in_channels
+    preprocess = Preprocess(
+        resize=size, crop=size, mode="squash", interpolation=settings["data.interpolation"], mean=half, std=half
+    )
+    splits = [_read(source, preprocess) for source in sources]
+    resident = train.shape is not None and train.shape[:2] == size
+    if settings["data.resident"] is not None:
+        resident = settings["data.resident"]
+    mean, std = _mean_and_std(settings, config.in_channels, given, splits[0].images if resident else None)
+    return Data(splits[0], splits[1], train.class_names, replace(preprocess, mean=mean, std=std))
+
+
+def _check(name: str, source: Source, config: ViTConfig) -> None:
+    count = len(source.class_names)
+    if config.num_classes != count:
+        raise Refused(
+            f"model.num_classes is {config.num_classes}, but {name} has {count} classes: "
+            f"use --model.num-classes {count}"
+        )
+    channels = None if source.shape is None else source.shape[2]
+    if channels not in (None, config.in_channels) and (channels, config.in_channels) != (1, 3):
+        raise Refused(f"model.in_channels is {config.in_channels}, but the images of {name} have {channels}")
+
+
+def _read(source: Source, preprocess: Preprocess) -> Split:
+    pixels = np.stack(list(_sized(source.images(), preprocess)))
+    return Split(torch.tensor(pixels).permute(0, 3, 1, 2).contiguous(), torch.tensor(source.labels, dtype=torch.int64))
+
+
+def _sized(images: Iterable[Image.Image], preprocess: Preprocess) -> Iterator[np.ndarray]:
+    """(H, W, C) uint8, of the model's size and channels."""
+    for image in images:
+        yield preprocess.pixels(image)
+
+
+def _mean_and_std(
+    settings: Settings, channels: int, given: Preprocess | None, pixels: Tensor | None
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """As the settings say; else the checkpoint's; else of the training pixels (N, C, H, W), where these are given; else
+    ImageNet's."""
+    if settings["data.mean"] is not None:
+        mean, std = tuple(settings["data.mean"]), tuple(settings["data.std"])
+        if len(mean) != channels:
+            raise Refused(f"data.mean has {len(mean)} numbers, and model.in_channels is {channels}")
+        return mean, std
+    if given is not None and len(given.mean) == channels:
+        return given.mean, given.std
+    if pixels is not None:
+        levels = pixels.double().div(255).transpose(0, 1).flatten(1)
+        mean, std = levels.mean(1).tolist(), levels.std(1, correction=0).tolist()
+        return tuple(round(x, 4) for x in mean), tuple(round(x, 4) for x in std)
+    return IMAGENET if channels == 3 else ((0.5,) * channels, (0.5,) * channels)

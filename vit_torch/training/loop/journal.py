@@ -1,0 +1,53 @@
+"""What a run says: a line for the person watching, and the same as a JSON object a line in metrics.jsonl."""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+from vit_torch.training.loop.workdir import write_text
+
+SHOWN = ("loss", "accuracy", "grad_norm", "learning_rate", "images_per_second", "test_loss", "test_accuracy")
+
+
+class Journal:
+    """Prints rows, and appends them to metrics.jsonl, if there is a workdir. A context manager."""
+
+    def __init__(self, workdir: Path | None, total_steps: int, done: int = 0):
+        """The rows up to step `done` stay; those of later steps, which come again, go."""
+        self.total_steps = total_steps
+        path = None if workdir is None else workdir / "metrics.jsonl"
+        if path is not None and path.is_file():
+            keep_rows(path, done)
+        self.lines = None if path is None else path.open("a", encoding="utf-8", buffering=1)  # a line at a time
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self.lines is not None:
+            self.lines.close()
+
+    def write(self, row: Mapping[str, float | int]) -> None:
+        """One row: its step, and what was measured there."""
+        if self.lines is not None:
+            self.lines.write(json.dumps(row) + "\n")
+        shown = "  ".join(f"{name} {row[name]:.4g}" for name in SHOWN if name in row)
+        say(f"step {row['step']}/{self.total_steps}  {shown}")
+
+
+def say(text: str) -> None:
+    """A line for the person watching. A run goes on when nobody reads them any more, as behind `| head`."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def keep_rows(path: Path, step: int) -> None:
+    """Leaves the rows up to this step. The last line may be half a row, where the process was killed in it."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    whole = (line for line in lines if line.endswith("\n"))
+    write_text(path, "".join(line for line in whole if json.loads(line)["step"] <= step))

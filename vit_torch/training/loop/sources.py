@@ -1,0 +1,118 @@
+"""Where the loop's images come from: digits, folder:PATH, arrays:FILE.npz."""
+
+import os
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vit_torch.training.loop.errors import Refused
+
+FOLDER, ARRAYS = "folder:", "arrays:"
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+UNREADABLE = (ValueError, OSError, SyntaxError, Image.DecompressionBombError)
+NO_NPZ = (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile)
+KEYS = {"train": ("x_train", "y_train"), "test": ("x_test", "y_test")}  # of an npz, as Keras' datasets have them
+
+
+@dataclass(frozen=True)
+class Source:
+    """One split of a dataset."""
+
+    images: Callable[[], Iterator[Image.Image]]  # in the order of the labels
+    labels: Sequence[int]
+    class_names: tuple[str, ...]
+    shape: tuple[int, int, int] | None  # (H, W, C) of all images, where it is known before they are read
+
+
+def open_source(name: str, split: str) -> Source:
+    """The split of the dataset that vit-train's data.name means, or of an npz file.
+
+    Raises:
+        Refused: no such dataset or split.
+    """
+    if name == "digits":
+        return digits(split)
+    if name.startswith(FOLDER):
+        return folder(Path(name.removeprefix(FOLDER)), split)
+    if name.startswith(ARRAYS):
+        return arrays(Path(name.removeprefix(ARRAYS)), split)
+    raise Refused(
+        f"data.name {name}: this loop reads digits, folder:PATH (PATH/SPLIT/CLASS/*.jpg) and arrays:FILE.npz "
+        "(x_train, y_train, x_test, y_test); a TFDS dataset is vit-train's"
+    )
+
+
+def digits(split: str) -> Source:
+    """scikit-learn's 1,797 handwritten digits, 8 x 8 grey, a stratified fifth held out: vit-train's own split."""
+    try:
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
+    except ModuleNotFoundError:
+        raise Refused("data.name digits needs scikit-learn: pip install scikit-learn") from None
+    if split not in KEYS:
+        raise Refused(f"digits has the splits train and test, and none that is called {split!r}")
+    pixels, labels = load_digits(return_X_y=True)
+    images = np.rint(pixels * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8)  # 17 greys, from 0 to 16
+    halves = train_test_split(images, labels, test_size=0.2, stratify=labels, random_state=0)
+    images, labels = halves[split == "test"], halves[2 + (split == "test")]
+    return _of_arrays(images, labels, tuple(map(str, range(10))))
+
+
+def folder(root: Path, split: str) -> Source:
+    """ROOT/SPLIT/CLASS/*.jpg: its classes are the folders in it, by name; its examples their images, by name."""
+    place = root / split
+    if not place.is_dir():
+        raise Refused(f"data.name folder:{root}: there is no folder {place}; name splits with --data.train-split")
+    classes = sorted(path.name for path in place.iterdir() if path.is_dir() and not path.name.startswith("."))
+    files = [(path, label) for label, name in enumerate(classes) for path in _files(place / name)]
+    if not files:
+        raise Refused(f"data.name folder:{root}: no image ({', '.join(SUFFIXES)}) is in {place}/*/")
+    return Source(lambda: (_opened(path) for path, _ in files), [label for _, label in files], tuple(classes), None)
+
+
+def _files(place: Path) -> list[Path]:
+    found = (Path(at) / name for at, _, names in os.walk(place, followlinks=True) for name in names)
+    return sorted(path for path in found if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+
+
+def _opened(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image
+    except UNREADABLE as error:
+        raise Refused(f"{path} can't be read as an image: {error}") from error
+
+
+def arrays(file: Path, split: str) -> Source:
+    """An npz with x_train, y_train, x_test, y_test: images (N, H, W) or (N, H, W, C) uint8, labels (N,) from 0 on."""
+    if split not in KEYS:
+        raise Refused(f"arrays:{file} has the splits train and test, and none that is called {split!r}")
+    names = [name for pair in KEYS.values() for name in pair]
+    try:
+        with np.load(file, allow_pickle=False) as found:
+            if missing := [name for name in names if name not in found]:
+                raise Refused(f"{file} has no {', '.join(missing)}; it needs {', '.join(names)}")
+            images, labels = (found[name] for name in KEYS[split])
+            classes = 1 + max(int(found[name].max(initial=0)) for name in ("y_train", "y_test"))
+    except NO_NPZ as error:
+        raise Refused(f"{file} can't be read as an npz of arrays: {error}") from error
+    labels = labels.reshape(-1) if labels.size == len(labels) else labels  # (N, 1), as CIFAR's
+    fits = images.dtype == np.uint8 and images.ndim in (3, 4) and labels.shape == images.shape[:1] and len(labels)
+    if not fits or labels.dtype.kind not in "iu" or labels.min() < 0:
+        raise Refused(
+            f"{file}, {split}: expected images (N, H, W) or (N, H, W, C) uint8 and labels (N,) from 0 on, "
+            f"got {images.shape} {images.dtype} and {labels.shape} {labels.dtype}"
+        )
+    return _of_arrays(images, labels, tuple(map(str, range(classes))))
+
+
+def _of_arrays(images: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...]) -> Source:
+    if images.ndim == 4 and images.shape[3] == 1:
+        images = images[..., 0]
+    shape = (*images.shape[1:3], images.shape[3] if images.ndim == 4 else 1)
+    return Source(lambda: map(Image.fromarray, images), labels.tolist(), class_names, shape)

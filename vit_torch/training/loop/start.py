@@ -1,0 +1,78 @@
+"""The model that a run starts from: random values, or a checkpoint of any layout."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vit_convert.checkpoint import open_checkpoint
+from vit_convert.config import ViTConfig
+from vit_convert.errors import CheckpointError
+from vit_convert.roles import decays, role
+from vit_torch.training.loop.errors import Refused
+from vit_torch.training.loop.recipe import dtype_of
+from vit_torch.training.loop.settings import MODEL, Settings, nested
+from vit_torch.vit import ViT
+
+HEADS = ("head.", "head_dist.")
+
+
+def start_model(settings: Settings, class_names: tuple[str, ...]) -> ViT:
+    """The model of the settings with its first values.
+
+    Raises:
+        Refused: no model that there can be, or a checkpoint that can't be read.
+    """
+    run = {name: settings[name] for name in ("dropout", "attn_dropout", "attention")}
+    if settings["init"] is not None:
+        return from_checkpoint(settings, class_names, run)
+    try:
+        config = ViTConfig.from_dict(nested(settings).get(MODEL.rstrip("."), {}))
+    except (TypeError, ValueError) as error:
+        raise Refused(f"the settings' model: {error}") from error
+    generator = torch.Generator().manual_seed(settings["seed"])
+    model = ViT(config, generator=generator, **run).to(dtype_of(settings))
+    initialise(model, settings, generator)
+    return model
+
+
+@torch.no_grad()
+def initialise(model: ViT, settings: Settings, generator: torch.Generator) -> None:
+    """Initial values that a run chooses, where the model's own don't suit it: 0.02 is far below 1/sqrt(64)."""
+    for name, param in model.named_parameters():
+        if role(name) == "position" and settings["start.pos_embed_std"] is not None:
+            param.normal_(std=settings["start.pos_embed_std"], generator=generator)
+        elif settings["start.fan_in_kernels"] and name.startswith("blocks.") and decays(name):
+            param.normal_(std=param.shape[1] ** -0.5, generator=generator)  # LeCun et al. 1998, section 4.6
+        elif name.startswith(HEADS) and (role(name) == "bias" or settings["start.zero_head"]):
+            param.fill_(head_value(name, settings))
+
+
+def head_value(name: str, settings: Settings) -> float:
+    """Where a head that begins anew begins."""
+    return settings["start.head_bias"] if role(name) == "bias" else 0.0
+
+
+@torch.no_grad()
+def from_checkpoint(settings: Settings, class_names: tuple[str, ...], run: dict[str, object]) -> ViT:
+    """The checkpoint's model at the run's image size. Its head is kept where it answers for the same classes: as many,
+    and called the same if both have names; else it begins anew."""
+    path, size = _checkpoint_of(settings["init"]), settings["init_size"]
+    try:
+        found = open_checkpoint(path, image_size=size)
+        as_many = found.config.num_classes == len(class_names)
+        classes = None if as_many else len(class_names)
+        model = ViT.from_pretrained(path, image_size=size, num_classes=classes, dtype=dtype_of(settings), **run)
+    except (CheckpointError, ValueError) as error:
+        raise Refused(f"init {error}") from error
+    if not as_many or found.labels not in (None, class_names):
+        heads: dict[str, Tensor] = {name: p for name, p in model.named_parameters() if name.startswith(HEADS)}
+        for name, param in heads.items():
+            param.fill_(head_value(name, settings))
+    return model
+
+
+def _checkpoint_of(init: str) -> str:
+    """Of the folder of a run its checkpoint; everything else as it is."""
+    inner = Path(init) / "checkpoint"
+    return str(inner) if inner.is_dir() else init

@@ -1,0 +1,76 @@
+"""The folder of a run: config.json, metrics.jsonl, state/ and, once it is complete, checkpoint/."""
+
+import json
+import os
+import secrets
+import shutil
+from pathlib import Path
+from typing import Any
+
+from vit_torch.training.loop.errors import Refused
+from vit_torch.training.loop.settings import FORMAT, VERSION, Settings, check_same, checked, nested, read_run
+
+OUTPUTS = ("config.json", "metrics.jsonl", "state", "checkpoint")
+TRAINERS = ("steps", "best", "last")  # what vit-train alone leaves: a run of its own goes on there
+
+
+def prepare(workdir: Path, recipe: str, settings: Settings, *, overwrite: bool) -> bool:
+    """Makes the folder ready; whether a run goes on there from its state.
+
+    Raises:
+        Refused: the folder can't be made or holds what must not be replaced; nothing is changed then.
+    """
+    if goes_on := _check(workdir, settings, overwrite=overwrite):
+        return goes_on
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        for name in OUTPUTS:
+            _remove(workdir / name)
+        write_text(workdir / "config.json", json.dumps(written(recipe, settings), indent=2) + "\n")
+    except OSError as error:
+        raise Refused(f"--workdir {workdir} can't be written: {error.strerror or error}") from error
+    return False
+
+
+def _check(workdir: Path, settings: Settings, *, overwrite: bool) -> bool:
+    """Whether the folder holds a run that goes on."""
+    if workdir.exists() and not workdir.is_dir():
+        raise Refused(f"--workdir {workdir} is a file; a run needs a folder of its own")
+    held = [name for name in (*OUTPUTS, *TRAINERS) if (workdir / name).exists()]
+    if held and "config.json" not in held:
+        raise Refused(f"--workdir {workdir} holds {', '.join(held)}, but no config.json of a run: give another folder")
+    if others := [name for name in held if name in TRAINERS]:
+        raise Refused(f"--workdir {workdir} holds a run of vit-train ({', '.join(others)}): give another folder")
+    if not held or overwrite:
+        return False
+    if "checkpoint" in held:
+        raise Refused(
+            f"--workdir {workdir} holds a run that is complete: give another folder, or --overwrite to replace it"
+        )
+    _, then = read_run(workdir)
+    check_same(checked(then, str(workdir / "config.json")), settings, workdir)
+    return "state" in held
+
+
+def written(recipe: str, settings: Settings) -> dict[str, Any]:
+    """What config.json says: vit-train reads it, too."""
+    weights = "last" if settings["ema_decay"] is None else "ema"
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "recipe": recipe,
+        "run_id": secrets.token_hex(8),
+        "checkpoint_weights": weights,
+        "train_config": nested(settings),
+    }
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes beside path, then renames."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(text, encoding="utf-8")
+    os.replace(beside, path)
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

@@ -157,10 +157,10 @@ def draw_picture(seeds: list[dict[str, np.ndarray]], path: Path) -> None:
     """The distances by step, on logarithmic axes: the geometric mean of the seeds, and their range."""
     figure = new_figure(8, 7.5)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    steps = 1 + np.arange(len(next(iter(seeds[0].values()))[0]))
     for label, colour, style in PAIRS.values():
         params = np.array([of[label][0] for of in seeds])
         params[params == 0] = np.nan  # before the first update, whose learning rate is 0
-        steps = 1 + np.arange(params.shape[1])
         above.plot(steps, np.exp(np.log(params).mean(0)), style, color=colour, lw=2, label=label)
         above.fill_between(steps, params.min(0), params.max(0), color=colour, alpha=0.15, lw=0)
         below.plot(steps, smoothed(np.array([of[label][1] for of in seeds])), style, color=colour, lw=1.6)

@@ -278,10 +278,8 @@ def test_an_image_that_cannot_be_read_is_named(fails: Fails, tmp_path: Path):
 
 def test_arrays_are_read_and_no_pickle(train: Train, fails: Fails, tmp_path: Path):
     rng = np.random.default_rng(0)
-    arrays: dict[str, Any] = {
-        f"x_{split}": rng.integers(0, 256, (60, 8, 8), dtype=np.uint8) for split in ("train", "test")
-    }
-    arrays |= {f"y_{split}": np.arange(60)[:, None] % 10 for split in ("train", "test")}
+    images, labels = rng.integers(0, 256, (60, 8, 8), dtype=np.uint8), np.arange(60)[:, None] % 10
+    arrays: dict[str, Any] = {"x_train": images, "y_train": labels, "x_test": images, "y_test": labels}
     np.savez(tmp_path / "good.npz", **arrays)
     assert "60 images to train on" in train("--data.name", f"arrays:{tmp_path / 'good.npz'}")
     np.savez(tmp_path / "objects.npz", **{**arrays, "y_train": np.array([{}] * 60)})

@@ -1,6 +1,6 @@
 """How far float32 training drifts: the two frameworks from each other, and each from float64.
 
-    python -m benchmarks.drift --steps 400 --seeds 3 --out docs/drift.png
+    python -m benchmarks.drift --steps 300 --seeds 3 --out docs/drift.png
 
 One recipe (the digits', with its MixUp, CutMix, stochastic depth, clipping and EMA) trained four times from the same
 weights, on the same batches and draws: by the specification and by the Flax trainer, in float32 and in float64. After
@@ -79,6 +79,14 @@ class Task:
         split = self.data.whole_train
         chosen = batch_indices(self.config.seed, step, len(self.data.train), self.config.batch_size)
         return split.images[chosen], split.labels[chosen]
+
+
+def make_task(seed: int, steps: int, batch_size: int) -> Task:
+    """The digits' recipe in so many steps, of which a tenth warm up."""
+    recipe = replace(RECIPES["digits"](), seed=seed, steps=steps, batch_size=batch_size)
+    data = open_data(recipe)
+    warmup = 0.1 * steps / recipe.steps_per_epoch(len(data.train))
+    return Task(replace(recipe, schedule=replace(recipe.schedule, warmup_epochs=warmup)), data, steps)
 
 
 def trainers_step(task: Task, dtype: Any) -> tuple[Step, dict[str, jax.Array]]:
@@ -199,7 +207,8 @@ def table(seeds: list[dict[str, np.ndarray]]) -> str:
 def main(argv: list[str] | None = None) -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--steps", type=int, default=400, help="length of the recipe, and of what is compared")
+    parser.add_argument("--steps", type=int, default=300, help="length of the recipe, and of what is compared")
+    parser.add_argument("--batch", type=int, default=32, help="images a step")
     parser.add_argument("--seeds", type=int, default=3, help="runs with other weights, batches and draws")
     parser.add_argument("--out", type=Path, default=Path("docs/drift.png"), help="the picture")
     parser.add_argument("--json", type=Path, help="write every distance here")
@@ -207,10 +216,7 @@ def main(argv: list[str] | None = None) -> None:
     if arguments.steps < 2 or arguments.seeds < 1:
         parser.error("--steps must be at least 2 and --seeds at least 1")
     jax.config.update("jax_default_matmul_precision", "highest")  # float32 means float32, on a GPU too
-    recipe = RECIPES["digits"]()
-    data, found = open_data(recipe), []
-    for seed in range(arguments.seeds):
-        found.append(measure(Task(replace(recipe, seed=seed, steps=arguments.steps), data, arguments.steps)))
+    found = [measure(make_task(seed, arguments.steps, arguments.batch)) for seed in range(arguments.seeds)]
     print(f"\n{table(found)}")
     draw_picture(found, arguments.out)
     if arguments.json:

@@ -9,8 +9,8 @@ from typing import Any, TypeVar, get_args, get_type_hints
 from train.config.checks import ConfigError
 from train.config.run import TrainConfig
 from vit_convert.config import ViTConfig
+from vit_convert.run_folder import FORMAT, VERSION
 
-FORMAT, VERSION = "vit-parity-run", 1
 T = TypeVar("T")
 
 

@@ -131,7 +131,7 @@ def _portable(at: Path, file: Tensors) -> tuple[dict[str, str], list[str]]:
 
 
 def _kind(name: str) -> tuple[str, str]:
-    """(what it is, of which parameter): opt_state.1.0.mu.norm.scale -> mu, norm.scale. The numbers are optax.chain's."""
+    """(what it is, of which parameter): opt_state.1.0.mu.norm.scale -> mu, norm.scale. Numbers are of optax.chain."""
     keys = name.split(".")
     if keys[0] == OPT_STATE:
         keys = keys[1:]
@@ -145,8 +145,8 @@ def _agreed(at: Path, counts: Mapping[str, int]) -> int:
     others = {count for count in counts.values() if count != step}
     if others:
         raise CheckpointError(
-            f"{at}: of {step} steps {step - min(others)} updates were left out (on_nonfinite skip), and a portable state "
-            "counts steps and updates as one; take a step from before they were left out"
+            f"{at}: of {step} steps {step - min(others)} updates were left out (on_nonfinite skip), and a state "
+            "for both frameworks counts steps and updates as one; take a step from before they were left out"
         )
     return step
 

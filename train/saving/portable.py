@@ -99,7 +99,9 @@ def _open(folder: Path, step: Step) -> Portable | None:
         saved = read_state(folder)
         _check(folder, saved, step)
     except CheckpointError as error:
-        raise ConfigError(f"{error}\nNothing was changed; without {folder} the run begins anew") from error
+        raise ConfigError(
+            f"{error}\nNothing was changed: put this run's own state there, or remove {folder}"
+        ) from error
     return Portable(folder, saved, step.config.model)
 
 

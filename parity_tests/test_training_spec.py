@@ -127,15 +127,17 @@ def test_sgd_is_torch_optims(momentum: float, nesterov: bool):
 class DecoupledSGD(torch.optim.SGD):
     """torch's, with big_vision's decay: behind the momentum, times the rate's share of its peak."""
 
+    @torch.no_grad()
     def step(self, closure: Any = None) -> None:
-        with torch.no_grad():
-            for group in self.param_groups:
-                strength, group["weight_decay"] = group["weight_decay"], 0.0
-                before = [p.clone() for p in group["params"]]
-                super().step()
-                group["weight_decay"] = strength
-                for p, old in zip(group["params"], before, strict=True):
-                    p -= group["lr"] / HYPER.learning_rate * strength * old
+        strengths = [group["weight_decay"] for group in self.param_groups]
+        before = [[p.clone() for p in group["params"]] for group in self.param_groups]
+        for group in self.param_groups:
+            group["weight_decay"] = 0.0
+        super().step()
+        for group, strength, old in zip(self.param_groups, strengths, before, strict=True):
+            group["weight_decay"] = strength
+            for p, was in zip(group["params"], old, strict=True):
+                p -= group["lr"] / HYPER.learning_rate * strength * was
 
 
 def test_sgds_decay_off_the_rate_stands_behind_the_momentum():

@@ -25,10 +25,10 @@ from vit_torch import ViT, training
 from vit_torch.training.loop.recipe import make_hyper
 from vit_torch.training.loop.settings import checked, flat
 
-STEPS, SHORT = 100, 30  # compared after so many steps
+STEPS, SHORT = 100, 15  # compared after so many steps
 EXAMPLES = 20
 MODEL = ViTConfig(
-    image_size=(8, 12), patch_size=4, dim=16, depth=3, num_heads=2, mlp_dim=24, num_classes=5, num_registers=1,
+    image_size=(8, 12), patch_size=4, dim=16, depth=2, num_heads=2, mlp_dim=24, num_classes=5, num_registers=1,
     layer_scale=True,
 )  # fmt: skip
 ADAMW = OptimizerConfig(weight_decay=0.1, beta1=0.85, beta2=0.98, eps=1e-5, clip_norm=0.3, accumulate=2)
@@ -43,7 +43,7 @@ CONFIG = TrainConfig(
     drop_path=0.3,
     ema_decay=0.95,
 )
-MEAN, STD, WARMUP = (0.4, 0.5, 0.6), (0.2, 0.3, 0.1), 20
+MEAN, STD, WARMUP = (0.4, 0.5, 0.6), (0.2, 0.3, 0.1), 10
 IMAGES = (CONFIG.batch_size, *MODEL.image_hw)
 
 
@@ -51,18 +51,17 @@ def with_rule(**changes: Any) -> TrainConfig:
     return replace(CONFIG, optimizer=replace(ADAMW, **changes))
 
 
-PARTS: dict[str, Any] = dict(
-    decay_times_peak=False, layer_decay=0.7, frozen=("patch_embed.*", "blocks.0.*", "!*.bias", "cls_token")
-)
+FROZEN = ("patch_embed.*", "blocks.0.*", "!*.bias", "cls_token")
 CASES = {
     "adamw": CONFIG,
     "lamb": with_rule(name="lamb"),
     "sgd": with_rule(name="sgd"),
-    "adamw, sigmoid loss, decay off the rate, layer decay, frozen parts": replace(with_rule(**PARTS), loss="sigmoid"),
-    "sgd, nesterov, decay off the rate, layer decay, frozen parts": with_rule(name="sgd", nesterov=True, **PARTS),
+    "sgd, nesterov, decay off the rate, sigmoid loss, layer decay, frozen parts": replace(
+        with_rule(name="sgd", nesterov=True, decay_times_peak=False, layer_decay=0.7, frozen=FROZEN), loss="sigmoid"
+    ),
 }
 RULES = ("adamw", "lamb", "sgd")
-SIGMOID, NESTEROV = (name for name in CASES if name not in RULES)
+PARTS = next(name for name in CASES if name not in RULES)
 
 
 @dataclass(frozen=True)

@@ -87,8 +87,8 @@ def open_portable(workdir: Path, step: Step) -> Portable | None:
 
 def leaf_of(keys: tuple[Any, ...]) -> Leaf:
     """What the leaf of a State at this path of its tree is called in a portable state."""
-    kind = [key.name for key in keys if isinstance(key, GetAttrKey)][-1]
-    path = next((key.key for key in keys if isinstance(key, DictKey)), "")
+    kind = [str(key.name) for key in keys if isinstance(key, GetAttrKey)][-1]
+    path = next((str(key.key) for key in keys if isinstance(key, DictKey)), "")
     return (STEP, "") if kind in (STEP, COUNT) else (OPTAX.get(kind, kind), path)
 
 
@@ -99,9 +99,8 @@ def _open(folder: Path, step: Step) -> Portable | None:
         saved = read_state(folder)
         _check(folder, saved, step)
     except CheckpointError as error:
-        raise ConfigError(
-            f"{error}\nNothing was changed: put this run's own state there, or remove {folder}"
-        ) from error
+        advice = f"Nothing was changed: put this run's own state there, or remove {folder}"
+        raise ConfigError(f"{error}\n{advice}") from error
     return Portable(folder, saved, step.config.model)
 
 

@@ -19,8 +19,7 @@ from parity_tests.tolerances import PARAMETERS
 from parity_tests.trajectories import (
     CASES,
     MODEL,
-    NESTEROV,
-    SIGMOID,
+    PARTS,
     STEPS,
     batch_at,
     batch_to_spec,
@@ -100,10 +99,10 @@ def converted(source: Path, dst: Path) -> TrainingState:
     return read_state(dst / FOLDER)
 
 
-SLOW = ("lamb", SIGMOID, NESTEROV)  # lamb remembers what adamw does
+SLOW = [pytest.param(rule, marks=pytest.mark.slow) for rule in ("lamb", "sgd")]  # remember what the others do
 
 
-@pytest.fixture(scope="module", params=["adamw", "sgd", *(pytest.param(case, marks=pytest.mark.slow) for case in SLOW)])
+@pytest.fixture(scope="module", params=["adamw", PARTS, *SLOW])
 def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Whole:
     config = CASES[request.param]
     model, step, params = make_step(config)

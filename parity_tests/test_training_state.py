@@ -244,6 +244,15 @@ def test_a_state_of_another_run_is_one_message_and_changes_nothing(
     assert not (run / "steps").exists()
 
 
+def test_a_run_in_float64_is_refused_by_name(torch_run: Path, tmp_path: Path, fails: Fails):
+    """The torch loop has such runs, and vit-train has none."""
+    said = json.loads((torch_run / "config.json").read_text())
+    said["train_config"]["dtype"] = "float64"
+    (tmp_path / "config.json").write_text(json.dumps(said))
+    message = fails(tmp_path / "config.json", "--workdir", tmp_path)
+    assert message.endswith('config.json: dtype is "float64", and vit-train has "float32" or "bfloat16"\n')
+
+
 def test_overwriting_a_run_forgets_its_state(torch_run: Path, tmp_path: Path):
     run = shutil.copytree(torch_run, tmp_path / "run")
     folder.create(run, {"train_config": parsed().to_dict()}, overwrite=True)
@@ -308,6 +317,7 @@ def test_the_last_step_is_taken_and_a_named_one_if_asked(flax_run: Path, tmp_pat
         found, state = read_state(tmp_path / str(step) / FOLDER), random_state(parsed(), step)
         assert (found.step, found.rule) == (step, "adamw")
         assert found.ema is not None
+        assert state.ema is not None
         kernel = "blocks.0.attn.proj"
         moments = state.opt_state[1][0]
         for ours, theirs in (

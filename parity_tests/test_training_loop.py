@@ -278,15 +278,15 @@ def test_an_image_that_cannot_be_read_is_named(fails: Fails, tmp_path: Path):
 
 def test_arrays_are_read_and_no_pickle(train: Train, fails: Fails, tmp_path: Path):
     rng = np.random.default_rng(0)
-    arrays = {f"x_{split}": rng.integers(0, 256, (60, 8, 8), dtype=np.uint8) for split in ("train", "test")}
-    arrays |= {f"y_{split}": np.arange(60)[:, None] % 10 for split in ("train", "test")}
+    images, labels = rng.integers(0, 256, (60, 8, 8), dtype=np.uint8), np.arange(60)[:, None] % 10
+    arrays: dict[str, Any] = {"x_train": images, "y_train": labels, "x_test": images, "y_test": labels}
     np.savez(tmp_path / "good.npz", **arrays)
     assert "60 images to train on" in train("--data.name", f"arrays:{tmp_path / 'good.npz'}")
-    np.savez(tmp_path / "objects.npz", **arrays | {"y_train": np.array([{}] * 60)})
+    np.savez(tmp_path / "objects.npz", **{**arrays, "y_train": np.array([{}] * 60)})
     assert "can't be read as an npz of arrays" in fails("--data.name", f"arrays:{tmp_path / 'objects.npz'}")
-    np.savez(tmp_path / "floats.npz", **arrays | {"x_train": arrays["x_train"] / 255})
+    np.savez(tmp_path / "floats.npz", **{**arrays, "x_train": images / 255})
     assert "got (60, 8, 8) float64" in fails("--data.name", f"arrays:{tmp_path / 'floats.npz'}")
-    np.savez(tmp_path / "half.npz", x_train=arrays["x_train"])
+    np.savez(tmp_path / "half.npz", x_train=images)
     assert "has no y_train, x_test, y_test" in fails("--data.name", f"arrays:{tmp_path / 'half.npz'}")
     Image.new("L", (8, 8)).save(tmp_path / "picture.png")
     assert "can't be read as an npz" in fails("--data.name", f"arrays:{tmp_path / 'picture.png'}")

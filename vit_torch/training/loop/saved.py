@@ -57,12 +57,12 @@ def from_saved(model: ViT, saved: TrainingState, hyper: Hyper) -> State:
     Raises:
         CheckpointError: it is another model's, another rule's or of another dtype; the model is as it was then.
     """
-    state, params = init_state(model, hyper), dict(model.named_parameters())
+    state, params = init_state(model, hyper), {name: p.detach() for name, p in model.named_parameters()}
     if saved.rule != hyper.rule:
         raise CheckpointError(f"is a state of {saved.rule}, and optimizer.name is {hyper.rule}")
     found = {"params": saved.params, **saved.moments, **({} if saved.ema is None else {"ema": saved.ema})}
-    wanted: dict[str, dict[str, Tensor]] = {"params": params} | {k: getattr(state, k) for k in kept_moments(hyper)}
-    wanted |= {} if hyper.ema_decay is None else {"ema": state.ema}
+    wanted: dict[str, dict[str, Tensor]] = {kind: getattr(state, kind) for kind in kept_moments(hyper)}
+    wanted |= {"params": params} | ({} if hyper.ema_decay is None else {"ema": state.ema})
     _check(found, wanted)
     for part, of in wanted.items():
         for name, tensor in of.items():

@@ -58,7 +58,7 @@ def digits(split: str) -> Source:
     pixels, labels = load_digits(return_X_y=True)
     images = np.rint(pixels * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8)  # 17 greys, from 0 to 16
     halves = train_test_split(images, labels, test_size=0.2, stratify=labels, random_state=0)
-    images, labels = halves[split == "test"], halves[2 + (split == "test")]
+    images, labels = (np.asarray(half) for half in halves[split == "test" :: 2])
     return _of_arrays(images, labels, tuple(map(str, range(10))))
 
 

@@ -1,6 +1,7 @@
 """The model that a run starts from: random values, or a checkpoint of any layout."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,7 +55,7 @@ def head_value(name: str, settings: Settings) -> float:
 
 
 @torch.no_grad()
-def from_checkpoint(settings: Settings, class_names: tuple[str, ...], run: dict[str, object]) -> ViT:
+def from_checkpoint(settings: Settings, class_names: tuple[str, ...], run: dict[str, Any]) -> ViT:
     """The checkpoint's model at the run's image size. Its head is kept where it answers for the same classes: as many,
     and called the same if both have names; else it begins anew."""
     path, size = _checkpoint_of(settings["init"]), settings["init_size"]

@@ -29,8 +29,8 @@ from train.saving.best import Best, Evaluation
 from train.saving.due import Due
 from train.saving.folder import ASIDE, last_good
 from train.saving.saver import Saver
-from train.saving.sums import SUMS, damage
 from train.step import State
+from vit_convert.sums import SUMS, damage
 
 POSITION = {"data": "digits train 1437", "num_examples": 1437}
 ROWS = ({"loss": 0.1, "grad_norm": 1 / 3},)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from parity_tests.runs import SETTINGS, environment, past, start, steps_in, stop_at
-from train.saving.sums import damage
+from vit_convert.sums import damage
 
 # The main thread is in C, where Python runs no handler; this says what came, and when the block is left.
 BUSY = """

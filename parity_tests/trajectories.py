@@ -87,8 +87,13 @@ class Recorded:
     @property
     def hyper(self) -> training.Hyper:
         """The numbers of the run for the specification."""
-        settings = checked(flat(self.config.to_dict()), "the config")
-        return make_hyper(settings, mean=MEAN, std=STD, warmup_steps=WARMUP, total_steps=STEPS)
+        return hyper_of(self.config)
+
+
+def hyper_of(config: TrainConfig) -> training.Hyper:
+    """The numbers of a run for the specification."""
+    settings = checked(flat(config.to_dict()), "the config")
+    return make_hyper(settings, mean=MEAN, std=STD, warmup_steps=WARMUP, total_steps=STEPS)
 
 
 def data() -> tuple[np.ndarray, np.ndarray]:
@@ -109,6 +114,18 @@ def drawn() -> list[Draws]:
     _, step, _ = make_step()
     draw_step = jax.jit(lambda at: step.draw(step_key(CONFIG.seed, at), IMAGES))
     return [draw_step(at) for at in range(STEPS)]
+
+
+def batch_at(config: TrainConfig, at: int) -> tuple[np.ndarray, np.ndarray]:
+    """The images (B, H, W, C) and labels that this step sees."""
+    images, labels = data()
+    chosen = batch_indices(config.seed, at, EXAMPLES, config.batch_size)
+    return images[chosen], labels[chosen]
+
+
+def batch_to_spec(images: np.ndarray, labels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same batch for the specification."""
+    return torch.tensor(images).permute(0, 3, 1, 2), torch.tensor(labels).long()
 
 
 def to_spec(draws: Draws) -> training.Draws:
@@ -132,14 +149,13 @@ def recorded(case: str) -> Recorded:
     config = CASES[case]
     model, step, params = make_step(config)
     initial = {name: p.clone() for name, p in model.state_dict().items()}
-    images, labels = data()
     update = jax.jit(step.update, donate_argnums=0)
     state, rows, batches, after = step.init(params), [], [], {}
     for at in range(STEPS):
-        chosen = batch_indices(config.seed, at, EXAMPLES, config.batch_size)
-        state, measured = update(state, Batch(jnp.array(images[chosen]), jnp.array(labels[chosen])), drawn()[at])
+        images, labels = batch_at(config, at)
+        state, measured = update(state, Batch(jnp.array(images), jnp.array(labels)), drawn()[at])
         rows.append(measured)
-        batches.append((torch.tensor(images[chosen]).permute(0, 3, 1, 2), torch.tensor(labels[chosen]).long()))
+        batches.append(batch_to_spec(images, labels))
         if at + 1 in (SHORT, STEPS):
             after[at + 1] = so_far(step, state, rows)
     return Recorded(config, after, initial, batches, [to_spec(draws) for draws in drawn()])

@@ -12,7 +12,7 @@ from train.config import TrainConfig
 from train.draws import init_key
 from train.init import initialise
 from train.mimetic import mimetic
-from train.step import Params, split_model
+from train.step import Params, State, Step, split_model
 from vit_flax import ViT
 
 
@@ -32,3 +32,10 @@ def make_model(config: TrainConfig) -> tuple[Callable[[Params], Any], Callable[[
 
     merge, _ = split_model(nnx.eval_shape(make, init_key(config.seed)))
     return merge, values
+
+
+def abstract_state(step: Step) -> State:
+    """The shapes and dtypes of a run's state. Nothing is computed."""
+    shapes = jax.eval_shape(make_model(step.config)[1], init_key(step.config.seed))
+    params: Any = {path: jax.ShapeDtypeStruct(x.shape, step.param_dtype) for path, x in shapes.items()}
+    return jax.eval_shape(step.init, params)

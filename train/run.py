@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,13 @@ from train.flops import peak, train_flops
 from train.input.data import Data, class_names, open_data
 from train.journal import Journal
 from train.loop import Loop, Trained, averaged
-from train.model import make_model
+from train.model import abstract_state, make_model
 from train.optimizer.frozen import frozen_names
 from train.progress import Report
 from train.saving.best import Best, Evaluation
 from train.saving.due import Due
 from train.saving.native import Native
+from train.saving.portable import Portable, open_portable
 from train.saving.saver import Saver
 from train.sinks import check_sinks, open_sinks
 from train.start import Start, open_start
@@ -54,11 +55,12 @@ class Result:
 
 def run(config: TrainConfig, workdir: Path, *, recipe: str, overwrite: bool = False) -> Result:
     """Trains, and leaves in workdir (of hosts, the first) config.json, metrics.jsonl, curves.png, confusion.png, best/,
-    with an EMA last/, and checkpoint/. A run that was stopped there goes on from its last good step, if its settings
-    are the same.
+    with an EMA last/, and checkpoint/. A run that was stopped there goes on from its last good step, or from state/ if
+    that is of a later one, if its settings are the same.
 
     Raises:
-        ConfigError: the config doesn't fit its data, or workdir may not be written; nothing was changed.
+        ConfigError: the config doesn't fit its data, workdir may not be written, or its state/ is another run's;
+            nothing was changed.
         NonFiniteLoss: the run diverged; there is no checkpoint, but there may be saved steps.
         SavingError: a step or weights can't be written.
         Stopped: a signal asked it to end; its step is saved.
@@ -73,7 +75,7 @@ def run(config: TrainConfig, workdir: Path, *, recipe: str, overwrite: bool = Fa
     with ExitStack() as claim:
         hosts.together(lambda: claim.enter_context(folder.claimed(workdir)) if first else None)
         hosts.together(lambda: folder.create(workdir, ready.written(), overwrite=overwrite) if first else None)
-        return ready.run()
+        return replace(ready, portable=open_portable(workdir, ready.step)).run()
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ class Run:
     placement: Placement
     workdir: Path
     start: Start | None
+    portable: Portable | None = None  # what its folder holds as state/
     run_id: str = field(default_factory=lambda: secrets.token_hex(8))  # of a new run; one that goes on keeps its own
 
     def run(self) -> Result:
@@ -94,11 +97,11 @@ class Run:
         rows = self.workdir / "metrics.jsonl" if first else None
         report = Report(self.step.total_steps, quiet=not first)
         with report, self.saver(native) as saver, hosts.guarded():
-            state = begin(self.step, self.placement, self.start, saver)
+            state = begin(self.step, self.placement, self.start, saver, self.portable)
             self.introduce(report, state, saver)
-            good = saver.good or 0
-            sinks = open_sinks(self.step.config.log, self.workdir, self.written(), good) if first else []
-            with Journal(rows, report, good, sinks) as journal:
+            done = int(state.step)
+            sinks = open_sinks(self.step.config.log, self.workdir, self.written(), done) if first else []
+            with Journal(rows, report, done, sinks) as journal:
                 trained = make_loop(self.step, self.data, self.placement, journal, saver).run(state)
             result = self.result(trained, saver.best.found)
             self.leave(native, result)
@@ -125,7 +128,9 @@ class Run:
         report.say(f"{self.recipe}: {describe(self.step.config, self.data, self.step, state)}")
         for said in saver.said:
             report.say(said)
-        if saver.good is not None:
+        if (portable := later(self.portable, saver.good)) is not None:
+            report.say(f"going on from {portable.folder}, the state after {portable.step:,} steps of {portable.rule}")
+        elif saver.good is not None:
             report.say(f"going on from {saver.folder / str(saver.good)}")
         elif self.start:
             for said in self.start.said:
@@ -169,19 +174,29 @@ def make_step(config: TrainConfig, data: Data, placement: Placement, start: Star
     return Step(config, merge, mean, std, warmup_steps, total_steps, dtype, placement.gathered)
 
 
-def begin(step: Step, placement: Placement, start: Start | None, saver: Saver) -> State:
-    """The state that a run goes on from: the last good step's, or else start's values, or else random ones.
+def begin(
+    step: Step, placement: Placement, start: Start | None, saver: Saver, portable: Portable | None = None
+) -> State:
+    """The state that a run goes on from: the last good step's, or that in its folder if it is of a later one, or else
+    start's values, or else random ones.
 
     Raises:
         ConfigError: the step was saved with other data, or a checkpoint that can't be read to its end.
     """
     key, (_, values) = init_key(step.config.seed), make_model(step.config)
+    if (found := later(portable, saver.good)) is not None:
+        saver.best.restore(saver.best.to_dict())  # better weights than these may be there
+        return found.state(placement.abstract(abstract_state(step)))
     if saver.good is not None:
-        params = {n: jax.ShapeDtypeStruct(x.shape, step.param_dtype) for n, x in jax.eval_shape(values, key).items()}
-        return hosts.together(lambda: saver.restore(placement.abstract(jax.eval_shape(step.init, params))))
+        return hosts.together(lambda: saver.restore(placement.abstract(abstract_state(step))))
     if start is not None:
         return placement.init(step.init, hosts.together(lambda: start.params(placement.put)))
     return placement.init(lambda key: step.init(values(key)), key)
+
+
+def later(portable: Portable | None, good: int | None) -> Portable | None:
+    """The state, unless a saved step of the run is as late."""
+    return None if portable is None or (good is not None and portable.step <= good) else portable
 
 
 def describe(config: TrainConfig, data: Data, step: Step, state: State) -> str:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from train.config import ConfigError
-from train.config.read import FORMAT, VERSION
 from train.saving.settings import check_same
+from vit_convert.run_folder import FORMAT, VERSION
 
 OUTPUTS = (
     *("config.json", "metrics.jsonl", "tensorboard", "wandb", "curves.png", "confusion.png", "attention.png"),
-    *("checkpoint", "best", "last", "steps"),
+    *("checkpoint", "best", "last", "steps", "state"),
 )
 
 

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,8 +14,8 @@ from vit_convert.processors.transformers import FILE as PROCESSOR
 OURS = {name for layout in LAYOUTS.values() for name in (layout.config_file, layout.weights_file)} | {PROCESSOR}
 
 
-def check_place(dst: Path, overwrite: bool) -> None:
-    """Raises CheckpointError if `dst` can't be made or must not be replaced."""
+def check_place(dst: Path, overwrite: bool, ours: Collection[str] = OURS) -> None:
+    """Raises CheckpointError if `dst` can't be made or must not be replaced: it may hold what is `ours` alone."""
     if dst.parent.is_file():
         raise CheckpointError(f"{dst}: its parent {dst.parent} is a file, not a directory")
     if not dst.parent.is_dir():
@@ -26,7 +26,7 @@ def check_place(dst: Path, overwrite: bool) -> None:
         raise CheckpointError(f"{dst} exists; choose another name, or overwrite it (--overwrite, overwrite=True)")
     if not dst.is_dir():
         raise CheckpointError(f"{dst} is a file; a checkpoint is a directory, and only a directory is overwritten")
-    others = sorted(path.name for path in dst.iterdir() if path.name not in OURS)
+    others = sorted(path.name for path in dst.iterdir() if path.name not in ours)
     if others:
         raise CheckpointError(f"{dst} holds other files, so it is not overwritten: {', '.join(others[:10])}")
 

@@ -1,6 +1,6 @@
 """A layout's table for one model: which moves of it apply, what they need, and what stands beside the model."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -61,6 +61,16 @@ def from_layout(layout: Layout, config: ViTConfig, tensors: Iterable[Named]) -> 
     spares = made(layout, config)
     stream = convert(moves_of(layout, config, spares=spares), tensors, layout_shapes(layout, config))
     return (pair for pair in stream if pair[0] not in spares)
+
+
+def some_moves(layout: Layout, config: ViTConfig, names: Collection[str]) -> tuple[Move, ...]:
+    """The moves from the layout to the hub that these names of the layout suffice for: a training state has moments of
+    trained parameters alone.
+
+    Raises:
+        CheckpointError: the layout has no place for this model.
+    """
+    return tuple(move for move in moves_of(layout, config) if all(name in names for name in move.left.names))
 
 
 def made(layout: Layout, config: ViTConfig) -> dict[str, np.ndarray]:

@@ -4,13 +4,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from train.config.checks import ConfigError
 from train.config.run import TrainConfig
 from vit_convert.config import ViTConfig
+from vit_convert.run_folder import FORMAT, VERSION
 
-FORMAT, VERSION = "vit-parity-run", 1
 T = TypeVar("T")
 
 
@@ -52,6 +52,9 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         return ViTConfig.from_dict(value)
     if is_dataclass(hint) and isinstance(hint, type):
         return from_dict(hint, value, where)
+    if get_origin(hint) is Literal and value not in get_args(hint):
+        known = " or ".join(map(json.dumps, get_args(hint)))
+        raise ConfigError(f"{where} is {json.dumps(value)}, and vit-train has {known}")
     if value is not None and Path in (hint, *get_args(hint)):
         return Path(value)
     return tuple(value) if isinstance(value, list) else value

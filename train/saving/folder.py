@@ -4,7 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-from train.saving.sums import damage
+from vit_convert.sums import damage
 
 ASIDE = "damaged"
 UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a step until it is complete

@@ -19,8 +19,8 @@ from train.errors import SavingError, Stopped
 from train.saving.best import Best
 from train.saving.due import Due
 from train.saving.folder import UNFINISHED, last_good
-from train.saving.sums import write_sums
 from train.step import Params, State
+from vit_convert.sums import write_sums
 
 STATE, PROGRESS = "state", "progress"
 Rows = Sequence[Mapping[str, float]]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vit_convert.commands import run_state
 from vit_convert.commands.arguments import add_source, make_parser, note, open_source
 
 if TYPE_CHECKING:
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from vit_convert.save import Plan
 
 USAGE = """vit-convert SRC DST --to LAYOUT [options]
+       vit-convert RUN DST --to run-state [options]
        vit-convert inspect SRC [options]
        vit-convert formats"""
 
@@ -23,6 +25,8 @@ def run(arguments: Sequence[str]) -> int:
     from vit_convert.save import plan_save, save_planned
 
     _check_apart(args.src, args.dst)
+    if args.to == run_state.NAME:
+        return run_state.convert_run(args)
     source = open_source(args, _image_size(args.image_size), 0 if args.drop_head else args.num_classes, args.dtype)
     plan = plan_save(source.config, source.dtypes, args.to, source.preprocess, source.labels)
     check_place(Path(args.dst).resolve(), args.overwrite)
@@ -40,7 +44,11 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add_source(parser)
     parser.add_argument("dst", metavar="DST")
     parser.add_argument(
-        "--to", required=True, metavar="LAYOUT", help="the layout to write, or a library: see `vit-convert formats`"
+        "--to",
+        required=True,
+        metavar="LAYOUT",
+        help="the layout to write, or a library: see `vit-convert formats`; run-state: SRC is the folder of a run of "
+        "vit-train, or a step RUN/steps/N of it, and DST a run that vit-train and the torch loop both go on from",
     )
     parser.add_argument("--dtype", metavar="NAME", help="cast floating tensors: float16, bfloat16, float32, float64")
     parser.add_argument(

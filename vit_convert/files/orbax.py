@@ -50,11 +50,29 @@ def open_orbax(tree: Path, weights: str | None = None) -> Tensors:
         CheckpointError: tensorstore is missing, the metadata or arrays are truncated or corrupt, dtypes that are not
             read, or weights that are not there.
     """
-    path = tree if (tree / STEP).is_file() or not (tree.parent / STEP).is_file() else tree.parent
     metadata = read_json(tree / TREE)
+    path = _step_of(tree)
     chosen, said = choose(path, _held(tree, metadata), weights, lambda leaf: isinstance(leaf, str), WEIGHTS)
-    stored = dict(_flat("", chosen))
-    arrays = _opened(tree, metadata, stored)
+    return _lazy(tree, metadata, dict(_flat("", chosen)), said)
+
+
+def open_tree(tree: Path) -> Tensors:
+    """The whole of a saved tree, such as a training state with its moments, by its keys joined by dots.
+
+    Raises:
+        CheckpointError: as `open_orbax`.
+    """
+    metadata = read_json(tree / TREE)
+    return _lazy(tree, metadata, dict(_flat("", _held(tree, metadata))))
+
+
+def _step_of(tree: Path) -> Path:
+    return tree if (tree / STEP).is_file() or not (tree.parent / STEP).is_file() else tree.parent
+
+
+def _lazy(tree: Path, metadata: Mapping[str, Any], stored: Mapping[str, str], said: tuple[str, ...] = ()) -> Tensors:
+    """Arrays by name, of which `stored` tells the name in the store."""
+    path, arrays = _step_of(tree), _opened(tree, metadata, stored)
     specs = {name: Spec(tuple(array.shape), array.dtype.numpy_dtype) for name, array in arrays.items()}
     unread = [f"{name} ({spec.dtype})" for name, spec in specs.items() if spec.dtype not in CODES]
     if unread:

@@ -3,7 +3,6 @@
 import argparse
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from difflib import get_close_matches
 from functools import partial
@@ -12,6 +11,7 @@ from pathlib import Path
 import jax
 
 from parity_tests.mutants import report
+from parity_tests.mutants.journal import Journal
 from parity_tests.mutants.judge import judge, prepare, true_code
 from parity_tests.mutants.mutant import Mutant
 from parity_tests.mutants.outcome import Outcome
@@ -27,17 +27,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="mistakes, by their names in the table; none: all")
     parser.add_argument("--seeds", type=int, default=100, help="of the true code, for each promise (%(default)s)")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write the page there, as docs/mutants.md is")
+    parser.add_argument("--verdicts", type=Path, metavar="FILE", help="remember verdicts there, and go on from them")
     parser.add_argument("--no-conventional", action="store_true", help="leave the usual float32 test out")
     given = parser.parse_args(arguments)
     if given.seeds < 0:
         parser.error(f"--seeds must be at least 0, got {given.seeds}")
     if given.report and (given.names or given.no_conventional):
         parser.error("--report is of all mistakes and of the usual test: leave NAME and --no-conventional out")
-    begun = time.perf_counter()
-    outcome = run(chosen(parser, given.names), given.seeds, conventional=not given.no_conventional)
+    journal = Journal(given.verdicts)
+    outcome = run(chosen(parser, given.names), given.seeds, journal, conventional=not given.no_conventional)
     say_all(outcome)
     if given.report:
-        report.write(outcome, given.report, time.perf_counter() - begun)
+        report.write(outcome, given.report)
     return 0 if outcome.good else 1
 
 
@@ -50,28 +51,31 @@ def chosen(parser: argparse.ArgumentParser, names: Sequence[str]) -> list[Mutant
     return [MUTANTS[name] for name in names or MUTANTS]
 
 
-def run(mutants: Sequence[Mutant], seeds: int, *, conventional: bool) -> Outcome:
+def run(mutants: Sequence[Mutant], seeds: int, journal: Journal, *, conventional: bool) -> Outcome:
     """The mistakes, and what they are asked about: the true code has to keep the same promises.
 
     Raises:
         RuntimeError: the true code can't even write what the usual tests start from.
     """
-    outcome = Outcome()
+    outcome = journal.read()
     with tempfile.TemporaryDirectory() as folder:
         originals = Path(folder) / "originals"
         remember_programs(Path(folder) / "programs")
         ((_, promises),) = run_all({"prepare": partial(prepare, originals)}, 1)
         if isinstance(promises, Died):
             raise RuntimeError(promises.why)
-        tasks = {m.name: partial(judge, m, originals if conventional else None) for m in mutants}
+        left = [mutant for mutant in mutants if mutant.name not in outcome.verdicts]
+        tasks = {m.name: partial(judge, m, originals if conventional else None) for m in left}
         for name, verdict in run_all(tasks, WORKERS):
             outcome.verdicts[name] = verdict
-            say(len(outcome.verdicts), len(tasks), report.line(name, verdict))
-    wanted = promises if len(mutants) == len(MUTANTS) else list(dict.fromkeys(m.promise for m in mutants))
-    true = {name: partial(true_code, name, seeds) for name in wanted} if seeds else {}
-    for name, kept in run_all(true, WORKERS):
-        outcome.kept[name] = kept
-        say(len(outcome.kept), len(true), report.kept_line(name, kept))
+            journal.write(name, verdict)
+            say(len(outcome.verdicts), len(mutants), report.line(name, verdict))
+        wanted = promises if len(mutants) == len(MUTANTS) else list(dict.fromkeys(m.promise for m in mutants))
+        asked = [name for name in wanted if name not in outcome.kept] if seeds else []
+        for name, kept in run_all({name: partial(true_code, name, seeds) for name in asked}, WORKERS):
+            outcome.kept[name] = kept
+            journal.write(name, kept)
+            say(len(outcome.kept), len(wanted), report.kept_line(name, kept))
     return outcome
 
 

@@ -17,11 +17,12 @@ again, move its weights, or rewrite its training. Each is planted in a copy of t
 **{sentence}** That test is what public ports assert: two float32 models at their initial values, as small as training
 begins, are given the same images, and their outputs may differ by 5e-2 (transformers' Flax tests: 4e-2). Of a mistake
 in training it compares parameters and averaged parameters after ten steps on the same batches and draws, at a learning
-rate of up to 1e-2. It is run on a config that has the part in question. What it misses is too small there, or stands
-behind a bias, a layer scale or a token that begins near zero.
+rate of up to 1e-2 (in float64, as float32's rounding is a ten-thousandth of 5e-2). It is run on a config that has the
+part in question. What it misses is too small there, or stands behind a bias, a layer scale or a token that begins near
+zero.
 
-Made by `python -m parity_tests.mutants --report docs/mutants.md`, in {minutes:.0f} minutes on 2 cores;
-`parity_tests/test_mutants.py` holds it. A mutant that crashes would not count as seen: there is none.
+Made by `python -m parity_tests.mutants --report docs/mutants.md`; `parity_tests/test_mutants.py` holds it. A mutant
+that crashes would not count as seen: there is none.
 
 ## Mistakes
 
@@ -47,14 +48,14 @@ def sentence(outcome: Outcome) -> str:
     return f"{len(outcome.let_through)} of {len(outcome.verdicts)} mistakes pass a float32 test at atol=5e-2."
 
 
-def write(outcome: Outcome, path: Path, seconds: float) -> None:
+def write(outcome: Outcome, path: Path) -> None:
     """Writes the page, beside it first."""
     part = path.with_name(f"{path.name}.part")
-    part.write_text(page(outcome, seconds), encoding="utf-8")
+    part.write_text(page(outcome), encoding="utf-8")
     os.replace(part, path)
 
 
-def page(outcome: Outcome, seconds: float) -> str:
+def page(outcome: Outcome) -> str:
     """Markdown."""
     seeds = max((kept.seeds for kept in outcome.kept.values() if isinstance(kept, Kept)), default=0)
     true = f"none of the promises alarms on the true code, over {seeds} seeds" if seeds else "the true code wasn't run"
@@ -63,7 +64,6 @@ def page(outcome: Outcome, seconds: float) -> str:
         killed=len(outcome.killed),
         true=true,
         sentence=sentence(outcome),
-        minutes=seconds / 60,
     )
     return head + "".join(_files(outcome)) + TRUE + "".join(_kept(outcome))
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from vit_tools.attention_map import attention_map
+from vit_tools.attention.maps import attention_map
 
 from parity_tests.verify.asked import Asked
 from parity_tests.verify.images import Images, count_for, make_images
@@ -38,7 +38,7 @@ class Attention:
     """What the last block looks at, in both frameworks."""
 
     images: tuple[int, ...]
-    torch: np.ndarray  # (images, rows, columns), of vit_tools.attention_map
+    torch: np.ndarray  # (images, rows, columns), of vit_tools.attention.maps
     flax: np.ndarray
 
 

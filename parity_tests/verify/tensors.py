@@ -78,7 +78,7 @@ def _finite(checkpoint: Checkpoint) -> Iterator[Named]:
 
 
 def _summed(name: str, array: np.ndarray) -> Tensor:
-    data = bits(contiguous(array))
+    data: Any = bits(contiguous(array))
     return Tensor(name, array.shape, array.dtype.name, hashlib.sha256(data).hexdigest())
 
 

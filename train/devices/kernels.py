@@ -1,11 +1,13 @@
 """Kernels that not every device has."""
 
+from typing import Any
+
 import jax
 
 from train.config import ConfigError, TrainConfig
 
 
-def has_cudnn(device: jax.Device) -> bool:
+def has_cudnn(device: Any) -> bool:  # a jax.Device, which is no type to type checkers
     """Whether JAX reaches cuDNN through this device: it is an NVIDIA GPU."""
     return device.platform == "gpu" and "cuda" in device.client.platform_version.lower()
 

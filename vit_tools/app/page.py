@@ -10,7 +10,7 @@ NOTHING = "Drop a photo."
 
 def make_page(models: dict[Framework, Model]) -> Any:
     """Gradio's Blocks: a photo in; labels of each framework, their difference, and heat by layer and head."""
-    import gradio
+    import gradio  # pyright: ignore[reportMissingImports]: an extra of its own
 
     first = next(iter(models.values()))
     depth, heads = first.config.depth, first.config.num_heads

@@ -26,7 +26,7 @@ def answer(path: str, logits: npt.NDArray[Any], labels: Sequence[str], top: int)
     exp = np.exp(wide - wide.max())
     probabilities = exp / exp.sum()
     order = np.argsort(-probabilities, kind="stable")[:top]
-    return Answer(path, tuple(labels[i] for i in order), tuple(float(probabilities[i]) for i in order))
+    return Answer(path, tuple(str(labels[i]) for i in order), tuple(float(probabilities[i]) for i in order))
 
 
 def as_table(answer: Answer) -> str:

@@ -138,7 +138,8 @@ def test_a_tensor_that_is_another_in_one_model_exits_1_and_is_named(
     monkeypatch.setattr(Source, "flax", corrupted)
     code, out, _ = verify(native, *QUICK)
     assert code == 1
-    assert "They disagree (and 2 more). blocks.1.mlp.fc2.weight is not the file's in both models (float64)." in out
+    assert "DISAGREE  They disagree (and " in out
+    assert " more). blocks.1.mlp.fc2.weight is not the file's in both models (float64)." in out
     assert "PyTorch and Flax part at blocks.1 (float64)" in out
 
 

@@ -69,6 +69,7 @@ def test_a_run_from_another_runs_config_has_the_same_bits(tmp_path: Path):
     weights = [(tmp_path / name / "checkpoint" / "model.safetensors").read_bytes() for name in "ab"]
     assert weights[0] == weights[1]
     configs = [json.loads((tmp_path / name / "config.json").read_text()) for name in "ab"]
+    assert configs[0].pop("run_id") != configs[1].pop("run_id")
     assert configs[0] == configs[1]
 
 

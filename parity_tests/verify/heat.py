@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 from PIL import Image
+
 from vit_tools.attention.picture import COLOURS
 
 SIDE = 288  # pixels of the longer side: more than the page shows

@@ -181,7 +181,7 @@ def run_blocks(original: Original, images: np.ndarray, depth: int) -> dict[str, 
     hooks = [
         block.register_forward_hook(_keeper(given.setdefault((i, j), [])))
         for i, blocks in enumerate(lists)
-        for j, block in enumerate(blocks)
+        for j, block in enumerate(blocks.children())
     ]
     try:
         output = original.answer(images)

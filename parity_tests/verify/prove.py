@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from vit_tools.attention.maps import attention_map
 
 from parity_tests.verify.asked import Asked
 from parity_tests.verify.images import Images, count_for, make_images
@@ -28,6 +27,7 @@ from parity_tests.verify.run import (
 )
 from parity_tests.verify.source import Source
 from parity_tests.verify.tensors import Mapped, held_in_flax, map_tensors, unequal
+from vit_tools.attention.maps import attention_map
 
 HELD = {"float32", "float16", "bfloat16"}  # stored dtypes whose every value float32 has: one truth does for both
 DRAWN = 4  # photographs whose attention is shown

@@ -75,10 +75,11 @@ def largest(proof: Proof) -> str:
     for dtype, of in proof.dtypes.items():
         distances = of.distances
         if isinstance(distances, Exact):
-            name = max(distances.gaps, key=lambda n: distances.gaps[n])
+            name = max(distances.gaps, key=distances.gaps.__getitem__)
             size = f"{distances.gaps[name]:.1e} of its largest value"
         else:
-            name = max(distances.layers, key=lambda n: distances.layers[n].ratio)
+            layers = distances.layers
+            name = max(layers, key=lambda n: layers[n].ratio)
             size = f"{distances.layers[name].ratio:.2f} times PyTorch's error"
         place = of.places[name]
         rows.append((dtype, code(name), size, text(place.where), code(repr(place.torch)), code(repr(place.flax))))

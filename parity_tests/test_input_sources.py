@@ -11,6 +11,7 @@ import pytest
 
 from parity_tests.datasets import jpegs, pngs, tiny_config, write_folder, write_tfds
 from train.config import ConfigError, DataConfig
+from train.errors import DataError
 from train.input.data import mean_and_std, open_data
 from train.input.sources import Source, open_source
 
@@ -168,3 +169,29 @@ def test_mean_and_std_are_the_pixels():
     mean, std = mean_and_std(pixels)
     assert mean == pytest.approx(pixels.mean((0, 1, 2)) / 255, abs=5e-5)
     assert std == pytest.approx(pixels.std((0, 1, 2)) / 255, abs=5e-5)
+
+
+def test_a_file_of_a_dataset_that_is_gone_or_cut_is_named(tmp_path: Path):
+    """Gone: before anything begins. Cut: when it is read."""
+    write_tfds(tmp_path, {"train": jpegs(8), "test": jpegs(4)})
+    first, second = sorted((tmp_path / "written" / "1.0.0").glob("written-train*"))
+    config = tiny_config("written", classes=2, batch_size=4, dir=tmp_path)
+    whole = second.read_bytes()
+    second.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=f"{second.name}: record . can't be read"):
+        _ = open_data(config).whole_train
+    first.unlink()
+    with pytest.raises(ConfigError, match=rf"split 'train': files are missing: .*{first.name}"):
+        open_data(config)
+
+
+def test_why_a_file_cant_be_read_is_said(tmp_path: Path):
+    write_folder(tmp_path / "train", jpegs(20, classes=1))
+    write_folder(tmp_path / "test", jpegs(2, classes=1))
+    gone = tmp_path / "train" / "class0" / "0003.jpg"
+    gone.unlink()
+    gone.symlink_to(tmp_path / "nowhere")
+    data = open_data(tiny_config(f"folder:{tmp_path}", classes=1, batch_size=4, max_corrupt=0.5))
+    _ = data.whole_train
+    (said,) = data.unsaid()
+    assert said.endswith(f"{gone} (No such file or directory): no image that Pillow reads")

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -37,7 +38,8 @@ class Journal:
         self.report.say(text)
 
     def write(self, row: dict[str, Any]) -> None:
-        self.lines.write(json.dumps(row) + "\n")
+        finite = {k: None if isinstance(v, float) and not isfinite(v) else v for k, v in row.items()}  # JSON has no NaN
+        self.lines.write(json.dumps(finite) + "\n")
         self.report.row(row)
         for sink in self.sinks:
             sink.row(row)

@@ -66,7 +66,7 @@ def run(config: TrainConfig, workdir: Path, *, recipe: str, overwrite: bool = Fa
         Stopped: a signal asked it to end; its step is saved.
     """
     first = hosts.is_first()
-    check_sinks(config.log)
+    hosts.together(lambda: check_sinks(config.log) if first else None)
     hosts.together(lambda: folder.check(workdir, overwrite=overwrite) if first else None)
     config, start = hosts.together(lambda: open_start(config, class_names(config)))
     data = hosts.together(lambda: open_data(config, start.checkpoint.preprocess if start else None))

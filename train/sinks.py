@@ -47,7 +47,10 @@ class WandB:
         import wandb  # pyright: ignore[reportMissingImports]: an extra of its own
 
         given = dict(name=workdir.name, dir=str(workdir), config=dict(settings), resume="allow")
-        self.run = wandb.init(project=project, id=run_id(workdir), **given)
+        try:
+            self.run = wandb.init(project=project, id=run_id(workdir), **given)
+        except Exception as error:  # no login, no network, no such project: W&B's own classes, which all say why
+            raise ConfigError(f"--log.wandb {project}: W&B says: {error}") from error
         self.run.define_metric("*", step_metric="step")
 
     def row(self, row: Mapping[str, Any]) -> None:

@@ -33,6 +33,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--split", default="test", help="which part of it (default: test)")
     add("--batch-size", type=int, default=256, metavar="N", help="over all devices (default: 256)")
     add("--dtype", choices=("float32", "bfloat16"), default="float32", help="of computation (default: float32)")
+    add("--max-corrupt", type=float, default=0.01, metavar="SHARE", help="of unreadable images (default: 0.01)")
     add("--json", action="store_true", help="print JSON, with every class")
     add("--confusion", metavar="PNG", type=Path, help="a picture of what is taken for what")
     told = parser.add_argument_group("what the checkpoint doesn't tell, as vit-convert asks for it")
@@ -66,7 +67,7 @@ def main(args: list[str]) -> None:
     from vit_convert.resolve import parse_override
 
     hosts.start(joined)
-    data = DataConfig(name=given.data, dir=given.data_dir, test_split=given.split)
+    data = DataConfig(name=given.data, dir=given.data_dir, test_split=given.split, max_corrupt=given.max_corrupt)
     of: dict[str, Any] = dict(batch_size=given.batch_size, dtype=given.dtype, preset=given.preset)
     try:
         of |= dict(overrides=dict(map(parse_override, given.set)), weights=given.weights)

@@ -7,7 +7,7 @@ from math import ceil
 import cv2
 import numpy as np
 import simplejpeg
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from train.input.crop import Box
 
@@ -39,7 +39,7 @@ def image_size(image: bytes | np.ndarray) -> tuple[int, int]:
         with Image.open(io.BytesIO(image)) as opened:
             return opened.height, opened.width
     except UNREADABLE as error:
-        raise CorruptImage(str(error)) from error
+        raise CorruptImage(_why(error)) from error
 
 
 def decode(image: bytes | np.ndarray, channels: int) -> np.ndarray:
@@ -120,7 +120,12 @@ def as_picture(image: bytes | np.ndarray, channels: int) -> Image.Image:
             opened.load()
             return Image.fromarray((np.asarray(opened) >> 8).astype(np.uint8)) if opened.mode[:4] == "I;16" else opened
     except UNREADABLE as error:
-        raise CorruptImage(str(error)) from error
+        raise CorruptImage(_why(error)) from error
+
+
+def _why(error: Exception) -> str:
+    """Pillow's own message names an object in memory where it knows no format."""
+    return "no image that Pillow reads" if isinstance(error, UnidentifiedImageError) else str(error)
 
 
 def with_channels(image: np.ndarray, channels: int) -> np.ndarray:

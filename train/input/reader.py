@@ -60,12 +60,22 @@ class Reader:
 
     def _in_threads(self, indices: Sequence[int], rows: Sequence[int], one: Callable[..., tuple]) -> list[tuple]:
         def some(part: slice) -> list[tuple]:
-            examples = self.source.examples(indices[part])
+            examples = self._examples(indices[part])
             return [one(example, i, row) for example, i, row in zip(examples, indices[part], rows[part], strict=True)]
 
         size = max(1, -(-len(indices) // (2 * self.threads)))  # two parts a thread: images differ in size
         parts = self.pool.map(some, [slice(at, at + size) for at in range(0, len(indices), size)])
         return [item for part in parts for item in part]
+
+    def _examples(self, indices: Sequence[int]) -> Sequence[Example]:
+        """
+        Raises:
+            DataError: a file of the dataset can't be read.
+        """
+        try:
+            return self.source.examples(indices)
+        except OSError as error:
+            raise DataError(str(error)) from error
 
     def _replaced(self, example: Example, index: int, row: int, load: Load) -> tuple[np.ndarray, int]:
         image, label = self._try(example, index, row, load)
@@ -74,7 +84,7 @@ class Reader:
             at = (at + 1) % len(self.source)
             if at == index:
                 raise DataError(f"none of {len(self.source)} images can be decoded, as {self.corrupt[index]}")
-            image, label = self._try(self.source.examples([at])[0], at, row, load)
+            image, label = self._try(self._examples([at])[0], at, row, load)
         return image, label
 
     def _try(self, example: Example, index: int, row: int, load: Load) -> tuple[np.ndarray | None, int]:

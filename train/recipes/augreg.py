@@ -12,7 +12,7 @@ def augreg_s32() -> TrainConfig:
 
     Command: `vit-train augreg_s32 --workdir runs/s32 --data.dir TFDS_DIR`
     Cost: 2.6e18 floating-point operations, 6 hours at 125 TFLOP/s.
-    Result: no weights of it were published; not run here.
+    Result: published weights have other decay or augmentation (the paper, figure 4, has many); not run here.
     Reference: big_vision/configs/vit_i1k.py, aug=light2. What differs is what simple_vit_s16_i1k says.
     """
     return _augreg("S/32", "light2")
@@ -56,7 +56,7 @@ def augreg_l16() -> TrainConfig:
 
     Command: `vit-train augreg_l16 --workdir runs/l16 --data.dir TFDS_DIR --devices.fsdp`
     Cost: 1.4e20 floating-point operations, 310 hours at 125 TFLOP/s.
-    Result: no weights of it were published; not run here.
+    Result: published weights have other decay or augmentation (the paper, figure 4, has many); not run here.
     Reference: big_vision/configs/vit_i1k.py, aug=medium2. What differs is what simple_vit_s16_i1k says.
     """
     return _augreg("L/16", "medium2")

@@ -31,7 +31,7 @@ class Folder:
 
     def examples(self, indices: Sequence[int]) -> list[Example]:
         chosen = [self.files[i] for i in indices]
-        return [Example(_read(path), label, str(path)) for path, label in chosen]
+        return [_example(path, label) for path, label in chosen]
 
 
 def _classes(root: Path, folder: Path) -> tuple[str, ...]:
@@ -39,7 +39,8 @@ def _classes(root: Path, folder: Path) -> tuple[str, ...]:
         splits = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
         there = f"{root} has {', '.join(splits)}" if splits else f"{root} is no folder with folders in it"
         raise ConfigError(
-            f"data.name folder:{root}: there is no {folder}: {there}; name splits with --data.train-split"
+            f"data.name folder:{root}: there is no {folder}: {there}; name splits with "
+            "--data.train-split and --data.test-split"
         )
     classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not classes:
@@ -52,15 +53,15 @@ def _images(folder: Path) -> list[Path]:
     return sorted(path for path in found if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
 
 
-def _read(path: Path) -> bytes:
+def _example(path: Path, label: int) -> Example:
     """The file; one that is gone or forbidden is an empty image, which decoding reports with all the others.
 
     Raises:
         DataError: the disk or the network doesn't give it: that may pass, and another image must not take its place.
     """
     try:
-        return path.read_bytes()
-    except (FileNotFoundError, PermissionError, IsADirectoryError):
-        return b""
+        return Example(path.read_bytes(), label, str(path))
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        return Example(b"", label, f"{path} ({error.strerror})")
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror or error}") from error

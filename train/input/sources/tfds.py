@@ -42,7 +42,7 @@ def _builder(name: str, data_dir: Path | None) -> Any:
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except Exception as error:  # TFDS raises DatasetNotFoundError, AssertionError, ImportError, ...: all say why
-        raise ConfigError(f"data.name {name}: TFDS says: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"data.name {name}: TFDS says: {str(error).partition(chr(10))[0]}") from error
     if not builder.info.splits:
         where = f" --data-dir {data_dir}" if data_dir else ""
         raise ConfigError(
@@ -74,6 +74,10 @@ def _records(name: str, builder: Any, split: str) -> Records:
             f"at random without TensorFlow; `vit-train prepare {name} --data-dir ELSEWHERE` makes one that is"
         )
     try:
-        return Records(builder.info.splits[split].file_instructions)
+        parts = builder.info.splits[split].file_instructions
     except (KeyError, ValueError) as error:
         raise ConfigError(f"data.name {name}, split {split!r}: {' '.join(str(error).split())}") from error
+    if missing := sorted({str(part.filename) for part in parts if not Path(part.filename).is_file()}):
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise ConfigError(f"data.name {name}, split {split!r}: files are missing: {', '.join(missing[:3])}{more}")
+    return Records(parts)

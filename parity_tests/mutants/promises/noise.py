@@ -6,7 +6,7 @@ them is seen in the operations, where thousands of values make a steady mean.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -86,7 +86,7 @@ class Operation:
     """One operation in both frameworks, in bfloat16: its output and its gradients beside those of float64."""
 
     flax: Callable[..., jax.Array]
-    torch: Callable[..., torch.Tensor]
+    ours: Callable[..., torch.Tensor]
     shapes: Sequence[tuple[int, ...]]
     output: bool = True  # compare it, too
 
@@ -114,7 +114,7 @@ class Operation:
 
     def in_torch(self, inputs: list[np.ndarray], cotangent: np.ndarray, dtype: torch.dtype) -> list[np.ndarray]:
         leaves = [torch.tensor(x).to(dtype).requires_grad_() for x in inputs]
-        output = self.torch(*leaves)
+        output = self.ours(*leaves)
         grads = torch.autograd.grad(output, leaves, torch.tensor(cotangent).to(dtype))
         return [x.detach().double().numpy() for x in (output, *grads)]
 
@@ -128,6 +128,11 @@ def large_means(seed: int) -> Iterator[Measured]:
     yield over_torchs("layer norm in float32", flax, ours, exact)
 
 
+def rotated(rope: Any, x: Any) -> Any:
+    """Queries rotated as DINOv3 does it, by the module `rope` of either framework."""
+    return rope.rotate("dinov3", x, rope.make_rope(DINOV3, DINOV3.grid, like=x))
+
+
 HEADS = (BATCH, 1 + DINOV3.num_patches, DINOV3.num_heads, DINOV3.head_dim)
 OPERATIONS = {
     "attention": Operation(
@@ -137,8 +142,8 @@ OPERATIONS = {
         output=False,  # ours rounds the weights as the specification's explicit path does: 1.8 times torch's kernel
     ),
     "rotation": Operation(
-        lambda x: vit_flax.rope.rotate("dinov3", x, vit_flax.rope.make_rope(DINOV3, DINOV3.grid, like=x) or ()),
-        lambda x: vit_torch.rope.rotate("dinov3", x, vit_torch.rope.make_rope(DINOV3, DINOV3.grid, like=x) or ()),
+        partial(rotated, vit_flax.rope),
+        partial(rotated, vit_torch.rope),
         [HEADS],
     ),
     "bias": Operation(vit_flax.linear.add_bias, torch.add, [(4096, 96), (96,)]),

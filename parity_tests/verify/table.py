@@ -25,7 +25,7 @@ def title(proof: Proof) -> str:
     """The checkpoint, and what it was shown."""
     checkpoint, images = proof.source.checkpoint, proof.images
     count, shown = len(images.names), len(images.shown)
-    seen = f"{count} images ({shown} photographs, {count - shown} of noise)"
+    seen = f"{count} images ({shown} photograph{'s' * (shown != 1)}, {count - shown} of noise)"
     parameters = f"{num_parameters(checkpoint.config):,} parameters"
     return f"{proof.source.given} ({checkpoint.layout}): {parameters}; {seen}, seed {proof.asked.seed}"
 

@@ -6,8 +6,8 @@ from train.config import AugmentConfig, OptimizerConfig, ScheduleConfig, TrainCo
 from train.recipes.imagenet import meta_data, vit
 
 DIFFERS = """From the reference: layer scale begins at 1e-5, there at 1e-4; stochastic depth grows linearly from 0 to
-the rate, there every block has the rate; mixed targets stay soft in the sigmoid loss, there every class with a share counts
-whole; warmup begins at 0, there at 1e-6."""
+the rate, there every block has the rate; mixed targets stay soft in the sigmoid loss, there every class with a share
+counts whole; warmup begins at 0, there at 1e-6."""
 
 
 def deit3_s() -> TrainConfig:

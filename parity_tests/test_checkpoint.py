@@ -1,5 +1,7 @@
 """A checkpoint of one's own keeps the suite's promises: pytest parity_tests --checkpoint SRC, and only then."""
 
+from typing import Any
+
 import pytest
 
 from parity_tests.verify.asked import Asked
@@ -15,7 +17,7 @@ ROUNDED = ("float32", "bfloat16")
 @pytest.fixture(scope="module")
 def proof(request: pytest.FixtureRequest) -> Proof:
     """Measured once for all promises."""
-    option = request.config.getoption
+    option: Any = request.config.getoption
     try:
         overrides = dict(map(parse_override, option("set")))
         source = open_source(

@@ -76,7 +76,7 @@ def test_gaussian_blur_is_pillows_bit_for_bit(images, sigma):
 def test_the_blurs_weights_are_pillows_for_every_sigma():
     """Twenty thousand of them, in NumPy's float32, an operation at a time: a last bit shows in few pictures."""
     sigma = np.random.default_rng(0).uniform(0.1, 2, 20_000).astype(np.float32)
-    one, two, three, six = np.float32([1, 2, 3, 6])
+    one, two, three, six = np.array([1, 2, 3, 6], np.float32)
     s = sigma * sigma / three
     whole = np.floor((np.sqrt(12 * s.astype(np.float64) + 1).astype(np.float32) - one) / two)
     part = (two * whole + one) * (whole * (whole + one) - three * s)

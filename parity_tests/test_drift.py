@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.drift import main
-from parity_tests.tolerances import PARAMETERS
+from parity_tests.tolerances import FLOAT32_CHAIN, PARAMETERS
 
 
 @pytest.mark.slow
@@ -20,5 +20,5 @@ def test_the_drift_is_rounding_and_a_picture_shows_it(tmp_path: Path):
     assert all(x.shape == (steps,) and (x[1:] > 0).all() for x in params.values())
     assert params.pop("Flax and PyTorch, float64").max() < PARAMETERS
     for label, x in params.items():
-        assert 1e-9 < x[-1] < 1e-4, label  # float32 rounds to 6e-8, in each of 12 steps
+        assert PARAMETERS < x[-1] < 10 * FLOAT32_CHAIN, label  # float32 rounds to 6e-8, in each of 12 steps
     assert Image.open(tmp_path / "a.png").size == (960, 900)

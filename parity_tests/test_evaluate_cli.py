@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,7 +86,8 @@ def test_a_checkpoint_of_any_layout_is_judged_as_torch_judges_it(tmp_path: Path,
     path = save(make_model(), tmp_path / layout, layout)
     printed, noted = evaluate(path, "--data", "digits", "--json", "--batch-size", 100)
     assert not noted
-    found, expected = json.loads(printed), torchs_count(path)
+    found: dict[str, float] = json.loads(printed)
+    expected: Any = torchs_count(path)
     assert gap(found["loss"], expected["loss"]) < FLOAT32  # images are normalised in float32 by torch
     assert found["top1"] == found["correct"] / 360
     assert {**expected, **{name: found[name] for name in expected if name != "loss"}} == expected

@@ -15,6 +15,7 @@ import vit_torch
 from parity_tests.compare import gap
 from parity_tests.datasets import picture
 from parity_tests.pairs import randomise
+from parity_tests.tolerances import FLOAT32_CHAIN
 from vit_convert.config import ViTConfig
 from vit_convert.preprocess import Preprocess
 from vit_tools.export import kinds
@@ -86,7 +87,7 @@ RUNTIMES = {"onnx": by_onnxruntime, "pt2": by_torch, "stablehlo": by_jax}
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_the_targets_own_runtime_gives_the_models_logits(exported, checkpoint: Path, suffix: str, batch: int):
     x = images(batch)
-    assert gap(RUNTIMES[suffix](exported[suffix], x), logits(checkpoint, x)) < 1e-5
+    assert gap(RUNTIMES[suffix](exported[suffix], x), logits(checkpoint, x)) < FLOAT32_CHAIN
 
 
 def inside(path: Path) -> dict[str, Any]:
@@ -169,7 +170,7 @@ def test_the_comparison_sees_a_difference_and_batches_of_every_size(checkpoint: 
 
     checked = check(run, model, images(7))
     largest = np.abs(logits(checkpoint, images(7))).max()
-    assert checked.difference == pytest.approx(1 / largest, rel=1e-5)
+    assert checked.difference == pytest.approx(1 / largest, rel=FLOAT32_CHAIN)
     assert sizes == [1, 2, 3, 1]
     assert [len(p) for p in parts(images(3))] == [1, 2]
     assert not checked.fine("float32")

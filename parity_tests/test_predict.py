@@ -17,6 +17,7 @@ import vit_torch
 from parity_tests.compare import gap
 from parity_tests.datasets import encoded, picture
 from parity_tests.pairs import randomise
+from parity_tests.tolerances import EXACT, FLOAT32, FLOAT32_CHAIN
 from vit_convert.config import ViTConfig
 from vit_convert.preprocess import Preprocess
 from vit_tools.anatomy import position_similarity, principal_filters
@@ -91,7 +92,7 @@ def test_the_labels_and_probabilities_are_the_models(folder: Path, capsys, frame
     for row in rows:
         expected = by_hand(row["image"], where)
         found = {entry["label"]: entry["probability"] for entry in row["classes"]}
-        assert gap([found[label] for label in LABELS], expected) < 1e-5
+        assert gap([found[label] for label in LABELS], expected) < FLOAT32_CHAIN
         best = [entry["probability"] for entry in row["classes"]]
         assert best == sorted(best, reverse=True)
 
@@ -157,9 +158,9 @@ def test_features_are_the_models_own_tokens(folder: Path, tmp_path: Path, capsys
     tokens = found["norm" if layer is None else "blocks.0"]
     with np.load(out, allow_pickle=False) as arrays:
         assert arrays["paths"].tolist() == [str(folder / "photos" / "a.jpg")]
-        assert gap(arrays["pooled"], found["pooled"].numpy()) < 1e-5
-        assert gap(arrays["class"], tokens[:, 0].numpy()) < 1e-5
-        assert gap(arrays["patches"], tokens[:, 1:].numpy()) < 1e-5
+        assert gap(arrays["pooled"], found["pooled"].numpy()) < FLOAT32_CHAIN
+        assert gap(arrays["class"], tokens[:, 0].numpy()) < FLOAT32_CHAIN
+        assert gap(arrays["patches"], tokens[:, 1:].numpy()) < FLOAT32_CHAIN
     assert list(tmp_path.iterdir()) == [out]
 
 
@@ -189,12 +190,12 @@ def test_attention_npz_has_the_maps_and_the_heat_on_each_image(folder: Path, tmp
     found = both["torch"]
     assert found["heads"].shape == (2, 3, 2, 3)
     assert found["mean"] == pytest.approx(found["heads"].mean(1))
-    assert found["mean"].sum((1, 2)) + found["prefix"] == pytest.approx(1, abs=1e-6)
+    assert found["mean"].sum((1, 2)) + found["prefix"] == pytest.approx(1, abs=FLOAT32)
     with Image.open(images[1]) as opened:
         assert found["image_1"].shape == (opened.height, opened.width)
     assert np.nanmax(found["image_1"]) == found["mean"][1].max()
     for name in ("heads", "mean", "rollout", "norms", "prefix"):
-        assert gap(both["flax"][name], found[name]) < 1e-5
+        assert gap(both["flax"][name], found[name]) < FLOAT32_CHAIN
     with Image.open(tmp_path / "heat.png") as drawn:
         assert drawn.size[0] > 600
 
@@ -254,7 +255,7 @@ def test_principal_filters_are_those_of_the_kernels_covariance():
     first = principal_filters(kernel, 1)[0]
     assert first.shape == (4, 4, 3)
     assert (first[1] == 1).all()
-    assert first[[0, 2, 3]].max() < 1e-9
+    assert first[[0, 2, 3]].max() < EXACT
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ def saver(architecture: str, **options: Any) -> Callable[[Path], Saved]:
         randomise(model, seed=1)
         timm.models.save_for_hf(model, str(folder), safe_serialization=True)
         again = [make(architecture, model.state_dict(), **options | more) for more in ({}, {"dynamic_img_size": True})]
-        return Saved(folder, *map(answer, again))
+        first, second = map(answer, again)
+        return Saved(folder, first, second)
 
     return save
 

@@ -118,7 +118,8 @@ def run(args: argparse.Namespace) -> int:
         tasks.anatomy(args.checkpoint, told, args.anatomy)
     corrupt = Told()
     if args.knn:
-        print(tasks.knn(model, *args.knn, args.k, args.batch_size, corrupt))
+        gallery, asked_about = args.knn
+        print(tasks.knn(model, gallery, asked_about, args.k, args.batch_size, corrupt))
     if paths:
         asked = tasks.asked_of(model, args)
         tasks.answer_all(model, paths, asked, corrupt)

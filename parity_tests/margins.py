@@ -1,6 +1,6 @@
 """docs/parity.md: each promise, its tolerance, the reason and the worst that was seen, made from a run of the tests.
 
-    python -m pytest -n auto -m "not published" --margins DIR
+    python -m pytest parity_tests -n auto -m "not published" --margins DIR
     python -m parity_tests.margins DIR
 
 The first writes what every test measured into DIR (record.py), the second makes the page of it.
@@ -78,7 +78,7 @@ INTRODUCTION = """# How near the proof comes to its tolerances
 
 Made by `python -m parity_tests.margins` from what the tests measured; not written by hand:
 
-    python -m pytest -n auto -m "not published" --margins DIR
+    python -m pytest parity_tests -n auto -m "not published" --margins DIR
     python -m parity_tests.margins DIR
 
 A margin is the worst that was seen, over the tolerance: 0.01 leaves two digits, and at 1 the test fails. The

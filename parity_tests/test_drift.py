@@ -21,4 +21,5 @@ def test_the_drift_is_rounding_and_a_picture_shows_it(tmp_path: Path):
     assert params.pop("Flax and PyTorch, float64").max() < PARAMETERS
     for label, x in params.items():
         assert PARAMETERS < x[-1] < 10 * FLOAT32_CHAIN, label  # float32 rounds to 6e-8, in each of 12 steps
-    assert Image.open(tmp_path / "a.png").size == (960, 900)
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.size == (960, 900)

@@ -25,7 +25,13 @@ endif
 TRAIN_READY := .venv/.train-$(ACCELERATOR)
 DEV_READY := .venv/.dev-$(ACCELERATOR)
 
-.PHONY: help setup train test test-all test-published check bench accelerator
+# The modules that have pages of their own: what a user's code imports, and both models file by file.
+MODEL := vit patch_embed pos_embed rope block attention mlp norm layer_scale pool init
+API := vit_convert $(addprefix vit_convert.,config checkpoint errors intermediates preprocess labels) \
+	vit_torch vit_torch.training $(addprefix vit_torch.,$(MODEL)) vit_flax $(addprefix vit_flax.,$(MODEL)) \
+	train $(addprefix train.,config recipes step) vit_tools
+
+.PHONY: help setup train test test-all test-published check bench api dist accelerator
 .DEFAULT_GOAL := help
 
 help:
@@ -36,6 +42,8 @@ help:
 	@echo "make test-published  download published weights and compare their own classes with ours"
 	@echo "make check     lint, formatting and types"
 	@echo "make bench     one train step, timed beside its peers"
+	@echo "make api       the API pages, from the docstrings, into build/api"
+	@echo "make dist      the wheel, used in an empty environment; docs/releasing.md has the rest"
 	@echo
 	@echo "Each makes .venv first when it is missing. Variables:"
 	@echo "  ACCELERATOR=cpu|cuda13|tpu  the JAX to install and run on ($(ACCELERATOR))"
@@ -69,6 +77,15 @@ check: $(DEV_READY)
 
 bench: $(DEV_READY) accelerator
 	$(BIN)/python -m benchmarks.train_step
+
+api: $(DEV_READY)
+	$(BIN)/pdoc --docformat google --no-show-source -o build/api $(API)
+	@echo "Ready: build/api/index.html"
+
+dist: $(DEV_READY)
+	rm -rf dist
+	$(BIN)/python -m build
+	PYTHON=$(abspath $(BIN)/python) PIP_ARGS="$(PIP_ARGS)" .ci/check_wheel dist/*.whl constraints.txt
 
 # JAX falls back to the CPU with a warning at most: asked for an accelerator, it has to find one.
 accelerator: | $(TRAIN_READY)

@@ -15,14 +15,14 @@ from PIL import Image
 
 import vit_torch
 from parity_tests.compare import gap
-from parity_tests.datasets import encoded, picture
+from parity_tests.datasets import encoded, picture, write_folder, write_tfds
 from parity_tests.pairs import randomise
 from parity_tests.tolerances import EXACT, FLOAT32, FLOAT32_CHAIN
 from vit_convert.config import ViTConfig
 from vit_convert.preprocess import Preprocess
 from vit_tools.anatomy import position_similarity, principal_filters
 from vit_tools.images import NoImages, find_images
-from vit_tools.nearest import folder_labels, knn_predictions, nearest
+from vit_tools.nearest import knn_predictions, nearest
 from vit_tools.predict.answers import Answer, answer, as_csv, as_json, as_table
 from vit_tools.predict.command import main
 
@@ -220,7 +220,6 @@ def test_k_nearest_vote_by_their_cosine():
     assert order.tolist() == [[0, 1]]
     assert cosines[0] == pytest.approx([1, 0.8])
     assert knn_predictions(np.array([[1, 0], [0, 1]], np.float32), gallery, labels, 2).tolist() == [0, 1]
-    assert folder_labels(["x/cat/1.jpg", "x/ape/2.jpg", "x/cat/3.jpg"])[1].tolist() == [1, 0, 1]
 
 
 def test_knn_counts_what_the_neighbours_get_right(folder: Path, tmp_path: Path, capsys):
@@ -232,6 +231,37 @@ def test_knn_counts_what_the_neighbours_get_right(folder: Path, tmp_path: Path, 
     code, out, _ = said(capsys, "--checkpoint", folder / "checkpoint", "--knn", tmp_path, tmp_path, "--k", 1)
     assert code == 0
     assert out == "k-NN, k = 1: 100.00% (6 of 6, by 6 images of 2 classes)\n"
+
+
+def test_knn_takes_splits_of_tfds_and_folders_alike(folder: Path, tmp_path: Path, capsys):
+    """The same PNG files, as a dataset and as a folder."""
+    examples = [(encoded(picture(i), "PNG"), i % 2) for i in range(9)]
+    write_tfds(tmp_path / "tfds", {"train": examples[:6], "test": examples[6:]})
+    for split, part in (("train", examples[:6]), ("test", examples[6:])):
+        write_folder(tmp_path / split, part, "png")
+    asked = ("--checkpoint", folder / "checkpoint", "--k", 2)
+    given = ("--knn", "tfds:written/train", "tfds:written/test", "--data-dir", tmp_path / "tfds")
+    code, out, _ = said(capsys, *asked, *given)
+    assert code == 0
+    assert out.endswith("of 3, by 6 images of 2 classes)\n")
+    assert said(capsys, *asked, "--knn", tmp_path / "train", tmp_path / "test")[1] == out
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ("tfds:written", "names no split: expected tfds:NAME/SPLIT"),
+        ("tfds:written/valid", "TFDS says: Unknown split 'valid'. Should be one of ['train']"),
+        ("tfds:gone/train", "TFDS says: "),
+    ],
+)
+def test_a_split_that_is_not_there_is_one_message(folder: Path, tmp_path: Path, capsys, named: str, message: str):
+    write_tfds(tmp_path, {"train": [(encoded(picture(0), "PNG"), 0)]})
+    given = ("--knn", named, "tfds:written/train", "--data-dir", tmp_path)
+    code, out, error = said(capsys, "--checkpoint", folder / "checkpoint", *given)
+    assert (code, out) == (2, "")
+    assert message in error
+    assert error.count("\n") == 1
 
 
 def test_anatomy_shows_filters_and_positions(folder: Path, tmp_path: Path, capsys):

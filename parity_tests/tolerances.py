@@ -36,7 +36,9 @@ NOISE_RATIO = Bound(
     "NOISE_RATIO",
     1.5,
     "float32 and bfloat16 noise is compared with noise: our error against float64 may be this many times PyTorch's, "
-    "per layer, in root mean square. (Maxima scatter up to 1.9 times by chance.)",
+    "per layer, in root mean square. (Maxima scatter up to 1.9 times by chance.) vit-verify takes models of any width, "
+    "whose long sums XLA and PyTorch's library add up in other orders: it allows this many times what one product of "
+    "the model's own length has alone, measured beside it.",
 )
 
 RESIZE = Bound(

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from os import PathLike
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -33,14 +32,6 @@ def knn_predictions(
     for column in range(order.shape[1]):
         np.add.at(votes, (np.arange(len(queries)), labels[order[:, column]]), weights[:, column])
     return votes.argmax(1)
-
-
-def folder_labels(paths: Sequence[str]) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
-    """(names of the classes, each image's): the folder that an image lies in is its class."""
-    folders = [Path(path).parent.name for path in paths]
-    names = tuple(sorted(set(folders)))
-    number = {name: i for i, name in enumerate(names)}
-    return names, np.array([number[folder] for folder in folders], np.int64)
 
 
 def draw_nearest(

@@ -57,7 +57,7 @@ def run(mutants: Sequence[Mutant], seeds: int, journal: Journal, *, conventional
     Raises:
         RuntimeError: the true code can't even write what the usual tests start from.
     """
-    outcome = journal.read()
+    outcome = journal.read(seeds)
     with tempfile.TemporaryDirectory() as folder:
         originals = Path(folder) / "originals"
         remember_programs(Path(folder) / "programs")

@@ -20,15 +20,15 @@ class Journal:
     def __init__(self, path: Path | None):
         self.path = path
 
-    def read(self) -> Outcome:
-        """What it holds."""
+    def read(self, seeds: int) -> Outcome:
+        """What it holds; of the true code, what was asked for this many seeds."""
         outcome = Outcome()
         if self.path is not None and self.path.exists():
             for line in self.path.read_text(encoding="utf-8").splitlines():
                 entry = json.loads(line)
                 if entry["kind"] == "verdict":
                     outcome.verdicts[entry["name"]] = _verdict(entry["result"])
-                else:
+                elif entry["result"]["seeds"] == seeds:
                     outcome.kept[entry["name"]] = Kept(**{**entry["result"], "broken": ()})
         return outcome
 

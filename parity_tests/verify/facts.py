@@ -77,6 +77,7 @@ def _measured(measured: Measured) -> dict[str, Any]:
         numbers = {"intermediates": dict(distances.gaps), "gradients": dict(distances.gradients)}
     else:
         numbers = {"intermediates": _errors(distances.layers), "gradients": _errors(distances.gradients)}
+        numbers["product"] = {"length": distances.product.length} | _error(distances.product.errors)
     return {
         "images": measured.images,
         "images_of_gradients": measured.graded,

@@ -28,6 +28,13 @@ class Errors(NamedTuple):
         return times(self.flax, self.torch)
 
 
+class Product(NamedTuple):
+    """A matrix product by itself, of random matrices."""
+
+    length: int  # terms of each of its sums
+    errors: Errors
+
+
 @dataclass(frozen=True)
 class Exact:
     """float64: Flax against PyTorch."""
@@ -42,6 +49,7 @@ class Rounded:
 
     layers: Mapping[str, Errors]  # by intermediate
     gradients: Mapping[str, Errors]  # by kind of tensor; those with few values together
+    product: Product  # what the noisier of the model's products costs alone
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,7 @@ def compare_exact(torch: Run, flax: Run) -> Exact:
     return Exact(all_gaps(flax.arrays, torch.arrays), leaf_gaps_or_infinite(flax.gradients, torch.gradients))
 
 
-def compare_rounded(torch: Run, flax: Run, truth: Run) -> Rounded:
+def compare_rounded(torch: Run, flax: Run, truth: Run, product: Product) -> Rounded:
     layers = {
         name: Errors(*(relative(run.arrays[name], exact) for run in (torch, flax)))
         for name, exact in truth.arrays.items()
@@ -71,7 +79,7 @@ def compare_rounded(torch: Run, flax: Run, truth: Run) -> Rounded:
         kind: Errors(*(noise(run.gradients, truth.gradients, names) for run in (torch, flax)))
         for kind, names in groups.items()
     }
-    return Rounded(layers, gradients)
+    return Rounded(layers, gradients, product)
 
 
 def predict(torch: Run, flax: Run, truth: Run) -> Predictions:

@@ -43,4 +43,4 @@ def measured(check: Check) -> str:
 
 
 def bound(check: Check) -> str:
-    return {"all": "all", "below": f"{check.bound:.0e}", "times": f"{check.bound} times"}[check.kind]
+    return {"all": "all", "below": f"{check.bound:.0e}", "times": f"{check.bound:.2f} times"}[check.kind]

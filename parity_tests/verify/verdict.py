@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from parity_tests.tolerances import FORWARD, GRADIENT, NOISE_RATIO
+from parity_tests.tolerances import FORWARD, GRADIENT
 from parity_tests.verify.measure import Errors, Exact, Rounded
+from parity_tests.verify.products import allowed
 from parity_tests.verify.prove import Measured, OriginalGaps, Proof
 
 Kind = Literal["below", "times", "all"]
@@ -116,19 +117,20 @@ def _original(original: OriginalGaps) -> Iterator[Check]:
 
 
 def _rounded(dtype: str, measured: Measured, found: Rounded) -> Iterator[Check]:
-    yield _ratios(dtype, "intermediates", "Flax's error over PyTorch's", found.layers)
+    bound = allowed(found.product)
+    yield _ratios(dtype, "intermediates", "Flax's error over PyTorch's", found.layers, bound)
     if found.gradients:
-        yield _ratios(dtype, "gradients", "the same of gradients", found.gradients)
+        yield _ratios(dtype, "gradients", "the same of gradients", found.gradients, bound)
 
 
-def _ratios(dtype: str, promise: str, what: str, errors: Mapping[str, Errors]) -> Check:
+def _ratios(dtype: str, promise: str, what: str, errors: Mapping[str, Errors], bound: float) -> Check:
     worst = max(errors, key=lambda name: errors[name].ratio)
-    first = next((name for name, error in errors.items() if not error.ratio <= NOISE_RATIO), None)
+    first = next((name for name, error in errors.items() if not error.ratio <= bound), None)
     parting = ""
     if first is not None:
         error = errors[first]
         parting = (
             f"PyTorch and Flax part at {first} ({dtype}): Flax is {error.ratio:.2f} times as far from float64 as "
-            f"PyTorch ({error.flax:.1e} and {error.torch:.1e}, root mean square), the bound is {NOISE_RATIO}."
+            f"PyTorch ({error.flax:.1e} and {error.torch:.1e}, root mean square), the bound is {bound:.2f}."
         )
-    return Check(dtype, promise, what, "times", errors[worst].ratio, NOISE_RATIO, worst, parting)
+    return Check(dtype, promise, what, "times", errors[worst].ratio, bound, worst, parting)

@@ -47,8 +47,11 @@ def make_parser() -> argparse.ArgumentParser:
     features.add_argument("--layer", type=int, metavar="I", help="tokens of block I (default: the last, normalised)")
     features.add_argument("--nearest", metavar="FOLDER", help="the images of a folder that are most like each image")
     features.add_argument("--nearest-png", type=Path, metavar="PNG", help="the same as a picture")
-    features.add_argument("--knn", nargs=2, metavar=("TRAIN", "TEST"), help="k-NN accuracy on FOLDER/CLASS/* of both")
+    features.add_argument(
+        "--knn", nargs=2, metavar=("TRAIN", "TEST"), help="k-NN accuracy; each is a FOLDER/CLASS/*, or tfds:NAME/SPLIT"
+    )
     features.add_argument("--neighbours", type=int, default=5, metavar="N", help="of --nearest (default: 5)")
+    features.add_argument("--data-dir", type=Path, metavar="DIR", help="where TFDS has its datasets")
     features.add_argument("--k", type=int, default=20, help="of --knn (default: 20)")
     told = parser.add_argument_group("what the checkpoint doesn't tell, as vit-convert asks for it")
     told.add_argument("--preset", metavar="NAME", help="the model's name: vit_base_patch16_224")
@@ -104,6 +107,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from vit_convert.resolve import parse_override
     from vit_tools.images import find_images
+    from vit_tools.labelled import labelled
     from vit_tools.model import load
     from vit_tools.predict import tasks
 
@@ -118,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
         tasks.anatomy(args.checkpoint, told, args.anatomy)
     corrupt = Told()
     if args.knn:
-        gallery, asked_about = args.knn
+        gallery, asked_about = (labelled(named, args.data_dir) for named in args.knn)
         print(tasks.knn(model, gallery, asked_about, args.k, args.batch_size, corrupt))
     if paths:
         asked = tasks.asked_of(model, args)

@@ -16,9 +16,10 @@ from vit_tools.attention.maps import Attention, attention, wanted
 from vit_tools.attention.on_image import on_image
 from vit_tools.attention.picture import Seen, draw
 from vit_tools.features import Batch, features, run, token_source, unit
-from vit_tools.images import Corrupt, as_seen, batches, find_images, open_images
+from vit_tools.images import Corrupt, Opened, as_seen, batches, find_images, open_images
+from vit_tools.labelled import Labelled
 from vit_tools.model import Model
-from vit_tools.nearest import draw_nearest, folder_labels, knn_predictions, nearest
+from vit_tools.nearest import draw_nearest, knn_predictions, nearest
 from vit_tools.predict.answers import CSV_HEADER, Answer, answer, as_csv, as_json, as_table
 
 Tell = Callable[[Corrupt], None]
@@ -180,10 +181,12 @@ class Gallery:
         Raises:
             NoImages: there is none in the folder, or none that can be read.
         """
-        return cls(*pooled_of(model, find_images([folder]), batch_size, tell))
+        return cls(*pooled_of(model, open_images(find_images([folder]), model.preprocess), batch_size, tell))
 
 
-def pooled_of(model: Model, paths: Iterable[str], batch_size: int, tell: Tell) -> tuple[list[str], np.ndarray]:
+def pooled_of(
+    model: Model, images: Iterable[Opened | Corrupt], batch_size: int, tell: Tell
+) -> tuple[list[str], np.ndarray]:
     """(paths of those that can be read, their pooled features (N, D), of length 1).
 
     Raises:
@@ -191,7 +194,7 @@ def pooled_of(model: Model, paths: Iterable[str], batch_size: int, tell: Tell) -
     """
     found: list[str] = []
     rows: list[np.ndarray] = []
-    for batch in run(model, batches(open_images(paths, model.preprocess), batch_size, tell), batch_size, ("pooled",)):
+    for batch in run(model, batches(images, batch_size, tell), batch_size, ("pooled",)):
         found += [image.path for image in batch.images]
         rows.append(np.asarray(batch.found["pooled"], np.float32))
     if not found:
@@ -217,19 +220,19 @@ def opened(path: str) -> np.ndarray:
         return as_seen(picture)
 
 
-def knn(model: Model, train: str, test: str, k: int, batch_size: int, tell: Tell) -> str:
-    """The accuracy of a vote of the k nearest training images (FOLDER/CLASS/*), in words.
+def knn(model: Model, train: Labelled, test: Labelled, k: int, batch_size: int, tell: Tell) -> str:
+    """The accuracy of a vote of the k nearest training images, in words.
 
     Raises:
-        CheckpointError: the classes of the two folders differ.
+        CheckpointError: a test image is of a class that no training image has, or none can be read.
     """
-    known, gallery = pooled_of(model, find_images([train]), batch_size, tell)
-    asked, queries = pooled_of(model, find_images([test]), batch_size, tell)
-    names, labels = folder_labels(known)
-    of_asked, truth = folder_labels(asked)
+    known, gallery = pooled_of(model, train.open(model.preprocess), batch_size, tell)
+    asked, queries = pooled_of(model, test.open(model.preprocess), batch_size, tell)
+    classes, of_asked = [train.class_of(path) for path in known], [test.class_of(path) for path in asked]
+    names = sorted(set(classes))
     if strange := sorted(set(of_asked) - set(names)):
-        raise CheckpointError(f"--knn: {test} has the classes {', '.join(strange[:5])}, which {train} has not")
-    truth = np.array([names.index(of_asked[i]) for i in truth])
+        raise CheckpointError(f"--knn: TEST has the classes {', '.join(strange[:5])}, which TRAIN has not")
+    labels, truth = (np.array([names.index(name) for name in found], np.int64) for found in (classes, of_asked))
     right = int((knn_predictions(queries, gallery, labels, k) == truth).sum())
     of = f"{right:,} of {len(truth):,}, by {len(labels):,} images of {len(names)} classes"
     return f"k-NN, k = {k}: {right / len(truth):.2%} ({of})"

@@ -9,7 +9,7 @@ geometry = partial(Mutant, file="train/augment/geometry.py", promise="step: adam
 draws = partial(Mutant, file="train/draws/step.py", promise="draws")
 losses = partial(Mutant, file="train/losses.py")
 accumulate = partial(Mutant, file="train/accumulate.py", promise="step: adamw")
-SIGMOID = "step: adamw, sigmoid loss, decay off the rate, layer decay, frozen parts"
+SIGMOID = "step: sgd, nesterov, decay off the rate, sigmoid loss, layer decay, frozen parts"
 
 MUTANTS = (
     mix(

@@ -1,4 +1,4 @@
-"""What docs/native-format.md promises: files of version 1 stay what they were, and files that are too new are refused."""
+"""docs/native-format.md's promises: files of version 1 stay what they were, and files that are too new are refused."""
 
 import hashlib
 import json

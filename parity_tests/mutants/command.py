@@ -10,7 +10,7 @@ from pathlib import Path
 
 import jax
 
-from parity_tests.mutants import report
+from parity_tests.mutants import picture, report
 from parity_tests.mutants.journal import Journal
 from parity_tests.mutants.judge import judge, prepare, true_code
 from parity_tests.mutants.mutant import Mutant
@@ -26,7 +26,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m parity_tests.mutants", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="mistakes, by their names in the table; none: all")
     parser.add_argument("--seeds", type=int, default=100, help="of the true code, for each promise (%(default)s)")
-    parser.add_argument("--report", type=Path, metavar="FILE", help="write the page there, as docs/mutants.md is")
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="FILE",
+        help="write the page there, as docs/mutants.md is, and its picture (.png)",
+    )
     parser.add_argument("--verdicts", type=Path, metavar="FILE", help="remember verdicts there, and go on from them")
     parser.add_argument("--no-conventional", action="store_true", help="leave the usual float32 test out")
     given = parser.parse_args(arguments)
@@ -39,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     say_all(outcome)
     if given.report:
         report.write(outcome, given.report)
+        picture.draw(outcome, given.report.with_suffix(".png"))
     return 0 if outcome.good else 1
 
 

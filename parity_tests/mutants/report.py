@@ -21,6 +21,8 @@ rate of up to 1e-2 (in float64, as float32's rounding is a ten-thousandth of 5e-
 part in question. What it misses is too small there, or stands behind a bias, a layer scale or a token that begins near
 zero.
 
+![each mistake, as a multiple of what the test allows](mutants.png)
+
 Made by `python -m parity_tests.mutants --report docs/mutants.md`; `parity_tests/test_mutants.py` holds it. A mutant
 that crashes would not count as seen: there is none.
 

@@ -11,6 +11,7 @@ import ast
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from functools import cache
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
@@ -146,11 +147,13 @@ def promise(file: str) -> str:
 
 def users(name: str) -> set[str]:
     """The modules of the suite, but for tolerances.py, that import this name from it."""
-    return {path.name for path in TESTS.glob("*.py") if name in imported(ast.parse(path.read_text(encoding="utf-8")))}
+    return {path.name for path in TESTS.glob("*.py") if name in imported(path)}
 
 
-def imported(tree: ast.AST) -> set[str]:
+@cache
+def imported(path: Path) -> set[str]:
     """The names that a module imports from tolerances.py."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     modules = (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom))
     return {alias.name for node in modules if node.module == tolerances.__name__ for alias in node.names}
 

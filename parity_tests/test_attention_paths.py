@@ -23,6 +23,7 @@ import vit_torch.attention
 from parity_tests.compare import gap, leaf_gaps, rms, worst
 from parity_tests.noise import check_ratios, held_exactly, in_dtype, noise_by_kind
 from parity_tests.pairs import AS_USERS, Arrays, answers_flax, answers_torch, images_for, randomise, to_flax
+from parity_tests.selection import quick
 from parity_tests.test_forward_parity import SMALL
 from parity_tests.test_precision import DEEP
 from parity_tests.tolerances import FORWARD, GRADIENT
@@ -68,6 +69,16 @@ def given(config: ViTConfig, batch: int, dtype: str = "float64") -> tuple[np.nda
     return held_exactly(images_for(config, batch), dtype), held_exactly(cotangent, dtype)
 
 
+PATHS = [(config, attention, layers) for config in CONFIGS for attention in ("explicit", "fused") for layers in LAYERS]
+QUICK = [
+    ("plain", "explicit", "unrolled"),
+    ("plain", "fused", "scanned and rematerialised"),
+    ("rotary, q and k norms", "fused", "unrolled"),
+    ("attention pooling", "fused", "scanned"),
+]
+ROUNDED = [(attention, layers) for attention in ("explicit", "fused", "cudnn") for layers in LAYERS]
+
+
 @pytest.fixture(scope="module", params=CONFIGS)
 def explicit(request: pytest.FixtureRequest) -> tuple[ViTConfig, Answers]:
     """The answers of PyTorch's explicit attention."""
@@ -89,13 +100,12 @@ def test_torchs_kernels_are_the_explicit_attention(explicit: tuple[ViTConfig, An
         check_equal(answers_torch(model_of(config, "fused"), *given(config, 2)), answers)
 
 
-@pytest.mark.parametrize("layers", LAYERS.values(), ids=LAYERS)
-@pytest.mark.parametrize("attention", ["explicit", "fused"])
+@pytest.mark.parametrize(("explicit", "attention", "layers"), quick(PATHS, QUICK), indirect=["explicit"])
 def test_in_float64_every_path_is_the_explicit_attention(
-    explicit: tuple[ViTConfig, Answers], attention: str, layers: dict[str, bool]
+    explicit: tuple[ViTConfig, Answers], attention: str, layers: str
 ):
     config, answers = explicit
-    flax = to_flax(model_of(config, attention), param_dtype=jnp.float64, attention=attention, **layers)
+    flax = to_flax(model_of(config, attention), param_dtype=jnp.float64, attention=attention, **LAYERS[layers])
     check_equal(answers_flax(flax, *given(config, 2)), answers)
 
 
@@ -115,14 +125,13 @@ def rounded() -> tuple[vit_torch.ViT, Answers, Noise]:
     return model, answers, noise_of(answers_torch(model, *given(config, 16, "bfloat16")), answers)
 
 
-@pytest.mark.parametrize("layers", LAYERS.values(), ids=LAYERS)
-@pytest.mark.parametrize("attention", ["explicit", "fused", "cudnn"])
+@pytest.mark.parametrize(("attention", "layers"), quick(ROUNDED, [("fused", "unrolled"), ("cudnn", "scanned")]))
 def test_in_bfloat16_every_path_is_as_near_to_float64_as_torchs_kernel(
-    rounded: tuple[vit_torch.ViT, Answers, Noise], attention: str, layers: dict[str, bool]
+    rounded: tuple[vit_torch.ViT, Answers, Noise], attention: str, layers: str
 ):
     skip_without_cudnn(attention)
     model, exact, torchs = rounded
-    flax = to_flax(model, attention=attention, **layers)
+    flax = to_flax(model, attention=attention, **LAYERS[layers])
     found = noise_of(answers_flax(flax, *given(model.config, 16, "bfloat16")), exact)
     for ours, theirs in zip(found, torchs, strict=True):
         check_ratios(ours, theirs)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from parity_tests.compare import gaps, leaf_gaps, worst
 from parity_tests.pairs import grads_flax, grads_torch, images_for, make_pair, run_flax, run_torch
+from parity_tests.selection import quick
 from parity_tests.strategies import configs
 from parity_tests.tolerances import FORWARD, GRADIENT
 from vit_convert.config import ViTConfig
@@ -68,7 +69,20 @@ def test_every_intermediate_and_the_output_agree(config):
     check_forward(config)
 
 
-@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
+GRADED = (
+    "no biases",
+    "inner norms",
+    "rms norm and swiglu",
+    "layer scale and registers",
+    "distilled",
+    "attention pooling, swiglu",
+    "sine-cosine",
+    "dinov3",
+    "eva02, qk norm",
+)
+
+
+@pytest.mark.parametrize("config", quick(CONFIGS, GRADED))
 def test_every_gradient_leaf_agrees(config):
     check_gradients(config)
 

@@ -22,6 +22,7 @@ import vit_torch
 import vit_torch.init
 from parity_tests.distributions import Samples, check_same
 from parity_tests.pairs import hub_arrays
+from parity_tests.selection import quick
 from train.step import split_model
 from vit_convert.config import ViTConfig
 from vit_convert.roles import role
@@ -117,6 +118,7 @@ def test_both_have_timms_distributions(make: Any, options: dict[str, Any], field
 
 
 @pytest.mark.parametrize("mode", ["jax", "jax_nlhb", "moco"])
+@pytest.mark.slow
 def test_timms_other_modes_are_other_distributions(mode: str):
     with pytest.raises(AssertionError, match="differ"):
         check_same(torch_values(ViTConfig(**SIZES)), timm_values(VIT, dict(weight_init=mode)))
@@ -208,7 +210,7 @@ def flax_of_map() -> Samples:
     return flax_values(CONFIGS[MAP])
 
 
-@pytest.mark.parametrize("plant", PLANTED.values(), ids=PLANTED)
+@pytest.mark.parametrize("plant", quick(PLANTED, ["a corrected deviation", "kernels cut at two deviations"]))
 def test_another_distribution_is_seen(plant: Plant, flax_of_map: Samples, monkeypatch: pytest.MonkeyPatch):
     right = vit_torch.init.init_parameter
 
@@ -237,6 +239,7 @@ def one(seed: int) -> dict[str, np.ndarray]:
     return hub_arrays(vit_flax.ViT(config, rngs=nnx.Rngs(seed)))
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_values():
     config = CONFIGS[MAP]
     first, other, again = (

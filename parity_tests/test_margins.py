@@ -114,7 +114,9 @@ def recorded(folder: Path, text: str, *options: str) -> tuple[int, Path]:
     return done.returncode, folder / "margins"
 
 
-@pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["alone", "by two workers"])
+@pytest.mark.parametrize(
+    "options", [(), pytest.param(("-n", "2"), marks=pytest.mark.slow)], ids=["alone", "by two workers"]
+)
 def test_a_run_writes_the_worst_of_each_test_that_passes_and_plants_nothing(tmp_path: Path, options: tuple[str, ...]):
     code, written = recorded(tmp_path, PROMISE, *options)
     assert code == 0
@@ -127,6 +129,7 @@ def test_a_run_writes_the_worst_of_each_test_that_passes_and_plants_nothing(tmp_
     ]
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_makes_no_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     code, written = recorded(tmp_path, PROMISE + "def test_broken(): assert 1e-3 < FORWARD\n")
     assert code == 1

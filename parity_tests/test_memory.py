@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from parity_tests.memory import peak_memory
+from parity_tests.selection import quick
 from vit_convert.checkpoint import open_checkpoint, save_checkpoint
 from vit_convert.config import ViTConfig
 from vit_convert.hub import hub_shapes
@@ -64,7 +65,7 @@ def saved(folder: Path, config: ViTConfig, layout: str, dtypes: tuple[str, ...])
 SLOWLY = [pytest.param(case, marks=pytest.mark.slow) for case in CASES if case != "native"]
 
 
-@pytest.mark.parametrize("package", ["vit_torch", "vit_flax"])
+@pytest.mark.parametrize("package", quick(["vit_torch", "vit_flax"], ["vit_flax"]))
 @pytest.mark.parametrize("case", ["native", *SLOWLY])
 def test_loading_holds_one_copy_of_the_weights(tmp_path, package, case):
     """Beside the weights there is room for the tensor on its way: as it is stacked, transposed, cast and copied,

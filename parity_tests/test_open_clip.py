@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from parity_tests.peers import import_torchvision
+from parity_tests.selection import quick
 from parity_tests.strategies import random_tensors
 from parity_tests.timm_configs import ACTS
 from vit_convert.checkpoint import layout_shapes, open_checkpoint, save_checkpoint
@@ -70,7 +71,7 @@ def read(model_cfg: dict[str, Any], shapes: dict[str, Any]) -> tuple[Layout, ViT
     return layout, resolve("open_clip", hub, layout.read(config, lambda name: None), None, {})[0]
 
 
-@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("name", quick(WHOLE, WHOLE[::3]))
 def test_a_bundled_config_is_read_as_the_tower_that_open_clip_builds(name):
     tower = build(VITS[name])
     shapes = {f"visual.{name}": tuple(tensor.shape) for name, tensor in tower.state_dict().items()}
@@ -109,7 +110,7 @@ def pool_of(tower: Any) -> str:
     return tower.trunk.global_pool if hasattr(tower, "trunk") else tower.pool_type
 
 
-@pytest.mark.parametrize("name", [name for name in BUNDLED if name not in VITS])
+@pytest.mark.parametrize("name", quick(OTHER := [name for name in BUNDLED if name not in VITS], OTHER[::5]))
 def test_no_other_tower_is_taken_for_a_vit(name):
     config = {"model_cfg": BUNDLED[name]}
     owners = [layout for layout in LIBRARIES["open_clip"] if layout.owns(config)]

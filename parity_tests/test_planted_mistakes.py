@@ -89,7 +89,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("mistake", "config"), MISTAKES, ids=lambda x: getattr(x, "__name__", ""))
-@pytest.mark.parametrize("check", [check_forward, check_gradients])
+@pytest.mark.parametrize("check", [check_forward, pytest.param(check_gradients, marks=pytest.mark.slow)])
 def test_a_planted_mistake_turns_the_suite_red(monkeypatch, mistake, config, check):
     mistake(monkeypatch)
     with pytest.raises(AssertionError, match="differs by"):

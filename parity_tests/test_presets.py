@@ -8,6 +8,7 @@ import vit_torch
 from parity_tests.compare import gap
 from parity_tests.families.timm import SIZES, saver
 from parity_tests.pairs import images_for, run_torch
+from parity_tests.selection import quick
 from parity_tests.timm_configs import ACTS, Inexpressible, config_of, entry_points, meta_model
 from parity_tests.tolerances import FORWARD
 from vit_convert.checkpoint import layout_shapes, open_checkpoint, save_checkpoint
@@ -50,7 +51,7 @@ PORTS = {
 }
 
 
-@pytest.mark.parametrize("name", TIMM)
+@pytest.mark.parametrize("name", quick(TIMM.keys(), list(TIMM)[::5]))
 def test_a_preset_is_timm_s_model_of_that_name(name):
     preset = PRESETS[name]
     model = meta_model(name, num_classes=preset.config.num_classes)
@@ -67,7 +68,7 @@ def kinds() -> list[str]:
     return list({preset.config.replace(**same): name for name, preset in reversed(TIMM.items())}.values())
 
 
-@pytest.mark.parametrize("name", kinds())
+@pytest.mark.parametrize("name", quick(kinds(), kinds()[::3]))
 def test_each_kind_of_architecture_is_read_from_its_file_as_its_own_function(name, tmp_path):
     """timm's own file of it, at a tiny size: the same answers."""
     saved = saver(name, **SIZES)(tmp_path)
@@ -86,7 +87,10 @@ def test_every_architecture_of_timm_s_is_a_preset_or_refused_for_one_reason():
     }
 
 
-@pytest.mark.parametrize("name", [name for name in entry_points() if refusals(name)])
+REFUSED = [name for name in entry_points() if refusals(name)]
+
+
+@pytest.mark.parametrize("name", quick(REFUSED, REFUSED[::5]))
 def test_a_refused_architecture_is_no_function_of_a_config(name):
     with pytest.raises(Inexpressible):
         config_of(meta_model(name))

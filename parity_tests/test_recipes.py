@@ -11,6 +11,7 @@ import torch
 
 import vit_torch
 from parity_tests.photographs import photograph
+from parity_tests.selection import quick
 from train.__main__ import main
 from train.recipes import FROM_A_CHECKPOINT, IMAGENET, RECIPES
 from vit_convert.config import ViTConfig
@@ -80,7 +81,7 @@ def starts(recipe: str, photographs: Path, workdir: Path, *more: str) -> dict[st
     return rows[-1]
 
 
-QUICK = ("deit3_s", "fashion_mnist")
+QUICK = ("deit3_s",)
 CUT = ("--model.depth", "1", "--model.num-classes", "2", "--dtype", "float32")
 
 
@@ -97,7 +98,7 @@ def test_a_recipe_starts(recipe: str, photographs: Path, tmp_path: Path):
         starts(recipe, photographs, tmp_path / "run", *CUT)
 
 
-@pytest.mark.parametrize("recipe", [recipe.__name__ for recipe in FROM_A_CHECKPOINT])
+@pytest.mark.parametrize("recipe", quick([recipe.__name__ for recipe in FROM_A_CHECKPOINT], ["linear_probe"]))
 def test_a_recipe_from_a_checkpoint_starts_and_keeps_what_it_freezes(recipe: str, photographs: Path, tmp_path: Path):
     config = ViTConfig(image_size=32, patch_size=8, dim=16, depth=2, num_heads=2, mlp_dim=24, num_classes=7)
     model = vit_torch.ViT(config, generator=torch.Generator().manual_seed(0))

@@ -136,6 +136,7 @@ def test_the_folder_of_a_run_that_goes_on_names_its_last_step(running: tuple[sub
             open_checkpoint(source)
 
 
+@pytest.mark.slow
 def test_a_saved_step_loads_in_both_frameworks(running: tuple[subprocess.Popen[str], Path]):
     step = running[1] / "steps" / "4"
     images = np.random.default_rng(0).normal(size=(2, 8, 8, 1)).astype(np.float32)

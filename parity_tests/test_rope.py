@@ -282,12 +282,14 @@ MISTAKES = {
 
 @pytest.mark.parametrize("config", ROPE_CONFIGS.values(), ids=ROPE_CONFIGS.keys())
 @pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES.keys())
+@pytest.mark.slow
 def test_a_planted_mistake_turns_the_suite_red(monkeypatch, mistake, config):
     mistake(monkeypatch, config)
     with pytest.raises(AssertionError, match="differs by"):
         check_forward(config)
 
 
+@pytest.mark.slow
 def test_periods_left_unrounded_turn_the_suite_red(monkeypatch):
     unrounded_periods(monkeypatch, ROPE_CONFIGS["dinov3"])
     with pytest.raises(AssertionError, match="differs by"):
@@ -295,6 +297,7 @@ def test_periods_left_unrounded_turn_the_suite_red(monkeypatch):
 
 
 @pytest.mark.parametrize("config", ROPE_CONFIGS.values(), ids=ROPE_CONFIGS.keys())
+@pytest.mark.slow
 def test_nothing_planted_is_green(config):
     check_forward(config)
 
@@ -305,6 +308,7 @@ def test_gradients_agree_at_another_size(config):
 
 
 @pytest.mark.parametrize("config", ROPE_CONFIGS.values(), ids=ROPE_CONFIGS.keys())
+@pytest.mark.slow
 def test_attention_dropout_is_on_the_rotated_weights(config):
     """The path that drops weights, at a rate that drops none to speak of, is the one that doesn't."""
     config = config.replace(depth=1)

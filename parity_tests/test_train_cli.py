@@ -118,6 +118,7 @@ def test_another_seed_gives_another_run(run: tuple[Path, str], tmp_path: Path):
 
 
 @pytest.mark.parametrize("saved", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow
 def test_a_diverging_run_says_where_and_what_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str], saved: bool):
     arguments = "--schedule.learning-rate 1e30 --schedule.warmup-epochs 0"
     arguments += " --checkpoint.steps 1" if saved else ""

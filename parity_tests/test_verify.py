@@ -207,6 +207,7 @@ def test_gradients_of_few_values_are_judged_together() -> None:
     }
 
 
+@pytest.mark.slow
 def test_float64_alone_is_measured_where_it_is_asked_for(native: Path) -> None:
     found = prove(open_source(str(native)), Asked(dtypes=("float32",), images=2, original=False))
     assert list(found.dtypes) == ["float32"]
@@ -231,6 +232,7 @@ def test_models_of_other_kinds_agree_too(tmp_path: Path, config: ViTConfig) -> N
     assert (found.dtypes["float64"].predictions is None) == (not config.num_classes)
 
 
+@pytest.mark.slow
 def test_a_head_of_zeros_agrees(tmp_path: Path) -> None:
     """Fine-tuning begins with one: all gradients below it are zero."""
     model = vit_torch.ViT(SMALL)

@@ -103,6 +103,7 @@ def test_another_function_exits_1_and_names_the_layer_where_they_part(
     assert "The most at image " in out
 
 
+@pytest.mark.slow
 def test_a_gradient_alone_that_differs_exits_1(
     native: Path, verify: Callable[..., Out], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,6 +144,7 @@ def test_a_tensor_that_is_another_in_one_model_exits_1_and_is_named(
     assert "PyTorch and Flax part at blocks.1 (float64)" in out
 
 
+@pytest.mark.slow
 def test_the_folder_of_a_run_is_its_checkpoint(native: Path, tmp_path: Path, verify: Callable[..., Out]) -> None:
     run = tmp_path / "run"
     run.mkdir()
@@ -240,6 +242,7 @@ def test_help_loads_no_framework() -> None:
     assert {"--json", "--report", "--dtypes", "--images", "--seed", "--no-original", "--preset"} <= set(text.split())
 
 
+@pytest.mark.slow
 def test_it_runs_without_pytest_and_as_a_module(native: Path) -> None:
     command = [sys.executable, "-m", "parity_tests.verify", str(native), *QUICK]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -27,6 +27,7 @@ def test_parts_give_the_whole_batchs_update(whole: tuple[Any, Any], parts: int):
         assert max(found.values()) < PARAMETERS, worst(found)
 
 
+@pytest.mark.slow
 def test_a_mean_over_the_first_part_alone_would_be_seen(whole: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch):
     from train import accumulate
 

@@ -166,6 +166,7 @@ def test_both_take_an_axis_each():
 
 
 @pytest.mark.parametrize("name", ["vit_base_patch16_224", "vit_giant_patch14_dinov2"])
+@pytest.mark.slow
 def test_fsdp_leaves_a_device_hardly_more_than_its_share_of_a_real_model(name: str):
     params = shapes(PRESETS[name].config)
     placed = placement(8, 1, fsdp=True).parameters(params)

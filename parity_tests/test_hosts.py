@@ -133,6 +133,7 @@ def test_the_first_process_writes_and_speaks_alone(trained: tuple[Path, list[tup
     assert steps == [2, 4, 4, 6, 7, 7]
 
 
+@pytest.mark.slow
 def test_a_run_on_two_hosts_learns_what_one_on_one_host_learns(
     trained: tuple[Path, list[tuple[int, str, str]]], tmp_path: Path
 ):

@@ -18,7 +18,6 @@ from parity_tests.mutants.table import MUTANTS
 FEW = (
     "missing transpose of a square matrix",
     "antialias on",
-    "clip epsilon dropped",
 )
 
 

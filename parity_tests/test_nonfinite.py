@@ -13,6 +13,7 @@ from train.errors import NonFiniteLoss
 from train.window import MOST_SKIPPED, Window
 
 
+@pytest.mark.slow
 def test_an_update_that_is_left_out_changes_nothing_but_the_count():
     step = small_step(replace(CONFIG, on_nonfinite="skip"))
     update, begun = jax.jit(step.update), small_state(step)

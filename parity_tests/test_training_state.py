@@ -169,6 +169,7 @@ def fails(capsys: pytest.CaptureFixture[str]) -> Fails:
     return call
 
 
+@pytest.mark.slow
 def test_vit_train_goes_on_from_what_the_torch_loop_left(torch_run: Path, tmp_path: Path):
     run = shutil.copytree(torch_run, tmp_path / "run")
     env = {name: value for name, value in os.environ.items() if name != "JAX_ENABLE_X64"}

@@ -13,7 +13,7 @@ import vit_torch
 from parity_tests.compare import gap, leaf_gaps, rms
 from parity_tests.pairs import grads_flax, grads_torch, held_exactly, randomise, run_flax, run_torch
 from parity_tests.photographs import photograph
-from parity_tests.tolerances import FORWARD, GRADIENT, NOISE_RATIO
+from parity_tests.tolerances import FLOAT32, FORWARD, GRADIENT, NOISE_RATIO
 from parity_tests.verify.asked import Asked
 from parity_tests.verify.images import count_for, make_images
 from parity_tests.verify.measure import FEW, Errors, Exact, Product, Rounded, all_gaps, by_kind, leaf_gaps_or_infinite
@@ -69,10 +69,11 @@ def test_the_verdict_is_that_they_agree_in_every_dtype(proof: Proof) -> None:
 
 
 def test_a_product_alone_costs_what_its_matrices_come_to() -> None:
-    """Here PyTorch's error at 40 terms: a sum of 40 rounded products, and its own rounding, each 2^-24 at most."""
+    """Of some 50 terms in float32: a few roundings; of 4096 in a single accumulator: more."""
     product = noisier_product(SMALL, "float32", SEED)
     assert product.length in (SMALL.dim, SMALL.mlp_dim)
-    assert 2**-26 < product.errors.torch < 40 * 2**-24
+    assert 0 < product.errors.torch < FLOAT32
+    assert 0 < product.errors.flax < FLOAT32
     assert allowed(product) == NOISE_RATIO * max(1, product.errors.ratio)
     long = noisier_product(SMALL.replace(mlp_dim=4096), "float32", SEED)
     assert long.errors.flax > product.errors.flax

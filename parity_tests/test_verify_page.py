@@ -51,7 +51,7 @@ class Parsed(HTMLParser):
 @pytest.fixture(scope="module")
 def proof(tmp_path_factory: pytest.TempPathFactory) -> Proof:
     path = save(tmp_path_factory.mktemp("<b>&odd") / "native")
-    return prove(open_source(str(path)), Asked(images=2))
+    return prove(open_source(str(path)), Asked(dtypes=("float64", "float32"), images=4))
 
 
 @pytest.fixture(scope="module")

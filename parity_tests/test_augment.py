@@ -15,7 +15,7 @@ from parity_tests.compare import apart, elementwise, gap
 from parity_tests.tolerances import EXACT, FLOAT32
 from train import augment
 from train.config import AugmentConfig
-from train.draws import Draws, draw, step_key
+from train.draws import Draws, block_rates, draw, step_key
 from vit_torch import training
 
 B, H, W, C, K = 6, 8, 10, 3, 7
@@ -24,20 +24,20 @@ BOTH = AugmentConfig(padding=2, flip=True, mixup_alpha=0.8, cutmix_alpha=1.0, mi
 
 
 @cache
-def drawer(config: AugmentConfig) -> Callable[[jax.Array], Draws]:
+def drawer(config: AugmentConfig, schedule: str) -> Callable[[jax.Array], Draws]:
     """Steps (N,) -> their draws, stacked; compiled once for a config."""
-    run = {"depth": 3, "drop_path": 0.4, "dropout": False, "dtype": jnp.float64}
+    run = {"drop_path": block_rates(0.4, schedule, 3), "dropout": False, "dtype": jnp.float64}
     return jax.jit(jax.vmap(lambda step: draw(step_key(0, step), config, (B, H, W), **run)))
 
 
 def drawn(step: int, config: AugmentConfig = BOTH) -> Draws:
     """The draws of one step, as NumPy arrays."""
-    return jax.tree.map(lambda x: np.asarray(x)[0], drawer(config)(jnp.array([step])))
+    return jax.tree.map(lambda x: np.asarray(x)[0], drawer(config, "linear")(jnp.array([step])))
 
 
-def many(config: AugmentConfig = BOTH) -> Draws:
+def many(config: AugmentConfig = BOTH, schedule: str = "linear") -> Draws:
     """The draws of 400 steps."""
-    return jax.tree.map(np.asarray, drawer(config)(jnp.arange(400)))
+    return jax.tree.map(np.asarray, drawer(config, schedule)(jnp.arange(400)))
 
 
 def pixels(seed: int = 0) -> np.ndarray:
@@ -122,6 +122,14 @@ def test_batches_are_mixed_as_often_as_asked(config: AugmentConfig, cutmix: floa
     draws = many(config)
     for found, wanted in ((draws.use_cutmix.mean(), cutmix), ((draws.lam < 1).mean(), mixed)):
         assert abs(found - wanted) <= 4 * (wanted * (1 - wanted) / 400) ** 0.5
+
+
+def test_stochastic_depth_is_the_same_in_all_blocks_if_asked():
+    """As DeiT III has it."""
+    factors = many(schedule="constant").drop_path
+    assert factors is not None
+    np.testing.assert_allclose((factors == 0).mean((0, 2, 3)), [0.4, 0.4, 0.4], atol=0.03)
+    assert elementwise(factors.max((0, 2, 3)), [1 / 0.6] * 3) < FLOAT32
 
 
 def test_stochastic_depth_grows_linearly_and_keeps_the_mean():

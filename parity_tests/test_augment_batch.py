@@ -32,7 +32,7 @@ IMAGES = np.concatenate([RGB, RGB[:, ::-1]])[:, :H, :W]
 
 @cache
 def drawer(config: AugmentConfig) -> Any:
-    run: dict[str, Any] = dict(depth=2, drop_path=0.0, dropout=False, dtype=jnp.float64)
+    run: dict[str, Any] = dict(drop_path=np.zeros(2), dropout=False, dtype=jnp.float64)
     return jax.jit(lambda seed, step: draw(step_key(seed, step), config, (B, H, W), **run))
 
 
@@ -72,7 +72,7 @@ config = AugmentConfig(
 )
 
 def augmented(images):
-    run = dict(depth=1, drop_path=0.0, dropout=False, dtype=jnp.float32)
+    run = dict(drop_path=np.zeros(1), dropout=False, dtype=jnp.float32)
     draws = draw(step_key(0, jnp.int32(3)), config, images.shape[:3], **run)
     return augment.apply(images, draws, config, (0.4, 0.5, 0.6), (0.2, 0.3, 0.1), jnp.float32)
 
@@ -160,7 +160,7 @@ def erased(image: np.ndarray, box: np.ndarray) -> np.ndarray:
 def test_every_operation_is_drawn_as_often_as_the_others():
     """Within four standard deviations; half are done, half negative, magnitudes about 9 and never above 10."""
     config, count = AugmentConfig(rand_augment_layers=2), 3000
-    run: dict[str, Any] = dict(depth=1, drop_path=0.0, dropout=False, dtype=jnp.float32)
+    run: dict[str, Any] = dict(drop_path=np.zeros(1), dropout=False, dtype=jnp.float32)
     draws = draw(step_key(0, jnp.int32(0)), config, (count, 4, 4), **run).rand_augment
     assert draws is not None
     operation, applied, magnitude, negative = (np.asarray(part) for part in draws)

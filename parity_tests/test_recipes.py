@@ -1,6 +1,7 @@
 """Recipes are what their papers and repositories say: the models, and the numbers that decide a run."""
 
 import json
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,71 @@ MODELS = {
 def test_a_recipe_trains_the_model_that_it_names(recipe: str):
     preset, changes = MODELS[recipe]
     assert RECIPES[recipe]().model == get_preset(preset).config.replace(**changes)
+
+
+# What the originals train with, read from their own code: DeiT's main.py (its defaults, with a learning rate for 512
+# images), README_revenge.md's commands, big_vision's configs.
+DEIT = {
+    "batch_size": 1024, "epochs": 300, "loss": "softmax", "dropout": 0.0, "drop_path": 0.1, "data.repeats": 3,
+    "drop_path_schedule": "linear", "optimizer.name": "adamw", "optimizer.weight_decay": 0.05,
+    "optimizer.clip_norm": None, "optimizer.eps": 1e-8, "optimizer.beta1": 0.9, "optimizer.beta2": 0.999,
+    "schedule.learning_rate": 5e-4 * 1024 / 512, "schedule.warmup_epochs": 5, "augment.mixup_alpha": 0.8,
+    "augment.cutmix_alpha": 1.0, "augment.cutmix_share": 0.5, "augment.mix_share": 1.0,
+    "augment.label_smoothing": 0.1, "augment.erase_prob": 0.25, "augment.rand_augment_layers": 2,
+    "augment.rand_augment_magnitude": 9, "augment.rand_augment_std": 0.5,
+}  # fmt: skip
+DEIT3 = {
+    "batch_size": 2048, "epochs": 800, "loss": "sigmoid", "binary_targets": True, "data.repeats": 3,
+    "drop_path_schedule": "constant", "start.layer_scale": 1e-4, "optimizer.name": "lamb",
+    "optimizer.weight_decay": 0.05, "schedule.warmup_epochs": 5, "augment.mixup_alpha": 0.8,
+    "augment.cutmix_alpha": 1.0, "augment.label_smoothing": 0.0, "augment.erase_prob": 0.0,
+    "augment.three_augment": True, "augment.color_jitter": 0.3, "augment.rand_augment_layers": 0,
+    "data.eval_crop": 1.0,
+}  # fmt: skip
+BIG_VISION = {
+    "optimizer.name": "adamw", "optimizer.weight_decay": 1e-4, "optimizer.decay_times_peak": False,
+    "optimizer.clip_norm": 1.0, "optimizer.beta1": 0.9, "optimizer.beta2": 0.999, "schedule.learning_rate": 1e-3,
+    "augment.rand_augment_layers": 2, "augment.rand_augment_std": 0, "loss": "softmax", "drop_path": 0.0,
+    "data.min_area": 0.05, "data.train_split": "train[:99%]", "data.repeats": 1,
+}  # fmt: skip
+MEDIUM2 = {
+    **BIG_VISION, "batch_size": 4096, "epochs": 300, "augment.mixup_alpha": 0.5, "augment.rand_augment_magnitude": 15,
+}  # fmt: skip
+NUMBERS = {
+    "deit_ti": DEIT, "deit_s": DEIT, "deit_b": DEIT,
+    "deit3_s": {**DEIT3, "schedule.learning_rate": 4e-3, "drop_path": 0.05},
+    "deit3_b": {**DEIT3, "schedule.learning_rate": 3e-3, "drop_path": 0.2},
+    "deit3_l": {**DEIT3, "schedule.learning_rate": 3e-3, "drop_path": 0.45},
+    "simple_vit_s16_i1k": {
+        **BIG_VISION, "batch_size": 1024, "epochs": 90, "augment.mixup_alpha": 0.2,
+        "augment.rand_augment_magnitude": 10,
+    },
+    "augreg_s32": {
+        **BIG_VISION, "batch_size": 4096, "epochs": 300, "augment.mixup_alpha": 0.2,
+        "augment.rand_augment_magnitude": 10,
+    },
+    "augreg_s16": MEDIUM2, "augreg_b32": MEDIUM2, "augreg_b16": MEDIUM2, "augreg_l16": MEDIUM2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("recipe", [recipe.__name__ for recipe in IMAGENET])
+def test_a_recipe_has_the_numbers_of_its_source(recipe: str):
+    config = RECIPES[recipe]()
+    found = {name: attrgetter(name)(config) for name in NUMBERS[recipe]}
+    assert found == pytest.approx(NUMBERS[recipe])
+
+
+@pytest.mark.parametrize("recipe", [recipe.__name__ for recipe in IMAGENET])
+def test_a_recipe_warms_up_and_cools_down_as_its_source(recipe: str):
+    """big_vision's warmup is 10,000 steps of 1.28 million images (99% of them), to a rate of zero; DeiT's ends at
+    1e-5."""
+    config = RECIPES[recipe]()
+    if recipe in ("simple_vit_s16_i1k",) or recipe.startswith("augreg"):
+        steps = config.schedule.warmup_epochs * 0.99 * 1_281_167 / config.batch_size
+        assert steps == pytest.approx(10_000, rel=0.01)
+        assert config.schedule.final_fraction == 0
+    else:
+        assert config.schedule.final_fraction * config.schedule.learning_rate == pytest.approx(1e-5)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

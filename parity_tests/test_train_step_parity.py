@@ -119,7 +119,7 @@ def test_draws_are_of_seed_and_step_alone_and_the_same_in_every_precision():
     @partial(jax.jit, static_argnums=(0, 2))
     def drawn(seed: int, step: int, dtype: Any) -> Draws:
         key = step_key(seed, jnp.int32(step))
-        return draw(key, everything, IMAGES, depth=3, drop_path=0.3, dropout=False, dtype=dtype)
+        return draw(key, everything, IMAGES, drop_path=np.linspace(0, 0.3, 3), dropout=False, dtype=dtype)
 
     wide = drawn(3, 5, jnp.float64)
     with jax.enable_x64(False):

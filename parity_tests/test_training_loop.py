@@ -347,6 +347,15 @@ def test_draws_have_the_distributions_of_the_settings():
     assert all(inside)
 
 
+def test_stochastic_depth_is_the_same_in_all_blocks_if_asked():
+    chances = Chances(drop_path=0.4, drop_path_schedule="constant")
+    masks = torch.stack([draw(0, step, (64, 4, 4), 3, chances, torch.float64).drop_path for step in range(100)])
+    for block in range(3):
+        of_block = masks[:, block].flatten().numpy()
+        assert set(np.unique(of_block)) == {0.0, 1 / 0.6}
+        assert stats.binomtest(int((of_block == 0).sum()), of_block.size, 0.4).pvalue > 1e-3
+
+
 def test_draws_are_of_seed_and_step_alone():
     chances = Chances(padding=2, flip=True, mixup_alpha=0.8, cutmix_alpha=1.0, drop_path=0.2, dropout=True)
     one, same = (draw(1, 5, (8, 9, 7), 3, chances, torch.float32) for _ in range(2))

@@ -52,17 +52,25 @@ def with_rule(**changes: Any) -> TrainConfig:
     return replace(CONFIG, optimizer=replace(ADAMW, **changes))
 
 
+HARD = "adamw, sigmoid loss of binary targets, one stochastic depth for all blocks"
 FROZEN = ("patch_embed.*", "blocks.0.*", "!*.bias", "cls_token")
 CASES = {
     "adamw": CONFIG,
     "lamb": with_rule(name="lamb"),
     "sgd": with_rule(name="sgd"),
+    HARD: replace(
+        with_rule(clip_norm=1.0),  # above some steps' norms and below others'
+        augment=replace(CONFIG.augment, label_smoothing=0.0),
+        loss="sigmoid",
+        binary_targets=True,
+        drop_path_schedule="constant",
+    ),
     "sgd, nesterov, decay off the rate, sigmoid loss, layer decay, frozen parts": replace(
         with_rule(name="sgd", nesterov=True, decay_times_peak=False, layer_decay=0.7, frozen=FROZEN), loss="sigmoid"
     ),
 }
 RULES = ("adamw", "lamb", "sgd")
-PARTS = next(name for name in CASES if name not in RULES)
+PARTS = next(name for name in CASES if name not in (*RULES, HARD))
 
 
 @dataclass(frozen=True)

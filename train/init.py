@@ -19,6 +19,9 @@ def initialise(params: Params, config: StartConfig, key: Array) -> Params:
         path: x if std is None else std * jax.random.normal(jax.random.fold_in(key, i), x.shape, x.dtype)
         for i, ((path, x), std) in enumerate(zip(params.items(), spreads.values(), strict=True))
     }
+    if config.layer_scale is not None:
+        scales = [path for path in params if role(hub_name(path)) == "layer_scale"]
+        drawn |= {path: jnp.full_like(params[path], config.layer_scale) for path in scales}
     return drawn | {path: head(path, x, config) for path, x in params.items() if path.startswith(HEADS)}
 
 

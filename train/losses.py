@@ -23,4 +23,10 @@ def binary_cross_entropy(logits: Array, targets: Array) -> Array:
     return -(targets * jax.nn.log_sigmoid(logits) + (1 - targets) * jax.nn.log_sigmoid(-logits)).mean()
 
 
+def binarised(targets: Array) -> Array:
+    """1 for every class with a share in the target, else 0: what DeiT III gives its loss (facebookresearch/deit,
+    engine.py, `targets.gt(0.0)`; Wightman et al. 2021, section 3.1)."""
+    return (targets > 0).astype(targets.dtype)
+
+
 LOSSES: dict[str, Callable[[Array, Array], Array]] = {"softmax": soft_cross_entropy, "sigmoid": binary_cross_entropy}

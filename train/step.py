@@ -15,8 +15,8 @@ from jax.typing import DTypeLike
 from train import accumulate, augment, optimizer, schedule
 from train.accumulate import Inputs
 from train.config import TrainConfig
-from train.draws import Draws, draw, step_key
-from train.losses import LOSSES
+from train.draws import Draws, block_rates, draw, step_key
+from train.losses import LOSSES, binarised
 from train.optimizer.frozen import partition
 from vit_flax.names import parameters_by_path
 
@@ -86,8 +86,8 @@ class Step:
         """The draws of one step for a batch of (B, H, W)."""
         c = self.config
         dropout = c.dropout > 0 or c.attn_dropout > 0
-        depth, dtype = c.model.depth, self.param_dtype
-        return draw(key, c.augment, shape, depth=depth, drop_path=c.drop_path, dropout=dropout, dtype=dtype)
+        rates = block_rates(c.drop_path, c.drop_path_schedule, c.model.depth)
+        return draw(key, c.augment, shape, drop_path=rates, dropout=dropout, dtype=self.param_dtype)
 
     def update(self, state: State, batch: Batch, draws: Draws) -> tuple[State, dict[str, Array]]:
         """One step, given the draws. Accuracy counts the class with the most weight in the mixed target.
@@ -129,7 +129,8 @@ class Step:
         x, targets, drop_path, dropout = inputs
         logits = self.merge(frozen | trained)(x, drop_path=drop_path, key=dropout)
         accuracy = jnp.mean(logits.argmax(-1) == targets.argmax(-1), dtype=self.param_dtype)
-        return LOSSES[self.config.loss](logits, targets), accuracy
+        wanted = binarised(targets) if self.config.binary_targets else targets
+        return LOSSES[self.config.loss](logits, wanted), accuracy
 
     def learning_rate(self, step: Array) -> Array:
         """The rate of the update that leads from step to step + 1."""

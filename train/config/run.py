@@ -21,10 +21,12 @@ class StartConfig:
     mimetic: bool = False  # attention begins near the identity, learned positions as sines and cosines
     zero_head: bool = False  # the head's kernel begins at zero
     head_bias: float = 0.0  # where the head's bias begins: -log(classes) suits a sigmoid loss
+    layer_scale: float | None = None  # where layer scales begin; None: the model's own, 1e-5
 
     def checks(self) -> Iterator[Check]:
         """What the values have to be."""
         yield positive("start.pos_embed_std", self.pos_embed_std)
+        yield positive("start.layer_scale", self.layer_scale)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,13 +88,17 @@ class TrainConfig:
     epochs: float = 1.0  # passes over the training images
     steps: int | None = None  # length of the run in steps; None: as epochs says
     loss: Literal["softmax", "sigmoid"] = "softmax"  # cross-entropy over all classes, or binary for each
+    binary_targets: bool = False  # sigmoid: every class with a share in a mixed target counts whole
     dtype: Literal["float32", "bfloat16"] = "float32"  # of computation; parameters stay float32
     attention: Literal["fused", "explicit", "cudnn"] = "fused"  # computed by XLA, or by cuDNN (NVIDIA, bfloat16)
     remat: bool = False  # compute each block's insides again in the backward pass instead of keeping them
     scan: bool = False  # one compiled block for all layers: compiles faster; checkpoints are the same
     dropout: float = 0.0  # after the embeddings and in both branches
     attn_dropout: float = 0.0  # on attention weights
-    drop_path: float = 0.0  # stochastic depth: rate at the last block, growing linearly from 0
+    drop_path: float = 0.0  # stochastic depth: the rate at the last block
+    drop_path_schedule: Literal["linear", "constant"] = (
+        "linear"  # growing from 0 at the first block, or the same in all
+    )
     ema_decay: float | None = None  # of the averaged weights, which are then evaluated and saved; None: off
     on_nonfinite: Literal["stop", "skip"] = "stop"  # infinite loss, or none: end the run, or leave that update out
     deterministic: bool = False  # on a GPU: only kernels that give the same bits every time
@@ -124,6 +130,9 @@ class TrainConfig:
         yield share("ema_decay", self.ema_decay)
         yield positive("eval_epochs", self.eval_epochs)
         yield from self._kernel_checks()
+        yield from self._target_checks()
+        scaled = self.start.layer_scale is None or self.model.layer_scale or self.init is not None
+        yield scaled, f"start.layer_scale {self.start.layer_scale} needs model.layer_scale"
         parts = self.optimizer.accumulate
         whole = parts < 1 or self.batch_size % parts == 0
         yield whole, f"batch_size {self.batch_size} can't be computed in optimizer.accumulate {parts} equal parts"
@@ -134,6 +143,12 @@ class TrainConfig:
             yield not self.attn_dropout, f"attention cudnn has no attn_dropout, got {self.attn_dropout}"
             head = self.model.head_dim
             yield head % 8 == 0 and head <= 256, f"attention cudnn takes heads of 8, 16, ... 256 channels, got {head}"
+
+    def _target_checks(self) -> Iterator[Check]:
+        if self.binary_targets:
+            yield self.loss == "sigmoid", f"binary_targets needs loss sigmoid, got {self.loss}"
+            smoothing = self.augment.label_smoothing
+            yield not smoothing, f"binary_targets makes every smoothed class whole: augment.label_smoothing {smoothing}"
 
     def to_dict(self) -> dict[str, Any]:
         """A plain dict for JSON."""

@@ -1,7 +1,7 @@
 """All the randomness of a run, from its seed."""
 
 from train.draws.images import EraseDraws, JitterDraws, RandAugmentDraws, ThreeAugmentDraws
-from train.draws.step import INIT, Draws, draw, init_key, step_key
+from train.draws.step import INIT, Draws, block_rates, draw, init_key, step_key
 
 __all__ = [
     "INIT",
@@ -10,6 +10,7 @@ __all__ = [
     "JitterDraws",
     "RandAugmentDraws",
     "ThreeAugmentDraws",
+    "block_rates",
     "draw",
     "init_key",
     "step_key",

@@ -60,12 +60,15 @@ def draw(
     config: AugmentConfig,
     shape: tuple[int, int, int],
     *,
-    depth: int,
-    drop_path: float,
+    drop_path: np.ndarray,
     dropout: bool,
     dtype: DTypeLike,
 ) -> Draws:
-    """One step's draws for a batch of shape (B, H, W), multipliers in dtype."""
+    """One step's draws for a batch of shape (B, H, W), multipliers in dtype.
+
+    Args:
+        drop_path: (depth,) the rate of each block.
+    """
     B, H, W = shape
     keys = jax.random.split(key, 9)
     use_cutmix, lam = _mixing(keys[:3], config)
@@ -76,7 +79,7 @@ def draw(
         lam=lam.astype(dtype),
         box=_box(keys[5], lam, H, W),
         partner=jax.random.permutation(keys[6], jnp.arange(B, dtype=jnp.int32)),
-        drop_path=_drop_path(keys[7], (depth, 2, B), drop_path, dtype) if drop_path else None,
+        drop_path=_drop_path(keys[7], drop_path, B, dtype) if drop_path.any() else None,
         dropout=keys[8] if dropout else None,
         rand_augment=draw_rand_augment(key, config, B),
         three_augment=draw_three_augment(key, config, B),
@@ -107,8 +110,14 @@ def _box(key: Array, lam: Array, H: int, W: int) -> Array:
     return jnp.stack([begin[0], end[0], begin[1], end[1]])
 
 
-def _drop_path(key: Array, shape: tuple[int, int, int], rate: float, dtype: DTypeLike) -> Array:
+def block_rates(rate: float, schedule: str, depth: int) -> np.ndarray:
+    """(depth,) the rate of stochastic depth of each block: linear as in Huang et al. 2016, section 3, or constant as in
+    DeiT III (facebookresearch/deit, models_v2.py, `dpr`)."""
+    return np.full(depth, rate) if schedule == "constant" else np.linspace(0.0, rate, depth)
+
+
+def _drop_path(key: Array, rates: np.ndarray, batch: int, dtype: DTypeLike) -> Array:
     """Stochastic depth (Huang et al. 2016, eq. 4, here divided by keep at training as in timm/layers/drop.py)."""
-    keep = 1 - np.linspace(0.0, rate, shape[0])[:, None, None]
-    kept = jax.random.bernoulli(key, jnp.asarray(keep, jnp.float32), shape)
+    keep = 1 - rates[:, None, None]
+    kept = jax.random.bernoulli(key, jnp.asarray(keep, jnp.float32), (len(rates), 2, batch))
     return kept.astype(dtype) / jnp.asarray(keep, dtype)

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from vit_torch.training.draws import Draws
 from vit_torch.training.hyper import Hyper
-from vit_torch.training.losses import LOSSES
+from vit_torch.training.losses import LOSSES, binarised
 from vit_torch.training.state import trained_parameters
 from vit_torch.vit import ViT
 
@@ -27,7 +27,7 @@ def gradients(
         inputs, wanted = part(x, number, parts), part(targets, number, parts)
         masks = None if draws.drop_path is None else part(draws.drop_path, number, parts, axis=2)
         logits = model(inputs, drop_path=masks, generator=draws.dropout)
-        of_part = LOSSES[hyper.loss](logits, wanted)
+        of_part = LOSSES[hyper.loss](logits, binarised(wanted) if hyper.binary_targets else wanted)
         for name, grad in zip(trained, torch.autograd.grad(of_part, list(trained.values())), strict=True):
             grads[name] += grad / parts
         loss += of_part.item() / parts

@@ -13,6 +13,7 @@ class Hyper:
     padding: int = 0  # pixels around the image before the shifted crop
     label_smoothing: float = 0.0
     loss: Literal["softmax", "sigmoid"] = "softmax"  # cross-entropy over all classes, or binary for each
+    binary_targets: bool = False  # sigmoid: every class with a share in a mixed target counts whole
     accumulate: int = 1  # equal parts that a batch is computed in
     frozen: tuple[str, ...] = ()  # not trained: hub names or patterns; !pattern: but not these
     clip_norm: float | None = None

@@ -17,6 +17,12 @@ def binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return -(targets * F.logsigmoid(logits) + (1 - targets) * F.logsigmoid(-logits)).mean()
 
 
+def binarised(targets: Tensor) -> Tensor:
+    """1 for every class with a share in the target, else 0: what DeiT III gives its loss (facebookresearch/deit,
+    engine.py, `targets.gt(0.0)`; Wightman et al. 2021, section 3.1)."""
+    return (targets > 0).to(targets.dtype)
+
+
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "softmax": soft_cross_entropy,
     "sigmoid": binary_cross_entropy,

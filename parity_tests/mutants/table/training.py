@@ -9,6 +9,7 @@ geometry = partial(Mutant, file="train/augment/geometry.py", promise="step: adam
 draws = partial(Mutant, file="train/draws/step.py", promise="draws")
 losses = partial(Mutant, file="train/losses.py")
 accumulate = partial(Mutant, file="train/accumulate.py", promise="step: adamw")
+HARD = "step: adamw, sigmoid loss of binary targets, one stochastic depth for all blocks"
 SIGMOID = "step: sgd, nesterov, decay off the rate, sigmoid loss, layer decay, frozen parts"
 
 MUTANTS = (
@@ -92,8 +93,8 @@ MUTANTS = (
     ),
     draws(
         name="one rate of stochastic depth for all blocks",
-        old="np.linspace(0.0, rate, shape[0])[:, None, None]",
-        new="np.full(shape[0], rate)[:, None, None]",
+        old="np.linspace(0.0, rate, depth)",
+        new="np.full(depth, rate)",
         who="who forgets that the rate grows with depth",
     ),
     draws(
@@ -115,6 +116,19 @@ MUTANTS = (
         new="jax.nn.log_sigmoid(-logits)).sum(-1).mean()",
         who="who has big_vision's sum for timm's mean",
         promise=SIGMOID,
+    ),
+    losses(
+        name="classes with the larger share alone counted whole",
+        old="(targets > 0).astype",
+        new="(targets > 0.5).astype",
+        who="who rounds mixed targets where DeiT III takes both classes",
+        promise=HARD,
+    ),
+    draws(
+        name="one rate of stochastic depth, half of it",
+        old="return np.full(depth, rate)",
+        new="return np.full(depth, rate / 2)",
+        who="who takes DeiT III's rate for the mean of a growing one",
     ),
     accumulate(
         name="accumulated gradients summed",

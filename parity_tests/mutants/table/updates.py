@@ -3,7 +3,7 @@
 from functools import partial
 
 from parity_tests.mutants.mutant import Mutant
-from parity_tests.mutants.table.training import SIGMOID
+from parity_tests.mutants.table.training import HARD, SIGMOID
 
 schedule = partial(Mutant, file="train/schedule.py", promise="step: adamw")
 clip = partial(Mutant, file="train/optimizer/clip.py", promise="step: adamw")
@@ -50,6 +50,7 @@ MUTANTS = (
         old="jnp.minimum(1.0, max_norm / (global_norm(updates) + 1e-6))",
         new="max_norm / (global_norm(updates) + 1e-6)",
         who="who normalises where clipping is meant",
+        promise=HARD,
     ),
     clip(
         name="norms added up",

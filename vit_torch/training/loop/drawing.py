@@ -24,6 +24,7 @@ class Chances:
     cutmix_share: float = 0.5
     mix_share: float = 1.0
     drop_path: float = 0.0
+    drop_path_schedule: str = "linear"
     dropout: bool = False
 
 
@@ -45,7 +46,7 @@ def draw(seed: int, step: int, shape: tuple[int, int, int], depth: int, chances:
         lam=lam,
         box=_box(rng, lam, H, W),
         partner=torch.tensor(rng.permutation(B)),
-        drop_path=_drop_path(rng, (depth, 2, B), chances.drop_path, dtype) if chances.drop_path else None,
+        drop_path=_drop_path(rng, (depth, 2, B), chances, dtype) if chances.drop_path else None,
         dropout=torch.Generator().manual_seed(int(rng.integers(2**62))) if chances.dropout else None,
     )
 
@@ -67,7 +68,10 @@ def _box(rng: np.random.Generator, lam: float, H: int, W: int) -> tuple[int, int
     return max(0, y - h // 2), min(H, y + (h + 1) // 2), max(0, x - w // 2), min(W, x + (w + 1) // 2)
 
 
-def _drop_path(rng: np.random.Generator, shape: tuple[int, int, int], rate: float, dtype: torch.dtype) -> torch.Tensor:
+def _drop_path(
+    rng: np.random.Generator, shape: tuple[int, int, int], chances: Chances, dtype: torch.dtype
+) -> torch.Tensor:
     """Stochastic depth (Huang et al. 2016, eq. 4, here divided by keep at training as in timm/layers/drop.py)."""
-    keep = 1 - np.linspace(0, rate, shape[0])[:, None, None]
+    first = chances.drop_path if chances.drop_path_schedule == "constant" else 0.0
+    keep = 1 - np.linspace(first, chances.drop_path, shape[0])[:, None, None]
     return torch.tensor((rng.random(shape) < keep) / keep, dtype=dtype)

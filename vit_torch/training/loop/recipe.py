@@ -22,6 +22,7 @@ def make_hyper(
         padding=settings["augment.padding"],
         label_smoothing=settings["augment.label_smoothing"],
         loss=settings["loss"],
+        binary_targets=settings["binary_targets"],
         accumulate=of["accumulate"],
         frozen=tuple(of["frozen"]),
         clip_norm=of["clip_norm"],
@@ -51,6 +52,7 @@ def make_chances(settings: Settings) -> Chances:
         cutmix_share=settings["augment.cutmix_share"],
         mix_share=settings["augment.mix_share"],
         drop_path=settings["drop_path"],
+        drop_path_schedule=settings["drop_path_schedule"],
         dropout=settings["dropout"] > 0 or settings["attn_dropout"] > 0,
     )
 

@@ -45,6 +45,8 @@ def initialise(model: ViT, settings: Settings, generator: torch.Generator) -> No
             param.normal_(std=settings["start.pos_embed_std"], generator=generator)
         elif settings["start.fan_in_kernels"] and name.startswith("blocks.") and decays(name):
             param.normal_(std=param.shape[1] ** -0.5, generator=generator)  # LeCun et al. 1998, section 4.6
+        elif role(name) == "layer_scale" and settings["start.layer_scale"] is not None:
+            param.fill_(settings["start.layer_scale"])
         elif name.startswith(HEADS) and (role(name) == "bias" or settings["start.zero_head"]):
             param.fill_(head_value(name, settings))
 

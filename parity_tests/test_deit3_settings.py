@@ -1,4 +1,4 @@
-"""What DeiT III alone asks of a run: where layer scales begin, targets that count whole, and what doesn't go with them."""
+"""What DeiT III alone asks of a run: where layer scales begin, targets that count whole, and what goes with them."""
 
 from dataclasses import replace
 

@@ -83,7 +83,7 @@ def _open(name: str, split: str, data_dir: Path | None) -> tuple[Any, list[str]]
             f"{TFDS}{name} needs tensorflow-datasets ({error}): pip install tensorflow-datasets importlib_resources"
         ) from None
     try:
-        builder = tfds.builder(name, data_dir=data_dir)
+        builder: Any = tfds.builder(name, data_dir=data_dir)
         return builder.as_data_source(split=split), builder.info.features["label"].names
     except Exception as error:  # TFDS raises DatasetNotFoundError, AssertionError, ValueError, ...: all say why
         said = " ".join(str(error).split()).partition(" Available datasets:")[0]

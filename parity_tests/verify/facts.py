@@ -75,13 +75,15 @@ def _measured(measured: Measured) -> dict[str, Any]:
     distances = measured.distances
     if isinstance(distances, Exact):
         numbers = {"intermediates": dict(distances.gaps), "gradients": dict(distances.gradients)}
+        product = None
     else:
         numbers = {"intermediates": _errors(distances.layers), "gradients": _errors(distances.gradients)}
-        numbers["product"] = {"length": distances.product.length} | _error(distances.product.errors)
+        product = {"length": distances.product.length, **_error(distances.product.errors)}
     return {
         "images": measured.images,
         "images_of_gradients": measured.graded,
         **numbers,
+        "product": product,
         "largest_difference": {name: asdict(place) for name, place in measured.places.items()},
         "predictions": asdict(measured.predictions) if measured.predictions else None,
         "unequal_tensors": list(measured.unequal),

@@ -38,7 +38,7 @@ def test_layer_scales_begin_where_the_run_says_in_both_frameworks():
     model = start_model(checked(flat(given.to_dict()), "the config"), ())
     torchs = [p for name, p in model.named_parameters() if role(name) == "layer_scale"]
     assert len(torchs) == 2 * digits.model.depth
-    assert all((p == np.float32(1e-4)).all() for p in torchs)
+    assert all(torch.equal(p, torch.full_like(p, 1e-4)) for p in torchs)
 
 
 def test_a_mixed_target_counts_each_of_its_classes_whole():

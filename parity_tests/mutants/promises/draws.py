@@ -39,7 +39,7 @@ def measure(seed: int) -> Iterator[Measured]:
     for schedule, rates in RATES.items():
         factors, lams, boxes = (np.asarray(x) for x in drawn(seed, schedule))
         yield Measured(f"factors of {schedule} stochastic depth", from_factors(factors, rates), EXACT)
-    yield Measured("sides of CutMix's boxes", max(map(from_box, lams, boxes)), EXACT)
+        yield Measured("sides of CutMix's boxes", max(map(from_box, lams, boxes)), EXACT)
 
 
 def from_factors(factors: np.ndarray, rates: np.ndarray) -> float:

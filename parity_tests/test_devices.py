@@ -21,6 +21,7 @@ from jax.sharding import AbstractMesh, AxisType
 from jax.sharding import PartitionSpec as P
 
 from parity_tests.placements import CONFIG, MODEL
+from parity_tests.selection import quick
 from parity_tests.tolerances import LOSS
 from train.__main__ import main
 from train.config import ConfigError, DevicesConfig, OptimizerConfig, TrainConfig
@@ -32,8 +33,8 @@ from vit_convert.presets import PRESETS
 from vit_flax import ViT
 from vit_flax.names import hub_name
 
-QUICK = ["replicated", "fsdp and tensor 2"]
-MORE = ["fsdp", "tensor 2", "tensor 4"]  # of the same rules as both together
+QUICK = ["fsdp and tensor 2"]
+MORE = ["replicated", "fsdp", "tensor 2", "tensor 4"]  # of the same rules as both together
 SHARED = [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in MORE)]
 WIDE = ViTConfig(
     image_size=32, patch_size=8, dim=64, depth=1, num_heads=4, mlp_dim=96, num_classes=10, mlp="swiglu",
@@ -83,7 +84,7 @@ def test_an_evaluation_counts_what_one_device_counts(runs: Runs, name: str):
 
 @pytest.mark.parametrize(
     ("name", "most"),
-    [("replicated", 1.0), pytest.param("fsdp", 0.2, marks=pytest.mark.slow), ("fsdp and tensor 2", 0.2)],
+    quick([("replicated", 1.0), ("fsdp", 0.2), ("fsdp and tensor 2", 0.2)], [("fsdp and tensor 2", 0.2)]),
 )
 def test_a_device_holds_its_part_of_the_state_alone(runs: Runs, name: str, most: float):
     """Of what the run holds, and of what XLA says that the step is given: the state, and the 40 images."""

@@ -11,6 +11,7 @@ from flax import nnx
 
 import vit_flax.attention
 from parity_tests.compare import gap, leaf_gaps, worst
+from parity_tests.selection import quick
 from parity_tests.tolerances import FORWARD, GRADIENT, ROPE
 from train.step import Params, split_model
 from vit_convert.config import ViTConfig
@@ -74,7 +75,7 @@ def unrolled(request: pytest.FixtureRequest) -> tuple[ViTConfig, Any, dict[str, 
     return config, *answers(config)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", quick(WAYS.keys(), ["both"]))
 def test_the_function_and_every_gradient_are_the_unrolled_models(unrolled: Any, way: str):
     config, logits, grads = unrolled
     assert len(set(np.round(np.asarray(logits).ravel(), 6))) == logits.size  # dropout and masks differ by image

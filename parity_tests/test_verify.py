@@ -3,6 +3,7 @@
 import hashlib
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -11,18 +12,18 @@ import torch
 import vit_flax
 import vit_torch
 from parity_tests.compare import gap, leaf_gaps, rms
-from parity_tests.pairs import grads_flax, grads_torch, held_exactly, randomise, run_flax, run_torch
+from parity_tests.pairs import AS_USERS, grads_flax, grads_torch, held_exactly, randomise, run_flax, run_torch
 from parity_tests.photographs import photograph
 from parity_tests.tolerances import FLOAT32, FORWARD, GRADIENT, NOISE_RATIO
 from parity_tests.verify.asked import Asked
 from parity_tests.verify.images import count_for, make_images
 from parity_tests.verify.measure import FEW, Errors, Exact, Product, Rounded, all_gaps, by_kind, leaf_gaps_or_infinite
 from parity_tests.verify.places import place_of, token
-from parity_tests.verify.products import allowed, noisier_product
+from parity_tests.verify.products import allowed, noisiest, products_of
 from parity_tests.verify.prove import Proof, prove
 from parity_tests.verify.run import names_for
 from parity_tests.verify.source import open_source
-from parity_tests.verify.verdict import agrees, check_all, summary
+from parity_tests.verify.verdict import _rounded, agrees, check_all, summary
 from vit_convert.config import ViTConfig
 from vit_convert.errors import CheckpointError
 from vit_convert.intermediates import intermediate_names
@@ -63,20 +64,43 @@ def test_the_verdict_is_that_they_agree_in_every_dtype(proof: Proof) -> None:
         if check.kind == "times":
             found = proof.dtypes[check.dtype].distances
             assert isinstance(found, Rounded)
-            assert check.bound == NOISE_RATIO * max(1, found.product.errors.ratio)
+            assert check.bound == allowed(noisiest(found.products, check.where))
     assert [check.bound for check in checks if check.kind == "below"] == [FORWARD, GRADIENT]
     assert all(check.measured > 0 for check in checks)
 
 
 def test_a_product_alone_costs_what_its_matrices_come_to() -> None:
     """Of some 50 terms in float32: a few roundings; of 4096 in a single accumulator: more."""
-    product = noisier_product(SMALL, "float32", SEED)
-    assert product.length in (SMALL.dim, SMALL.mlp_dim)
-    assert 0 < product.errors.torch < FLOAT32
-    assert 0 < product.errors.flax < FLOAT32
-    assert allowed(product) == NOISE_RATIO * max(1, product.errors.ratio)
-    long = noisier_product(SMALL.replace(mlp_dim=4096), "float32", SEED)
-    assert long.errors.flax > product.errors.flax
+    products = products_of(SMALL, "float32", SEED)
+    assert {name: product.length for name, product in products.items()} == {"patches": 189, "dim": 40, "mlp_dim": 52}
+    for product in products.values():
+        assert 0 < product.errors.torch < FLOAT32
+        assert 0 < product.errors.flax < FLOAT32
+        assert allowed(product) == NOISE_RATIO * max(1, product.errors.ratio)
+    long = products_of(SMALL.replace(mlp_dim=4096), "float32", SEED)["mlp_dim"]
+    assert long.errors.flax > products["mlp_dim"].errors.flax
+
+
+def test_a_product_is_compiled_as_the_model_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the passes of users' programs, which conftest.py turns off; without them its rounding is another."""
+    asked, jit = [], jax.jit
+    monkeypatch.setattr(jax, "jit", lambda f, **options: asked.append(options) or jit(f, **options))
+    products_of(SMALL, "float32", SEED)
+    assert asked == [{"compiler_options": AS_USERS}] * 3
+
+
+def test_a_tensor_is_allowed_what_the_products_before_it_cost() -> None:
+    products = {name: Product(8, Errors(1, ratio)) for name, ratio in {"patches": 1.1, "dim": 2, "mlp_dim": 3}.items()}
+    names = ("embeddings", "blocks.0.attn.weights", "blocks.0", "blocks.1.attn.weights", "output")
+    assert [noisiest(products, name).errors.ratio for name in names] == [1.1, 2, 3, 3, 3]
+    layers = dict.fromkeys(names, Errors(1e-7, 2e-7))
+    measured = Rounded(layers, {}, products)
+    (check,) = _rounded("float32", measured)
+    assert not check.agrees
+    assert (check.measured, check.bound, check.where) == (2, NOISE_RATIO * 1.1, "embeddings")
+    assert check.parting.startswith("PyTorch and Flax part at embeddings (float32): Flax is 2.00 times as far")
+    (check,) = _rounded("float32", Rounded({**layers, "embeddings": Errors(1e-7, 1e-7)}, {}, products))
+    assert (check.agrees, check.bound, check.where) == (True, NOISE_RATIO * 2, "blocks.0.attn.weights")
 
 
 def test_a_noisy_product_widens_no_more_than_its_own_share() -> None:

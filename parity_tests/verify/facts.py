@@ -77,7 +77,9 @@ def _measured(measured: Measured) -> dict[str, Any]:
         numbers = {"intermediates": dict(distances.gaps), "gradients": dict(distances.gradients)}
     else:
         numbers = {"intermediates": _errors(distances.layers), "gradients": _errors(distances.gradients)}
-        numbers["product"] = {"length": distances.product.length} | _error(distances.product.errors)
+        numbers["products"] = {
+            name: {"length": product.length} | _error(product.errors) for name, product in distances.products.items()
+        }
     return {
         "images": measured.images,
         "images_of_gradients": measured.graded,

@@ -49,7 +49,7 @@ class Rounded:
 
     layers: Mapping[str, Errors]  # by intermediate
     gradients: Mapping[str, Errors]  # by kind of tensor; those with few values together
-    product: Product  # what the noisier of the model's products costs alone
+    products: Mapping[str, Product]  # what each kind of the model's products costs alone
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def compare_exact(torch: Run, flax: Run) -> Exact:
     return Exact(all_gaps(flax.arrays, torch.arrays), leaf_gaps_or_infinite(flax.gradients, torch.gradients))
 
 
-def compare_rounded(torch: Run, flax: Run, truth: Run, product: Product) -> Rounded:
+def compare_rounded(torch: Run, flax: Run, truth: Run, products: Mapping[str, Product]) -> Rounded:
     layers = {
         name: Errors(*(relative(run.arrays[name], exact) for run in (torch, flax)))
         for name, exact in truth.arrays.items()
@@ -79,7 +79,7 @@ def compare_rounded(torch: Run, flax: Run, truth: Run, product: Product) -> Roun
         kind: Errors(*(noise(run.gradients, truth.gradients, names) for run in (torch, flax)))
         for kind, names in groups.items()
     }
-    return Rounded(layers, gradients, product)
+    return Rounded(layers, gradients, products)
 
 
 def predict(torch: Run, flax: Run, truth: Run) -> Predictions:

@@ -1,6 +1,7 @@
 """vit-verify measures what it says: on small checkpoints its numbers are those that anyone can compute."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -17,11 +18,23 @@ from parity_tests.photographs import photograph
 from parity_tests.tolerances import FLOAT32, FORWARD, GRADIENT, NOISE_RATIO
 from parity_tests.verify.asked import Asked
 from parity_tests.verify.images import count_for, make_images
-from parity_tests.verify.measure import FEW, Errors, Exact, Product, Rounded, all_gaps, by_kind, leaf_gaps_or_infinite
+from parity_tests.verify.measure import (
+    FEW,
+    Errors,
+    Exact,
+    Predictions,
+    Product,
+    Rounded,
+    all_gaps,
+    by_kind,
+    leaf_gaps_or_infinite,
+    margins,
+    predict,
+)
 from parity_tests.verify.places import place_of, token
 from parity_tests.verify.products import allowed, noisiest, products_of
-from parity_tests.verify.prove import Proof, prove
-from parity_tests.verify.run import names_for
+from parity_tests.verify.prove import OriginalGaps, Proof, _said_of, prove
+from parity_tests.verify.run import OUTPUT, Run, names_for
 from parity_tests.verify.source import open_source
 from parity_tests.verify.verdict import _rounded, agrees, check_all, summary
 from vit_convert.config import ViTConfig
@@ -55,10 +68,11 @@ def proof(native: Path) -> Proof:
 def test_the_verdict_is_that_they_agree_in_every_dtype(proof: Proof) -> None:
     checks = check_all(proof)
     assert agrees(checks)
-    assert summary(proof, checks) == "PyTorch and Flax are one function on this checkpoint."
-    promises = ["tensors", "intermediates", "gradients"]
-    expected = [("float64", promise) for promise in (*promises, "predictions")]
-    expected += [(dtype, promise) for dtype in ("float32", "bfloat16") for promise in promises]
+    promises = ["tensors", "intermediates", "gradients", "predictions"]
+    expected = [(dtype, promise) for dtype in ("float64", "float32", "bfloat16") for promise in promises]
+    decided = [dtype for dtype, of in proof.dtypes.items() if of.predictions and not all(of.predictions.close)]
+    assert decided[:2] == ["float64", "float32"]
+    expected = [(dtype, promise) for dtype, promise in expected if promise != "predictions" or dtype in decided]
     assert [(check.dtype, check.promise) for check in checks] == expected
     for check in checks:
         if check.kind == "times":
@@ -67,6 +81,60 @@ def test_the_verdict_is_that_they_agree_in_every_dtype(proof: Proof) -> None:
             assert check.bound == allowed(noisiest(found.products, check.where))
     assert [check.bound for check in checks if check.kind == "below"] == [FORWARD, GRADIENT]
     assert all(check.measured > 0 for check in checks)
+
+
+def test_the_verdict_says_what_was_measured_and_no_more(proof: Proof) -> None:
+    """One function: in float64 alone. Its own class: of those that were run in it."""
+    worst = {dtype: max(e.ratio for e in errors(proof, dtype)) for dtype in ("float32", "bfloat16")}
+    of_32 = f"Flax's error against float64 is at most {worst['float32']:.2f} times PyTorch's in float32"
+    of_both = f"{of_32} and {worst['bfloat16']:.2f} times PyTorch's in bfloat16"
+    both, alone = OriginalGaps("timm X", "1", {"output": 0.0}, {"output": 0.0}), OriginalGaps("timm X", "1", {}, {})
+    said = [
+        (("float64", "float32", "bfloat16"), "none", f"PyTorch and Flax are one function; {of_both}"),
+        (("float64",), "none", "PyTorch and Flax are one function"),
+        (("float64",), both, "PyTorch, Flax and timm X are one function"),
+        (("float32",), "none", of_32),
+        (
+            ("float32", "bfloat16"),
+            alone,
+            f"PyTorch and timm X are one function in float64, in which Flax was not run; {of_both}",
+        ),
+    ]
+    for dtypes, original, words in said:
+        part = replace(proof, dtypes={name: proof.dtypes[name] for name in dtypes}, original=original)
+        assert summary(part, ()) == f"On this checkpoint {words}."
+
+
+def errors(proof: Proof, dtype: str) -> list[Errors]:
+    found = proof.dtypes[dtype].distances
+    assert isinstance(found, Rounded)
+    return [*found.layers.values(), *found.gradients.values()]
+
+
+def test_a_prediction_is_asked_for_where_rounding_may_not_decide_it(proof: Proof) -> None:
+    """By PyTorch's error and what Flax's may be: Flax's own, were it large, would excuse itself."""
+    exact = np.array([[3.0, 0, 2], [3, 0, 2.5], [0, 3, 2]])
+    rounded, other = exact + 0.125 * np.array([1, 0, 0]), exact.copy()
+    other[0] = [0, 3, 2]
+    truth, theirs, ours = (Run({OUTPUT: logits}, {}) for logits in (exact, rounded, other))
+    found = predict(theirs, ours, truth, times=3)
+    assert found == Predictions((0, 0, 1), (1, 0, 1), (0, 0, 1), (False, True, False))  # twice 3 * 0.125 lies between
+    assert predict(theirs, ours, truth, times=1.5).close == (False, False, False)
+    assert predict(theirs, ours, truth, times=5).close == (True, True, True)
+    assert predict(theirs, ours, theirs).close == (False, False, False)  # float64: all are asked for
+    assert found.same == 1
+    measured = replace(proof.dtypes["float32"], images=3, predictions=found)
+    check = check_all(replace(proof, dtypes={"float32": measured}))[-1]
+    assert (check.promise, check.measured, check.bound, check.agrees) == ("predictions", 1, 2, False)
+    assert check.parting == "1 of 2 images are put into different classes (float32)."
+    undecided = replace(measured, predictions=replace(found, close=(True,) * 3))
+    assert "predictions" not in [c.promise for c in check_all(replace(proof, dtypes={"float32": undecided}))]
+    assert next(_said_of("float32", undecided)) == "predictions in float32: 3 of 3 images are too close to call"
+
+
+def test_a_margin_is_that_of_the_first_two() -> None:
+    assert margins(np.array([[1.0, 4, 2], [5, 5, 0]])).tolist() == [2, 0]
+    assert margins(np.array([[1.0]])).tolist() == [np.inf]
 
 
 def test_a_product_alone_costs_what_its_matrices_come_to() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from parity_tests.verify.measure import Errors, Exact
-from parity_tests.verify.prove import Measured, OriginalGaps, Proof
+from parity_tests.verify.prove import Measured, OriginalFailed, OriginalGaps, Proof
 from parity_tests.verify.verdict import Check, agrees, summary
 from vit_convert.hub import num_parameters
 
@@ -98,9 +98,11 @@ def _error(error: Errors) -> dict[str, float]:
     return {"torch": error.torch, "flax": error.flax, "ratio": error.ratio}
 
 
-def _original(original: OriginalGaps | str) -> dict[str, Any]:
+def _original(original: OriginalGaps | OriginalFailed | str) -> dict[str, Any]:
     if isinstance(original, str):
-        return {"compared": False, "reason": original}
+        return {"compared": False, "failed": False, "reason": original}
+    if isinstance(original, OriginalFailed):
+        return {"compared": False, "failed": True, "reason": original.reason}
     return {"compared": True, **asdict(original)}
 
 

@@ -7,7 +7,7 @@ from parity_tests.verify.heat import jpeg, plain, under
 from parity_tests.verify.markup import code, data, folded, image, section, table, text
 from parity_tests.verify.measure import Exact
 from parity_tests.verify.plot import DARK, LIGHT, draw_layers
-from parity_tests.verify.prove import Measured, OriginalGaps, Proof
+from parity_tests.verify.prove import Measured, OriginalFailed, Proof
 from parity_tests.verify.table import bound, measured
 from parity_tests.verify.tensors import Mapped, Tensor
 from parity_tests.verify.verdict import Check
@@ -89,8 +89,10 @@ def largest(proof: Proof) -> str:
 
 def original(proof: Proof) -> str:
     found = proof.original
-    if not isinstance(found, OriginalGaps):
+    if isinstance(found, str):
         return section("original", "Its own class", f"<p>Not compared: {text(found)}.</p>")
+    if isinstance(found, OriginalFailed):
+        return section("original", "Its own class", f'<p class="bad">It disagrees: {text(found.reason)}.</p>')
     names = list(found.torch)
     rows = [
         (code(name), f"{found.torch[name]:.1e}", f"{found.flax[name]:.1e}" if found.flax else "not asked for")
@@ -113,10 +115,18 @@ def predictions(proof: Proof) -> str:
     for dtype, of in proof.dtypes.items():
         if of.predictions is None:
             continue
-        pairs = zip(proof.images.names, of.predictions.torch, of.predictions.flax, strict=False)
-        rows += [(text(dtype), text(name), named(a), named(b), "same" if a == b else "differ") for name, a, b in pairs]
+        found = of.predictions
+        pairs = zip(proof.images.names, found.torch, found.flax, found.close, strict=True)
+        rows += [(text(dtype), text(name), named(a), named(b), _sameness(a == b, close)) for name, a, b, close in pairs]
     head = ("dtype", "image", "PyTorch", "Flax", "")
     return section("predictions", "Predictions", table(head, rows, "narrow"))
+
+
+def _sameness(same: bool, close: bool) -> str:
+    word = "same" if same else "differ"
+    if close:
+        return f"{word}, too close to call"
+    return word if same else f'<span class="bad">{word}</span>'
 
 
 def attention(proof: Proof) -> str:

@@ -276,6 +276,11 @@ def test_a_place_is_named_by_image_token_and_channel() -> None:
     place = place_of(config, ("0: china", "1: noise"), "blocks.0.attn.weights", a, b)
     assert place.where == "image 1: noise, head 3, from class token to patch (1, 0)"
     assert (place.torch, place.flax) == (0.0, 0.25)
+    pooled = np.zeros((2, 5, 24))
+    moved = pooled.copy()
+    moved[0, 3, 8] = -0.5
+    for prefix in (config, SMALL.replace(class_token=False, pool="map")):
+        assert place_of(prefix, ("a", "b"), "attn_pool.weights", pooled, moved).where == "image a, head 3, patch (1, 2)"
     logits = np.zeros((2, 11))
     broken = logits.copy()
     broken[0, 4], broken[1, 7] = 3, np.nan

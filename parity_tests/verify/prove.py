@@ -135,10 +135,15 @@ def prove(source: Source, asked: Asked, say: Callable[[str], None] = lambda stag
         for dtype in (name for name in asked.dtypes if name != "float64"):
             dtypes[dtype] = _rounded(source, images, dtype, batch, truth, stages)
     without = [dtype for dtype, measured in dtypes.items() if not measured.graded]
-    said += tuple(f"no gradients in {dtype}: without instructions for it this CPU takes minutes" for dtype in without)
+    said += tuple(map(no_gradients, without))
     said += tuple(text for dtype, measured in dtypes.items() for text in _said_of(dtype, measured))
     notes = (*checkpoint.said, *images.said, *said)
     return Proof(source, asked, images, notes, tensors, dtypes, original, stages.seconds)
+
+
+def no_gradients(dtype: str) -> str:
+    """Why a dtype has none."""
+    return f"no gradients in {dtype}: without instructions for it this CPU takes minutes"
 
 
 def _said_of(dtype: str, measured: Measured) -> Iterator[str]:

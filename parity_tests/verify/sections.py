@@ -12,7 +12,7 @@ from parity_tests.verify.table import bound, measured
 from parity_tests.verify.tensors import Mapped, Tensor
 from parity_tests.verify.verdict import Check
 
-WIDE, NARROW = 9.5, 4.6  # inches of the plot
+WIDE, NARROW = 10.8, 4.0  # inches of the plot, 96 pixels each: as wide as the page and as a telephone's
 NARROW_PAGE = "(max-width: 640px)"
 DARK_PAGE = "(prefers-color-scheme: dark)"
 
@@ -32,7 +32,7 @@ def checks(found: tuple[Check, ...]) -> str:
     partings = [f"<li>{text(check.parting)}</li>" for check in found if check.parting]
     said = f"<p>Where they part:</p><ul>{''.join(partings)}</ul>" if partings else ""
     head = ("dtype", "what", "measured", "bound", "", "the worst")
-    return section("checks", "What was compared", said, table(head, rows))
+    return section("checks", "What was compared", said, table(head, rows, "checks"))
 
 
 def layers(proof: Proof) -> str:
@@ -84,7 +84,7 @@ def largest(proof: Proof) -> str:
         place = of.places[name]
         rows.append((dtype, code(name), size, text(place.where), code(repr(place.torch)), code(repr(place.flax))))
     head = ("dtype", "intermediate", "how much", "the largest difference in it", "PyTorch", "Flax")
-    return section("largest", "The largest disagreement", table(head, rows))
+    return section("largest", "The largest disagreement", table(head, rows, "nowrap"))
 
 
 def original(proof: Proof) -> str:

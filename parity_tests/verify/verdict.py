@@ -152,7 +152,7 @@ def _rounded(dtype: str, found: Rounded) -> Iterator[Check]:
     yield _ratios(dtype, "intermediates", "Flax's error over PyTorch's", found.layers, bounds)
     if found.gradients:
         bounds = dict.fromkeys(found.gradients, allowed(noisiest(found.products)))  # they come back through all
-        yield _ratios(dtype, "gradients", "the same of gradients", found.gradients, bounds)
+        yield _ratios(dtype, "gradients", "Flax's error over PyTorch's, gradients", found.gradients, bounds)
 
 
 def _ratios(dtype: str, promise: str, what: str, errors: Mapping[str, Errors], bounds: Mapping[str, float]) -> Check:

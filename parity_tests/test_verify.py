@@ -161,7 +161,7 @@ def test_a_tensor_is_allowed_what_the_products_before_it_cost() -> None:
     products = {name: Product(8, Errors(1, ratio)) for name, ratio in {"patches": 1.1, "dim": 2, "mlp_dim": 3}.items()}
     names = ("embeddings", "blocks.0.attn.weights", "blocks.0", "blocks.1.attn.weights", "output")
     assert [noisiest(products, name).errors.ratio for name in names] == [1.1, 2, 3, 3, 3]
-    layers = dict.fromkeys(names, Errors(1e-7, 2e-7))
+    layers: dict[str, Errors] = {name: Errors(1e-7, 2e-7) for name in names}
     measured = Rounded(layers, {}, products)
     (check,) = _rounded("float32", measured)
     assert not check.agrees

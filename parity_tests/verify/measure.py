@@ -93,10 +93,10 @@ def predict(torch: Run, flax: Run, truth: Run, times: float = 1.0) -> Prediction
     Args:
         times: how many times PyTorch's error Flax's may be.
     """
-    found = (tuple(run.arrays[OUTPUT].argmax(-1).tolist()) for run in (torch, flax, truth))
+    theirs, ours, exact = (tuple(run.arrays[OUTPUT].argmax(-1).tolist()) for run in (torch, flax, truth))
     allowed = times * float(np.abs(torch.arrays[OUTPUT] - truth.arrays[OUTPUT]).max())
     close = () if truth is torch else tuple(bool(m <= 2 * allowed) for m in margins(truth.arrays[OUTPUT]))
-    return Predictions(*found, close or (False,) * len(torch.arrays[OUTPUT]))
+    return Predictions(theirs, ours, exact, close or (False,) * len(torch.arrays[OUTPUT]))
 
 
 def margins(logits: np.ndarray) -> np.ndarray:

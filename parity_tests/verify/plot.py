@@ -55,7 +55,7 @@ def _panel(axes: Any, dtype: str, distances: Exact | Rounded, style: Style, tick
     else:
         _series(axes, {n: e.torch for n, e in distances.layers.items()}, "PyTorch", style.torch, "s", 7)
         _series(axes, {n: e.flax for n, e in distances.layers.items()}, "Flax", style.flax, "o")
-        title = f"{dtype}: error against float64, root mean square"
+        title = f"{dtype}: error (rms) against float64"
     axes.set_yscale("log")
     names = list(distances.gaps if isinstance(distances, Exact) else distances.layers)
     _ticks(axes, names, ticks)

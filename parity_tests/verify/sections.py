@@ -21,17 +21,17 @@ def checks(found: tuple[Check, ...]) -> str:
     rows = [
         (
             text(check.dtype),
+            '<span class="good">agrees</span>' if check.agrees else '<span class="bad">disagrees</span>',
             text(check.what),
             measured(check),
             bound(check),
-            '<span class="good">agrees</span>' if check.agrees else '<span class="bad">disagrees</span>',
             code(check.where) if check.where else "",
         )
         for check in found
     ]
     partings = [f"<li>{text(check.parting)}</li>" for check in found if check.parting]
     said = f"<p>Where they part:</p><ul>{''.join(partings)}</ul>" if partings else ""
-    head = ("dtype", "what", "measured", "bound", "", "the worst")
+    head = ("dtype", "", "what", "measured", "bound", "the worst")
     return section("checks", "What was compared", said, table(head, rows, "checks"))
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from parity_tests.mutants import report
 from parity_tests.mutants.command import main
+from parity_tests.mutants.journal import Journal, tree_sum
 from parity_tests.mutants.judge import Kept, Seen, Verdict
 from parity_tests.mutants.mutant import ROOT, Mutant
 from parity_tests.mutants.outcome import Outcome
@@ -85,6 +87,61 @@ def test_a_survivor_a_crash_and_an_alarm_are_failures(outcome: Outcome, good: bo
 
 def test_what_the_usual_test_lets_through_is_counted():
     assert Outcome({"a": KILLED, "b": SURVIVES, "c": Died("a crash")}).let_through == ["a"]
+
+
+def test_a_run_goes_on_from_verdicts_of_the_same_sources_alone(tmp_path: Path):
+    """What survived or alarmed is measured again in any case."""
+    journal = Journal(tmp_path / "verdicts.jsonl", "one")
+    for name, result in {"a": KILLED, "b": SURVIVES, "c": Died("a crash"), "draws": KEPT, "steps": ALARM}.items():
+        journal.write(name, result)
+    assert Journal(tmp_path / "verdicts.jsonl", "one").read(1) == Outcome({"a": KILLED}, {"draws": KEPT})
+    assert Journal(tmp_path / "verdicts.jsonl", "one").read(100) == Outcome({"a": KILLED}, {})
+    assert Journal(tmp_path / "verdicts.jsonl", "another").read(1) == Outcome()
+    (tmp_path / "verdicts.jsonl").write_text('{"kind": "verdict", "name": "a", "result": {}}\n')  # an older one
+    assert Journal(tmp_path / "verdicts.jsonl", "one").read(1) == Outcome()
+    assert Journal(None).tree == tree_sum()
+
+
+@pytest.mark.parametrize(
+    ("file", "forgets"),
+    [
+        ("vit_flax/mlp.py", True),
+        ("vit_torch/training/step.py", True),
+        ("vit_convert/new.py", True),
+        ("train/step.py", True),
+        ("parity_tests/mutants/judge.py", True),
+        ("parity_tests/tolerances.py", True),
+        ("parity_tests/test_x.py", False),
+        ("parity_tests/mutants/report.py", False),
+        ("docs/x.py", False),
+    ],
+)
+def test_an_edited_tree_forgets(tmp_path: Path, file: str, forgets: bool):
+    for name in ("vit_flax/mlp.py", "vit_torch/training/step.py", "train/step.py", "parity_tests/tolerances.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x = 1\n")
+    before = tree_sum(tmp_path)
+    assert before == tree_sum(tmp_path)
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text("x = 2\n")
+    assert (tree_sum(tmp_path) != before) is forgets
+
+
+def test_the_page_says_what_was_measured_and_no_more():
+    """An alarm, a crash and a survivor are in its first words."""
+    made = report.page(Outcome(dict.fromkeys(MUTANTS, KILLED), {"draws": KEPT, "steps": KEPT}))
+    count = len(MUTANTS)
+    assert f"**{count} of {count} are seen**" in made
+    assert "of the 2 promises, measured on the true code (each for 1 seeds; files, which have" in made
+    assert ", once), none alarms." in made
+    assert "does not count as seen: there is none." in made
+    assert "is asked" not in made
+    first, second, *_ = MUTANTS
+    verdicts = {**dict.fromkeys(MUTANTS, KILLED), first: SURVIVES, second: Died("a crash")}
+    made = report.page(Outcome(verdicts, {"draws": KEPT, "steps": ALARM}))
+    assert f"**{count - 2} of {count} are seen**" in made
+    assert f"does not count as seen: there are {second}." in made
+    assert made.count("1 alarm: steps.") == 2
 
 
 @pytest.mark.filterwarnings("ignore:os.fork")

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ import vit_torch
 from parity_tests.families import FAMILIES, Family
 from parity_tests.families.timm import SIZES
 from parity_tests.families.timm import saver as timm_saver
+from parity_tests.selection import quick
 from parity_tests.tolerances import FORWARD
 from parity_tests.verify.asked import Asked
 from parity_tests.verify.command import main
-from parity_tests.verify.original import Unavailable, open_original, run_blocks
+from parity_tests.verify.original import OPEN, Original, Refused, Unavailable, open_original, run_blocks
 from parity_tests.verify.prove import OriginalGaps, prove
 from parity_tests.verify.source import open_source
 from parity_tests.verify.verdict import agrees, check_all, summary
@@ -47,7 +49,7 @@ def test_both_frameworks_are_the_function_of_its_own_class(tmp_path: Path, famil
     assert set(expected) | {"output"} == set(found.original.torch) == set(found.original.flax)
     checks = check_all(found)
     assert agrees(checks), summary(found, checks)
-    assert summary(found, checks) == f"PyTorch, Flax and {found.original.name} are one function on this checkpoint."
+    assert summary(found, checks) == f"On this checkpoint PyTorch, Flax and {found.original.name} are one function."
 
 
 @pytest.mark.slow
@@ -133,3 +135,98 @@ def test_files_that_a_library_does_not_take_are_said(tmp_path: Path) -> None:
     bare = open_source(str(tmp_path.parent / "bare.safetensors"), overrides=fields)
     with pytest.raises(Unavailable, match=r"no config\.json of timm's beside the file and no --preset"):
         open_original(bare)
+
+
+def raises(error: Exception) -> Callable[[Any], Any]:
+    def fail(given: Any) -> Any:
+        raise error
+
+    return fail
+
+
+def answers(change: Callable[[np.ndarray], Any]) -> Callable[[Any], Original]:
+    """timm's own class whose answer is changed."""
+    opens = OPEN["timm"]
+
+    def changed(source: Any) -> Original:
+        original = opens(source)
+        return replace(original, answer=lambda images: change(original.answer(images)))
+
+    return changed
+
+
+FAILURES = {
+    "refuses the file": (
+        raises(RuntimeError("Error(s) in loading state_dict:\n size mismatch for cls_token")),
+        "timm doesn't load it: RuntimeError: Error(s) in loading state_dict: size mismatch for cls_token",
+    ),
+    "is of a package without a part": (
+        raises(ModuleNotFoundError("No module named 'timm.gone'", name="timm.gone")),
+        "timm can't be imported: ModuleNotFoundError: No module named 'timm.gone'",
+    ),
+    "crashes": (
+        answers(raises(ValueError("no such size"))),
+        "timm VisionTransformer doesn't run on these images: ValueError: no such size",
+    ),
+    "answers another shape": (
+        answers(lambda logits: logits[:, :-1]),
+        "timm VisionTransformer answers (2, {less}), this model (2, {classes}): another output",
+    ),
+    "answers NaN": (
+        answers(lambda logits: logits * np.nan),
+        "timm VisionTransformer gives values that are NaN or infinite, the first in output",
+    ),
+}
+
+
+@pytest.mark.parametrize("failure", quick(list(FAILURES), ["refuses the file"]))
+def test_its_own_class_failing_is_a_disagreement_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], failure: str
+) -> None:
+    opens, reason = FAILURES[failure]
+    timm_saver("vit_base_patch16_224", **SIZES)(tmp_path)
+    classes = open_source(str(tmp_path)).checkpoint.config.num_classes
+    reason = reason.format(classes=classes, less=classes - 1)
+    monkeypatch.setitem(OPEN, "timm", opens)
+    report = tmp_path / "report.html"
+    words = [str(tmp_path), "--dtypes", "float64", "--images", "2", "--report", str(report), "--json"]
+    assert main(words) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["original"] == {"compared": False, "failed": True, "reason": reason}
+    (check,) = [check for check in found["checks"] if not check["agrees"]]
+    assert (check["promise"], check["measured"], check["bound"]) == ("original", 0, 1)
+    assert found["summary"] == f"They disagree. Its own class gives nothing to compare with (float64): {reason}."
+    assert "It disagrees: " in report.read_text(encoding="utf-8").split('id="original"')[1]
+
+
+def test_a_class_that_lacks_tensors_refuses_the_file(tmp_path: Path) -> None:
+    """config.json names one with a head, and the file has none."""
+    (family,) = [f for f in HAD if (f.layout, f.real) == ("transformers:vit", "transformers ViTModel")][:1]
+    saved = family.save(tmp_path)
+    config = json.loads((Path(saved.path) / "config.json").read_text())
+    (Path(saved.path) / "config.json").write_text(json.dumps(config | {"architectures": ["ViTForImageClassification"]}))
+    with pytest.raises(
+        Refused, match=r"ViTForImageClassification finds not all .*it lacks classifier.bias, classifier"
+    ):
+        open_original(open_source(str(saved.path), overrides=family.given))
+
+
+def test_an_architecture_that_the_installed_package_has_not_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timm_saver("vit_base_patch16_224", **SIZES)(tmp_path / "timm")
+    monkeypatch.setattr("timm.is_model", lambda name: False)
+    with pytest.raises(Unavailable, match=r"timm's vit_base_patch16_224: timm .* has no such architecture"):
+        open_original(open_source(str(tmp_path / "timm")))
+    (family,) = [f for f in HAD if f.layout == "transformers:vit"][:1]
+    saved = family.save(tmp_path / "transformers")
+    monkeypatch.setattr("transformers.CONFIG_MAPPING", {})
+    with pytest.raises(Unavailable, match=r"transformers' class: transformers .* has no model_type 'vit'"):
+        open_original(open_source(str(saved.path), overrides=family.given))
+
+
+def test_too_little_memory_is_no_disagreement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    timm_saver("vit_base_patch16_224", **SIZES)(tmp_path)
+    monkeypatch.setitem(OPEN, "timm", raises(MemoryError("1 TB")))
+    with pytest.raises(MemoryError):
+        open_original(open_source(str(tmp_path)))

@@ -1,18 +1,23 @@
 """The report is one page: the verdict on top, every section there, and nothing that it would fetch or run."""
 
 import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from parity_tests.test_planted_mistakes import tanh_gelu
 from parity_tests.test_verify import save
 from parity_tests.verify.asked import Asked
 from parity_tests.verify.command import main
 from parity_tests.verify.facts import facts
+from parity_tests.verify.markup import table
 from parity_tests.verify.page import page, write_page
+from parity_tests.verify.plot import LIGHT, _decades, draw_layers
 from parity_tests.verify.prove import Proof, prove
+from parity_tests.verify.sections import NARROW
 from parity_tests.verify.source import open_source
 from parity_tests.verify.verdict import check_all
 
@@ -74,7 +79,38 @@ def test_it_needs_nothing_beside_it(text: str, parsed: Parsed) -> None:
 def test_every_section_is_there_behind_the_verdict(text: str, parsed: Parsed) -> None:
     assert parsed.sections == SECTIONS
     assert text.index('class="verdict good"') < text.index('id="checks"')
-    assert "PyTorch and Flax are one function on this checkpoint." in parsed.words
+    assert (
+        "On this checkpoint PyTorch and Flax are one function; Flax's error against float64 is at most " in parsed.words
+    )
+
+
+def test_a_narrow_page_has_each_verdict_in_sight_and_the_plot_at_its_own_size(proof: Proof, text: str) -> None:
+    """Tables scroll: what matters stands first. A telephone is about 400 pixels wide."""
+    section = text.split('id="checks"')[1].split("</section>")[0]
+    rows = section.split("<tr>")[2:]
+    assert len(rows) == len(check_all(proof))
+    for row, check in zip(rows, check_all(proof), strict=True):
+        assert row.startswith(f'<td>{check.dtype}</td><td><span class="good">agrees</span></td><td>')
+    narrow = draw_layers(proof, LIGHT, NARROW).decode()
+    found = re.search(r'<svg [^>]*width="([\d.]+)pt"', narrow)
+    assert found
+    assert 340 < float(found[1]) * 96 / 72 < 400
+
+
+def test_an_axis_of_few_decades_has_labels_within_them() -> None:
+    axes = Figure().subplots()
+    axes.set_yscale("log")
+    for limits, expected in (((4e-7, 3e-6), ["5e-07", "1e-06", "2e-06"]), ((1e-15, 1e-12), ["1e-15", "1e-14"])):
+        axes.set_ylim(*limits)
+        _decades(axes)
+        labels = [f"{value:.0e}" for value in axes.yaxis.get_majorticklocs()]
+        assert set(expected) <= set(labels)
+        assert axes.yaxis.get_major_formatter()(2e-6, 0) == "2e-06"
+
+
+def test_a_table_without_a_head_has_no_empty_row_for_one() -> None:
+    assert "<thead>" not in table(("", ""), [("a", "b")])
+    assert table(("x", ""), [("a", "b")]).count("<th scope=col>") == 2
 
 
 def test_it_follows_light_and_dark(text: str, parsed: Parsed) -> None:

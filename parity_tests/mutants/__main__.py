@@ -1,4 +1,4 @@
-"""python -m parity_tests.mutants: plants each deliberate mistake in a copy of the code and asks the suite about it."""
+"""python -m parity_tests.mutants: measures the suite's promises again, on copies of the code with mistakes."""
 
 import os
 import sys

@@ -32,7 +32,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="FILE",
         help="write the page there, as docs/mutants.md is, and its picture (.png)",
     )
-    parser.add_argument("--verdicts", type=Path, metavar="FILE", help="remember verdicts there, and go on from them")
+    parser.add_argument(
+        "--verdicts",
+        type=Path,
+        metavar="FILE",
+        help="remember verdicts there, and go on from those of the same sources",
+    )
     parser.add_argument("--no-conventional", action="store_true", help="leave the usual float32 test out")
     given = parser.parse_args(arguments)
     if given.seeds < 0:
@@ -58,7 +63,7 @@ def chosen(parser: argparse.ArgumentParser, names: Sequence[str]) -> list[Mutant
 
 
 def run(mutants: Sequence[Mutant], seeds: int, journal: Journal, *, conventional: bool) -> Outcome:
-    """The mistakes, and what they are asked about: the true code has to keep the same promises.
+    """The mistakes, and the promises that they should break: the true code has to keep the same.
 
     Raises:
         RuntimeError: the true code can't even write what the usual tests start from.
@@ -102,6 +107,6 @@ def say_all(outcome: Outcome) -> None:
         print(f"\n{name} came to no result:\n{died.why}", file=sys.stderr)
     count = len(outcome.verdicts)
     print(f"\n{len(outcome.killed)} of {count} mistakes seen; surviving: {', '.join(outcome.survivors) or 'none'}")
-    print(f"{len(outcome.kept)} promises asked of the true code; alarms: {', '.join(outcome.alarms) or 'none'}")
+    print(f"{len(outcome.kept)} promises measured on the true code; alarms: {', '.join(outcome.alarms) or 'none'}")
     if any(getattr(verdict, "conventional", None) is not None for verdict in outcome.verdicts.values()):
         print(report.sentence(outcome))

@@ -1,4 +1,4 @@
-"""What happens in a mutant's own process, and in that of the true code: promises are asked.
+"""What happens in a mutant's own process, and in that of the true code: promises are measured.
 
 Imports of what is tested wait until a function runs: the parent process must not load it.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from parity_tests.mutants.mutant import Mutant, plant
 
-SEEDS = 3  # for which the promise that should see a mistake is asked
+SEEDS = 3  # for which the promise that should see a mistake is measured
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Kept:
 
 
 def judge(mutant: Mutant, originals: Path | None) -> Verdict:
-    """Asks the promises until one is broken, the likeliest first.
+    """Measures the promises until one is broken, the likeliest first.
 
     Args:
         originals: the folder for the conventional test; None: it isn't asked.
@@ -92,7 +92,7 @@ def broken(name: str, seeds: Iterable[int]) -> Seen | None:
 
 
 def true_code(name: str, seeds: int) -> Kept:
-    """Asks a promise about the code as it is."""
+    """Measures a promise on the code as it is."""
     from parity_tests.mutants.promises import PROMISES
 
     begun, promise = time.perf_counter(), PROMISES[name]

@@ -31,7 +31,7 @@ def draw(outcome: Outcome, path: Path) -> None:
     _dots(axes, 1, usual[usual <= 1], MISSED, missed)
     _dots(axes, 1, usual[usual > 1], SEEN, "mistakes that are seen")
     _dots(axes, 0, suite, SEEN, None)
-    _dots(axes, 0, true, TRUE, f"the true code, {len(true)} promises over many seeds")
+    _dots(axes, 0, true, TRUE, f"the true code, the worst of each of {len(true)} promises")
     axes.axvline(1, color="#24292f", linewidth=1)
     axes.set(xscale="log", xlim=(LEAST, MOST), ylim=(-0.6, 1.6), yticks=(1, 0), yticklabels=ROWS)
     axes.set_xlabel("difference that is found, as a multiple of what the test allows: the test fails to the right of 1")

@@ -12,7 +12,10 @@ HEAD = """# Deliberate mistakes
 
 A test is worth what it would see. Here are {count} mistakes that people make when they write a Vision Transformer
 again, move its weights, or rewrite its training. Each is planted in a copy of the code
-([parity_tests/mutants](../parity_tests/mutants)), and the suite is asked. **{killed} of {count} are seen**, and {true}.
+([parity_tests/mutants](../parity_tests/mutants)) and loaded in a process of its own, in which the suite's promises are
+measured again: the same checks with the same bounds, by
+[parity_tests/mutants/promises](../parity_tests/mutants/promises) and not by pytest. **{killed} of {count} are seen**,
+and {true}.
 
 **{sentence}** That test is what public ports assert: two float32 models at their initial values, as small as training
 begins, are given the same images, and their outputs may differ by 5e-2 (transformers' Flax tests: 4e-2). Of a mistake
@@ -24,7 +27,7 @@ zero.
 ![each mistake, as a multiple of what the test allows](mutants.png)
 
 Made by `python -m parity_tests.mutants --report docs/mutants.md`; `parity_tests/test_mutants.py` holds it. A mutant
-that crashes would not count as seen: there is none.
+that crashes does not count as seen: there {dead}.
 
 ## Mistakes
 
@@ -36,8 +39,8 @@ that it finds.
 TRUE = """
 ## The true code
 
-None of the promises alarms on the code as it is: each for this many seeds of weights, inputs and draws (files have
-their own, once), with what came nearest to its tolerance.
+Every promise on the code as it is, for this many seeds of weights, inputs and draws (a file has its own weights and
+inputs, and is judged once), with what came nearest to its tolerance: {alarms}.
 
 | promise | seeds | nearest | of its tolerance |
 |---|---|---|---|
@@ -60,14 +63,21 @@ def write(outcome: Outcome, path: Path) -> None:
 def page(outcome: Outcome) -> str:
     """Markdown."""
     seeds = max((kept.seeds for kept in outcome.kept.values() if isinstance(kept, Kept)), default=0)
-    true = f"none of the promises alarms on the true code, over {seeds} seeds" if seeds else "the true code wasn't run"
+    many = f"(each for {seeds} seeds; files, which have their own weights and inputs, once)"
+    true = f"of the {len(outcome.kept)} promises, measured on the true code {many}, {alarming(outcome)}"
     head = HEAD.format(
         count=len(outcome.verdicts),
         killed=len(outcome.killed),
-        true=true,
+        true=true if seeds else "the true code wasn't run",
         sentence=sentence(outcome),
+        dead="are " + ", ".join(outcome.dead) if outcome.dead else "is none",
     )
-    return head + "".join(_files(outcome)) + TRUE + "".join(_kept(outcome))
+    return head + "".join(_files(outcome)) + TRUE.format(alarms=alarming(outcome)) + "".join(_kept(outcome))
+
+
+def alarming(outcome: Outcome) -> str:
+    """Which promises the true code doesn't keep."""
+    return f"{len(outcome.alarms)} alarm: {', '.join(outcome.alarms)}" if outcome.alarms else "none alarms"
 
 
 def _files(outcome: Outcome) -> Iterable[str]:

@@ -80,7 +80,12 @@ def make_parser() -> argparse.ArgumentParser:
     add("--json", action="store_true", help="print JSON, with every number")
     add("--report", metavar="HTML", help="leave everything as one page that needs nothing beside it")
     add("--dtypes", metavar="NAMES", default=",".join(DTYPES), help="some of float64,float32,bfloat16 (default: all)")
-    add("--images", type=int, metavar="N", help="photographs and noise in turn (default: 2, of narrow models more)")
+    add(
+        "--images",
+        type=int,
+        metavar="N",
+        help="photographs and noise in turn (default: 2, of narrow models more: with few the ratios of errors scatter)",
+    )
     add("--seed", type=int, default=0, help="of the noise, and of what is cut out of photographs (default: 0)")
     add("--no-original", action="store_true", help="leave out the class that the checkpoint was written for")
     return parser

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from parity_tests.verify.measure import Errors, Exact
-from parity_tests.verify.prove import Measured, OriginalGaps, Proof
+from parity_tests.verify.prove import Measured, OriginalFailed, OriginalGaps, Proof
 from parity_tests.verify.verdict import Check, agrees, summary
 from vit_convert.hub import num_parameters
 
@@ -75,15 +75,15 @@ def _measured(measured: Measured) -> dict[str, Any]:
     distances = measured.distances
     if isinstance(distances, Exact):
         numbers = {"intermediates": dict(distances.gaps), "gradients": dict(distances.gradients)}
-        product = None
+        products = None
     else:
         numbers = {"intermediates": _errors(distances.layers), "gradients": _errors(distances.gradients)}
-        product = {"length": distances.product.length, **_error(distances.product.errors)}
+        products = {name: {"length": x.length, **_error(x.errors)} for name, x in distances.products.items()}
     return {
         "images": measured.images,
         "images_of_gradients": measured.graded,
         **numbers,
-        "product": product,
+        "products": products,
         "largest_difference": {name: asdict(place) for name, place in measured.places.items()},
         "predictions": asdict(measured.predictions) if measured.predictions else None,
         "unequal_tensors": list(measured.unequal),
@@ -98,9 +98,11 @@ def _error(error: Errors) -> dict[str, float]:
     return {"torch": error.torch, "flax": error.flax, "ratio": error.ratio}
 
 
-def _original(original: OriginalGaps | str) -> dict[str, Any]:
+def _original(original: OriginalGaps | OriginalFailed | str) -> dict[str, Any]:
     if isinstance(original, str):
-        return {"compared": False, "reason": original}
+        return {"compared": False, "failed": False, "reason": original}
+    if isinstance(original, OriginalFailed):
+        return {"compared": False, "failed": True, "reason": original.reason}
     return {"compared": True, **asdict(original)}
 
 

@@ -12,11 +12,9 @@ def text(value: object) -> str:
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
     """Cells are HTML already. Wider than the page, it scrolls by itself."""
     heads = "".join(f"<th scope=col>{cell}</th>" for cell in head)
+    top = f"<thead><tr>{heads}</tr></thead>" if any(head) else ""
     body = "\n".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    return (
-        f'<div class="scroll" tabindex="0"><table class="{kind}"><thead><tr>{heads}</tr></thead>'
-        f"<tbody>\n{body}\n</tbody></table></div>"
-    )
+    return f'<div class="scroll" tabindex="0"><table class="{kind}">{top}<tbody>\n{body}\n</tbody></table></div>'
 
 
 def code(value: object) -> str:

@@ -1,12 +1,14 @@
 """The class that a checkpoint was written for, of its own library, with the file's own tensors, in float64
 
-Where that class can't be had, the reason says so by its name.
+Where no package that is installed has it, the reason says so by its name. What it refuses or answers otherwise is
+another matter: that is a disagreement.
 """
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -44,6 +46,10 @@ class Unavailable(Exception):
     """The original class can't be had: which, and why."""
 
 
+class Refused(Exception):
+    """The original class is there and doesn't give what is compared: which, and what it does instead."""
+
+
 @dataclass(frozen=True)
 class Original:
     """The class with the checkpoint in it."""
@@ -58,7 +64,8 @@ def open_original(source: Source) -> Original:
     """The checkpoint in its own class.
 
     Raises:
-        Unavailable: there is no such class, its library isn't installed, or it doesn't take these tensors.
+        Unavailable: there is no such class, nothing names it, or its library isn't installed.
+        Refused: it doesn't take these tensors.
     """
     layout = source.checkpoint.layout
     library = layout.partition(":")[0]
@@ -69,12 +76,14 @@ def open_original(source: Source) -> Original:
     import_torchvision_first()
     try:
         return OPEN[library](source)
-    except Unavailable:
+    except (Unavailable, Refused, MemoryError):
         raise
     except ModuleNotFoundError as error:
-        raise Unavailable(f"{library} isn't installed ({error}): pip install 'vit-parity[parity]'") from error
-    except Exception as error:  # whatever another library says of a file: our own proof stands without it
-        raise Unavailable(f"{library} doesn't load it: {first_line(error)}") from error
+        if find_spec((error.name or "").partition(".")[0]) is None:
+            raise Unavailable(f"{library} isn't installed ({error}): pip install 'vit-parity[parity]'") from error
+        raise Refused(f"{library} can't be imported: {first_line(error)}") from error
+    except Exception as error:  # whatever another library says of a file
+        raise Refused(f"{library} doesn't load it: {first_line(error)}") from error
 
 
 def import_torchvision_first() -> None:
@@ -85,11 +94,15 @@ def import_torchvision_first() -> None:
 
 def of_timm(source: Source) -> Original:
     """The architecture that the config.json beside the file names, or that --preset does."""
+    import timm
+
     from parity_tests.real.timm import answer, make
 
     config, folder = source.checkpoint.config, find_weights(source.path).parent
     state = state_of(source)
-    if isinstance(beside(source, "config.json").get("architecture"), str):
+    if isinstance(name := beside(source, "config.json").get("architecture"), str):
+        if not timm.is_model(name):
+            raise Unavailable(f"timm's {name}: timm {version('timm')} has no such architecture")
         model = make(f"local-dir:{folder}", state)
     elif source.preset in {**TIMM_VIT, **TIMM_EVA}:
         size, channels, classes = config.image_hw, config.in_channels, config.num_classes
@@ -110,6 +123,9 @@ def of_transformers(source: Source) -> Original:
         raise Unavailable("transformers' class: no config.json beside the file names it")
     if path.name not in (WEIGHTS, INDEX, "pytorch_model.bin", "pytorch_model.bin.index.json"):
         raise Unavailable(f"transformers' class: it loads {WEIGHTS} or pytorch_model.bin of a folder, not {path.name}")
+    if said.get("model_type") not in transformers.CONFIG_MAPPING:
+        kind = said.get("model_type")
+        raise Unavailable(f"transformers' class: transformers {version('transformers')} has no model_type {kind!r}")
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     cls = class_of(transformers, str((said.get("architectures") or [""])[0]))
@@ -119,8 +135,10 @@ def of_transformers(source: Source) -> Original:
         options["add_pooling_layer"] = False
     model, loaded = cls.from_pretrained(path.parent, output_loading_info=True, **options)
     if lacking := [*loaded["missing_keys"], *loaded["mismatched_keys"]]:
-        names = some([str(name) for name in lacking], ", ", 3)
-        raise Unavailable(f"transformers' {type(model).__name__}: the file lacks {names}")
+        names = some(sorted(str(name) for name in lacking), ", ", 3)
+        raise Refused(
+            f"transformers' {type(model).__name__} finds not all of its tensors in the file: it lacks {names}"
+        )
     run = answer(model, TOWERS.get(type(model).__name__, "__call__"))
     return Original(f"transformers {type(model).__name__}", version("transformers"), model, run)
 
@@ -149,7 +167,7 @@ def of_open_clip(source: Source) -> Original:
     return Original(f"open_clip {type(visual).__name__}", version("open_clip_torch"), visual, answer(visual))
 
 
-OPEN: Mapping[str, Callable[[Source], Original]] = {
+OPEN: dict[str, Callable[[Source], Original]] = {
     "timm": of_timm,
     "transformers": of_transformers,
     "torchvision": of_torchvision,
@@ -171,11 +189,15 @@ def beside(source: Source, name: str) -> dict[str, Any]:
 
 def first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {' '.join(lines[:2])[:300]}"
+    return f"{type(error).__name__}: {' '.join(' '.join(lines[:2]).split())[:300]}"
 
 
 def run_blocks(original: Original, images: np.ndarray, depth: int) -> dict[str, np.ndarray]:
-    """Its output, and by our names what its blocks give, where it has a list of as many: (B, T, D), float64."""
+    """Its output, and by our names what its blocks give, where it has a list of as many: (B, T, D), float64.
+
+    Raises:
+        Refused: it doesn't run, or gives what isn't finite.
+    """
     lists = [module for module in original.model.modules() if _is_list(module, depth)]
     given: dict[tuple[int, int], list[np.ndarray]] = {}
     hooks = [
@@ -185,16 +207,26 @@ def run_blocks(original: Original, images: np.ndarray, depth: int) -> dict[str, 
     ]
     try:
         output = original.answer(images)
+    except MemoryError:
+        raise
     except Exception as error:  # as above
-        raise Unavailable(f"{original.name} doesn't run on these images: {first_line(error)}") from error
+        raise Refused(f"{original.name} doesn't run on these images: {first_line(error)}") from error
     finally:
         for hook in hooks:
             hook.remove()
-    for i, _ in enumerate(lists):
+    found = _of_blocks(given, len(lists), depth) | {"output": output}
+    if broken := [name for name, array in found.items() if not np.isfinite(array).all()]:
+        raise Refused(f"{original.name} gives values that are NaN or infinite, the first in {broken[0]}")
+    return found
+
+
+def _of_blocks(given: Mapping[tuple[int, int], list[np.ndarray]], lists: int, depth: int) -> dict[str, np.ndarray]:
+    """What the first list gave whose every module ran once and gave tokens; empty where none did."""
+    for i in range(lists):
         found = [given[i, j] for j in range(depth)]
         if all(len(arrays) == 1 and arrays[0].ndim == 3 for arrays in found):
-            return {f"blocks.{j}": arrays[0] for j, arrays in enumerate(found)} | {"output": output}
-    return {"output": output}
+            return {f"blocks.{j}": arrays[0] for j, arrays in enumerate(found)}
+    return {}
 
 
 def _is_list(module: nn.Module, depth: int) -> bool:

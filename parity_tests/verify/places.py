@@ -35,6 +35,9 @@ def _axes(config: ViTConfig, name: str, index: tuple[int, ...]) -> list[str]:
     if name.endswith(".attn.weights"):
         head, query, key = index
         return [f"head {head}", f"from {token(config, query)} to {token(config, key)}"]
+    if name == "attn_pool.weights":  # of patches alone
+        head, patch = index
+        return [f"head {head}", token(config, config.num_prefix + patch)]
     if name == "embeddings" or name == "norm" or name.startswith("blocks."):
         return [token(config, index[0]), f"channel {index[1]}"]
     if name == "pooled" and len(index) == 2:  # class_dist: of the class and the distillation token

@@ -12,9 +12,9 @@ import numpy as np
 from parity_tests.verify.asked import Asked
 from parity_tests.verify.images import Images, count_for, make_images
 from parity_tests.verify.measure import Exact, Predictions, Rounded, all_gaps, compare_exact, compare_rounded, predict
-from parity_tests.verify.original import Unavailable, open_original, run_blocks
+from parity_tests.verify.original import Refused, Unavailable, open_original, run_blocks
 from parity_tests.verify.places import Place, place_of
-from parity_tests.verify.products import allowed, noisier_product
+from parity_tests.verify.products import allowed, noisiest, products_of
 from parity_tests.verify.run import (
     OUTPUT,
     Batch,
@@ -32,6 +32,7 @@ from vit_tools.attention.maps import attention_map
 
 HELD = {"float32", "float16", "bfloat16"}  # stored dtypes whose every value float32 has: one truth does for both
 DRAWN = 4  # photographs whose attention is shown
+WIDENS = 1.01  # times PyTorch's error: what a product's widens a bound by less than is not worth a word
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,13 @@ class OriginalGaps:
 
 
 @dataclass(frozen=True)
+class OriginalFailed:
+    """The checkpoint's own class is there and gives nothing that can be compared: a disagreement."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class Proof:
     """Everything that was measured."""
 
@@ -76,7 +84,7 @@ class Proof:
     said: tuple[str, ...]  # of the checkpoint, of its images, of what wasn't compared
     tensors: tuple[Mapped, ...]
     dtypes: Mapping[str, Measured]
-    original: OriginalGaps | str  # or why there is none
+    original: OriginalGaps | OriginalFailed | str  # or why it wasn't compared
     seconds: Mapping[str, float]  # by stage
 
 
@@ -119,7 +127,7 @@ def prove(source: Source, asked: Asked, say: Callable[[str], None] = lambda stag
             with stages("float64, Flax"):
                 flax, also = _in_flax(source, "float64", batch)
             dtypes["float64"] = _measured(source, images, batch, Sides(truth, flax, truth, (*different, *also)))
-        original: OriginalGaps | str = "not asked for"
+        original: OriginalGaps | OriginalFailed | str = "not asked for"
         if asked.original:
             with stages("float64, its own class"):
                 original = _against_original(source, batch, truth, flax)
@@ -127,19 +135,27 @@ def prove(source: Source, asked: Asked, say: Callable[[str], None] = lambda stag
         for dtype in (name for name in asked.dtypes if name != "float64"):
             dtypes[dtype] = _rounded(source, images, dtype, batch, truth, stages)
     without = [dtype for dtype, measured in dtypes.items() if not measured.graded]
-    said += tuple(f"no gradients in {dtype}: without instructions for it this CPU takes minutes" for dtype in without)
-    said += tuple(text for dtype, measured in dtypes.items() for text in _said_of_products(dtype, measured.distances))
+    said += tuple(map(no_gradients, without))
+    said += tuple(text for dtype, measured in dtypes.items() for text in _said_of(dtype, measured))
     notes = (*checkpoint.said, *images.said, *said)
     return Proof(source, asked, images, notes, tensors, dtypes, original, stages.seconds)
 
 
-def _said_of_products(dtype: str, distances: Exact | Rounded) -> Iterator[str]:
-    """Where they widen a bound."""
-    if isinstance(distances, Rounded) and distances.product.errors.ratio > 1:
-        length, errors = distances.product
+def no_gradients(dtype: str) -> str:
+    """Why a dtype has none."""
+    return f"no gradients in {dtype}: without instructions for it this CPU takes minutes"
+
+
+def _said_of(dtype: str, measured: Measured) -> Iterator[str]:
+    """Where products widen a bound, and what rounding leaves undecided."""
+    if (predictions := measured.predictions) is not None and (close := sum(predictions.close)):
+        yield f"predictions in {dtype}: {close} of {measured.images} images are too close to call"
+    distances = measured.distances
+    if isinstance(distances, Rounded) and (product := noisiest(distances.products)).errors.ratio > WIDENS:
+        length, errors = product
         yield (
             f"a matrix product of {length} terms alone has {errors.ratio:.2f} times PyTorch's error in {dtype} here "
-            f"({errors.flax:.1e} and {errors.torch:.1e}), so the model may have {allowed(distances.product):.2f} times"
+            f"({errors.flax:.1e} and {errors.torch:.1e}), so what comes of such may have {allowed(product):.2f} times"
         )
 
 
@@ -188,31 +204,38 @@ class Sides(NamedTuple):
 
 def _measured(source: Source, images: Images, batch: Batch, sides: Sides) -> Measured:
     config, (torch, flax, truth, different) = source.checkpoint.config, sides
+    distances: Exact | Rounded
     if truth is torch:
-        distances = compare_exact(torch, flax)
+        distances, times = compare_exact(torch, flax), 1.0
     else:
-        distances = compare_rounded(torch, flax, truth, noisier_product(config, batch.dtype, batch.seed))
+        distances = compare_rounded(torch, flax, truth, products_of(config, batch.dtype, batch.seed))
+        times = float(allowed(noisiest(distances.products)))
     places = {
         name: place_of(config, images.names, name, array, flax.arrays[name]) for name, array in torch.arrays.items()
     }
     shown = tuple(i for i in images.shown if i < len(batch.images))[:DRAWN]
     last = f"blocks.{config.depth - 1}.attn.weights"
     maps = (attention_map(run.arrays[last][list(shown)], config) for run in (torch, flax))
-    predicted = predict(torch, flax, truth) if config.num_classes else None
+    predicted = predict(torch, flax, truth, times) if config.num_classes else None
     attention = Attention(shown, *maps)
     return Measured(
         len(batch.images), batch.graded, tuple(sorted({*different})), distances, places, predicted, attention
     )
 
 
-def _against_original(source: Source, batch: Batch, torch: Run, flax: Run | None) -> OriginalGaps | str:
+def _against_original(
+    source: Source, batch: Batch, torch: Run, flax: Run | None
+) -> OriginalGaps | OriginalFailed | str:
     try:
         original = open_original(source)
         found = run_blocks(original, batch.images, source.checkpoint.config.depth)
     except Unavailable as reason:
         return str(reason)
-    if found[OUTPUT].shape != torch.arrays[OUTPUT].shape:
-        return f"{original.name} answers {found[OUTPUT].shape}, this model {torch.arrays[OUTPUT].shape}: another output"
+    except Refused as reason:
+        return OriginalFailed(str(reason))
+    theirs, ours = found[OUTPUT].shape, torch.arrays[OUTPUT].shape
+    if theirs != ours:
+        return OriginalFailed(f"{original.name} answers {theirs}, this model {ours}: another output")
     fitting = {name: array for name, array in found.items() if array.shape == torch.arrays[name].shape}
     gaps = [{} if run is None else all_gaps({n: run.arrays[n] for n in fitting}, fitting) for run in (torch, flax)]
     return OriginalGaps(original.name, original.version, *gaps)

@@ -7,12 +7,12 @@ from parity_tests.verify.heat import jpeg, plain, under
 from parity_tests.verify.markup import code, data, folded, image, section, table, text
 from parity_tests.verify.measure import Exact
 from parity_tests.verify.plot import DARK, LIGHT, draw_layers
-from parity_tests.verify.prove import Measured, OriginalGaps, Proof
+from parity_tests.verify.prove import Measured, OriginalFailed, Proof
 from parity_tests.verify.table import bound, measured
 from parity_tests.verify.tensors import Mapped, Tensor
 from parity_tests.verify.verdict import Check
 
-WIDE, NARROW = 9.5, 4.6  # inches of the plot
+WIDE, NARROW = 10.8, 4.0  # inches of the plot, 96 pixels each: as wide as the page and as a telephone's
 NARROW_PAGE = "(max-width: 640px)"
 DARK_PAGE = "(prefers-color-scheme: dark)"
 
@@ -21,18 +21,18 @@ def checks(found: tuple[Check, ...]) -> str:
     rows = [
         (
             text(check.dtype),
+            '<span class="good">agrees</span>' if check.agrees else '<span class="bad">disagrees</span>',
             text(check.what),
             measured(check),
             bound(check),
-            '<span class="good">agrees</span>' if check.agrees else '<span class="bad">disagrees</span>',
             code(check.where) if check.where else "",
         )
         for check in found
     ]
     partings = [f"<li>{text(check.parting)}</li>" for check in found if check.parting]
     said = f"<p>Where they part:</p><ul>{''.join(partings)}</ul>" if partings else ""
-    head = ("dtype", "what", "measured", "bound", "", "the worst")
-    return section("checks", "What was compared", said, table(head, rows))
+    head = ("dtype", "", "what", "measured", "bound", "the worst")
+    return section("checks", "What was compared", said, table(head, rows, "checks"))
 
 
 def layers(proof: Proof) -> str:
@@ -84,13 +84,15 @@ def largest(proof: Proof) -> str:
         place = of.places[name]
         rows.append((dtype, code(name), size, text(place.where), code(repr(place.torch)), code(repr(place.flax))))
     head = ("dtype", "intermediate", "how much", "the largest difference in it", "PyTorch", "Flax")
-    return section("largest", "The largest disagreement", table(head, rows))
+    return section("largest", "The largest disagreement", table(head, rows, "nowrap"))
 
 
 def original(proof: Proof) -> str:
     found = proof.original
-    if not isinstance(found, OriginalGaps):
+    if isinstance(found, str):
         return section("original", "Its own class", f"<p>Not compared: {text(found)}.</p>")
+    if isinstance(found, OriginalFailed):
+        return section("original", "Its own class", f'<p class="bad">It disagrees: {text(found.reason)}.</p>')
     names = list(found.torch)
     rows = [
         (code(name), f"{found.torch[name]:.1e}", f"{found.flax[name]:.1e}" if found.flax else "not asked for")
@@ -113,10 +115,18 @@ def predictions(proof: Proof) -> str:
     for dtype, of in proof.dtypes.items():
         if of.predictions is None:
             continue
-        pairs = zip(proof.images.names, of.predictions.torch, of.predictions.flax, strict=False)
-        rows += [(text(dtype), text(name), named(a), named(b), "same" if a == b else "differ") for name, a, b in pairs]
+        found = of.predictions
+        pairs = zip(proof.images.names, found.torch, found.flax, found.close, strict=True)
+        rows += [(text(dtype), text(name), named(a), named(b), _sameness(a == b, close)) for name, a, b, close in pairs]
     head = ("dtype", "image", "PyTorch", "Flax", "")
     return section("predictions", "Predictions", table(head, rows, "narrow"))
+
+
+def _sameness(same: bool, close: bool) -> str:
+    word = "same" if same else "differ"
+    if close:
+        return f"{word}, too close to call"
+    return word if same else f'<span class="bad">{word}</span>'
 
 
 def attention(proof: Proof) -> str:

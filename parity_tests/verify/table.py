@@ -1,6 +1,6 @@
 """The verdict as a table for people: the thing, what was measured, its bound."""
 
-from parity_tests.verify.prove import OriginalGaps, Proof
+from parity_tests.verify.prove import Proof
 from parity_tests.verify.verdict import Check, agrees, summary
 from vit_convert.hub import num_parameters
 
@@ -13,7 +13,7 @@ def table(proof: Proof, checks: tuple[Check, ...]) -> str:
     rows = [COLUMNS, *(row(check) for check in checks)]
     widths = [max(len(text) for text in column) for column in zip(*rows, strict=True)]
     lines = [(" " * NO_GAP).join(t.ljust(w) for t, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-    without = [] if isinstance(proof.original, OriginalGaps) else ["", f"its own class: {proof.original}"]
+    without = ["", f"its own class: {proof.original}"] if isinstance(proof.original, str) else []
     without += [f"note: {said}" for said in proof.said[len(proof.source.checkpoint.said) :]]  # those are on stderr
     partings = [check.parting for check in checks if check.parting]
     head = "AGREE" if agrees(checks) else "DISAGREE"

@@ -52,3 +52,5 @@ class Kind:
     write: Callable[[Asked, Path, dict[str, Any]], None]  # to this path, with this metadata inside
     load: Callable[[Path], Run]
     read_metadata: Callable[[Path], dict[str, Any]]
+    largest: int | None = None  # bytes of weights that such a file holds
+    without: str = ""  # why a dtype is missing

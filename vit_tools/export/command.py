@@ -23,6 +23,7 @@ EPILOG = """Images go in preprocessed and in float32, (B, C, H, W) for ONNX and 
 StableHLO; logits come out in float32. A directory for transformers or timm is vit-convert's: --to transformers."""
 
 MISTAKE, DISAGREES = 2, 1  # exit codes
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")  # jax.export's names
 
 
 class UsageError(ValueError):
@@ -41,7 +42,10 @@ def make_parser() -> argparse.ArgumentParser:
     add("src", metavar="SRC")
     add("out", metavar="OUT", type=Path)
     add("--dtype", choices=("float32", "float16", "bfloat16", "int8"), default="float32", help="it computes in")
-    add("--platforms", default="cpu,cuda,tpu", help="that StableHLO is lowered for (default: cpu,cuda,tpu)")
+    add(
+        "--platforms", default="cpu,cuda,tpu",
+        help="of cpu, cuda, rocm, tpu, for StableHLO; cpu is always there, to compare on (default: cpu,cuda,tpu)",
+    )  # fmt: skip
     add("--images", metavar="FOLDER", help="compare on these (default: scikit-learn's photographs)")
     add("--overwrite", action="store_true", help="replace OUT")
     told = parser.add_argument_group("what the checkpoint doesn't tell, as vit-convert asks for it")
@@ -59,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         return run(args)
-    except (CheckpointError, NoImages, UsageError) as error:
+    except (CheckpointError, NoImages, UsageError, OSError) as error:
         print(f"vit-export: error: {error}", file=sys.stderr)
         return MISTAKE
 
@@ -98,17 +102,49 @@ def kind_of(args: argparse.Namespace) -> "Kind":
     if kind is None:
         raise UsageError(f"OUT must end in {', '.join(KINDS)}, got {args.out}")
     if args.dtype not in kind.dtypes:
-        raise UsageError(f"--dtype {args.dtype}: {kind.what} is written in {', '.join(kind.dtypes)}")
+        why = f" ({kind.without})" if kind.without else ""
+        raise UsageError(f"--dtype {args.dtype}: {kind.what} is written in {', '.join(kind.dtypes)}{why}")
     if missing := [name for name in kind.needs if find_spec(name) is None]:
         raise UsageError(
             f"{kind.what} needs {', '.join(missing)}: pip install {' '.join(missing)}, or vit-parity with the extra "
             f"{kind.extra}"
         )
+    if args.out.is_dir():
+        raise UsageError(f"{args.out} is a folder: OUT is a file")
     if args.out.exists() and not args.overwrite:
         raise UsageError(f"{args.out} exists: give another name, or --overwrite")
-    if not args.out.absolute().parent.is_dir():
-        raise UsageError(f"{args.out} can't be written: there is no folder {args.out.absolute().parent}")
+    if not (folder := args.out.absolute().parent).is_dir():
+        raise UsageError(f"{args.out} can't be written: there is no folder {folder}")
+    if not os.access(folder, os.W_OK):
+        raise UsageError(f"{args.out} can't be written: no permission to write in {folder}")
     return kind
+
+
+def platforms_of(named: str) -> tuple[str, ...]:
+    """
+    Raises:
+        UsageError: jax.export has no such platform.
+    """
+    names = [name.strip() for name in named.split(",")]
+    if strange := [name for name in names if name not in PLATFORMS]:
+        hint = "; a GPU is cuda (NVIDIA) or rocm (AMD)" if "gpu" in strange else ""
+        raise UsageError(f"--platforms {named}: expected some of {', '.join(PLATFORMS)}, got {strange[0]!r}{hint}")
+    return tuple(dict.fromkeys(("cpu", *names)))
+
+
+def check_size(kind: "Kind", config: Any, dtype: str) -> None:
+    """
+    Raises:
+        UsageError: such a file can't be that large.
+    """
+    from vit_convert.hub import num_parameters
+
+    wide = num_parameters(config) * (2 if dtype == "float16" else 4)  # int8 is made of float32
+    if kind.largest is not None and wide > kind.largest:
+        raise UsageError(
+            f"{kind.what} holds up to {kind.largest / 1e9:.0f} GB (protobuf's limit), and this model has "
+            f"{wide / 1e9:.1f} GB in {'float16' if dtype == 'float16' else 'float32'}: write .stablehlo or .pt2"
+        )
 
 
 def asked_of(args: argparse.Namespace, kind: "Kind") -> "Asked":
@@ -131,7 +167,8 @@ def asked_of(args: argparse.Namespace, kind: "Kind") -> "Asked":
     found = open_checkpoint(args.src, **how)
     if found.preprocess is None:
         raise CheckpointError(unknown_preprocessing(args.src, found.said))
-    return Asked(args.src, found, how, args.dtype, tuple(args.platforms.split(",")))
+    check_size(kind, found.config, args.dtype)
+    return Asked(args.src, found, how, args.dtype, platforms_of(args.platforms))
 
 
 def compare(asked: "Asked", kind: "Kind", path: Path, args: argparse.Namespace) -> "Checked":
@@ -153,12 +190,16 @@ def inputs(asked: "Asked", folder: str | None) -> "np.ndarray":
     import numpy as np
 
     from vit_tools.export.check import photographs
-    from vit_tools.images import Opened, find_images, open_images
+    from vit_tools.images import Corrupt, Opened, find_images, open_images
 
     preprocess = asked.found.preprocess
     assert preprocess is not None
     if folder is not None:
-        opened = [x.input for x in open_images(find_images([folder])[:64], preprocess) if isinstance(x, Opened)]
+        found = list(open_images(find_images([folder])[:64], preprocess))
+        for image in found:
+            if isinstance(image, Corrupt):
+                print(f"vit-export: {image.path}: can't be read: {image.why}", file=sys.stderr)
+        opened = [image.input for image in found if isinstance(image, Opened)]
         if not opened:
             raise UsageError(f"--images {folder}: none of its images can be read")
         return np.stack(opened)
@@ -169,10 +210,11 @@ def inputs(asked: "Asked", folder: str | None) -> "np.ndarray":
 
 def report(asked: "Asked", kind: "Kind", checked: "Checked") -> str:
     """What the comparison came to, in words."""
-    return (
-        f"{kind.what} against {asked.path} in float32 on {checked.images} images: largest difference "
-        f"{checked.difference:.1e} of the largest logit, the same label for {checked.same_top1} of {checked.images}"
-    )
+    said = f"{kind.what} against {asked.path} in float32 on {checked.images} images: largest difference "
+    if not asked.found.config.num_classes:
+        return f"{said}{checked.difference:.1e} of the largest feature"
+    same = f"the same label for {checked.same_top1} of {checked.images}"
+    return f"{said}{checked.difference:.1e} of the largest logit, {same}"
 
 
 if __name__ == "__main__":

@@ -73,9 +73,11 @@ def read_metadata(path: Path) -> dict[str, Any]:
 ONNX = Kind(
     suffix=".onnx",
     what="ONNX",
-    dtypes=("float32", "float16", "int8"),  # onnxruntime's CPU has no bfloat16 for most operations
+    dtypes=("float32", "float16", "int8"),
     needs=("torch", "onnx", "onnxscript", "onnxruntime"),
     extra="export",
+    largest=2 * 10**9,
+    without="onnxruntime's CPU, which it is checked on, computes in no bfloat16",
     write=write,
     load=load,
     read_metadata=read_metadata,

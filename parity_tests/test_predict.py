@@ -126,6 +126,26 @@ def test_a_corrupt_image_is_said_and_the_others_are_answered(folder: Path, tmp_p
     assert "Traceback" not in err
 
 
+def test_a_photo_that_was_taken_sideways_is_answered_upright(folder: Path, tmp_path: Path, capsys):
+    """The camera's pixels with orientation 6, and the same photo turned by hand, are one image to every option."""
+    upright = picture(3, (40, 60))
+    upright.save(tmp_path / "upright.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be seen, turn clockwise
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "phone.png", exif=exif)
+    found = []
+    for name in ("upright", "phone"):
+        out = tmp_path / f"{name}.npz"
+        asked = ["--checkpoint", folder / "checkpoint", "--attention-npz", out, "--json"]
+        code, text, _ = said(capsys, tmp_path / f"{name}.png", *asked)
+        assert code == 0
+        with np.load(out) as arrays:
+            found.append((json.loads(text)["classes"], arrays["image_0"]))
+    assert found[0][0] == found[1][0]
+    assert np.array_equal(found[0][1], found[1][1], equal_nan=True)
+    assert found[1][1].shape == (upright.height, upright.width)
+
+
 def test_images_are_named_by_file_folder_pattern_and_list(folder: Path, tmp_path: Path):
     photos = folder / "photos"
     assert [Path(p).name for p in find_images([str(photos)])] == ["a.jpg", "b.PNG", "c.webp", "d.jpeg", "e.png"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageOps
 
 from vit_convert.preprocess import Preprocess
 
@@ -74,11 +74,19 @@ def open_images(paths: Iterable[str], preprocess: Preprocess) -> Iterator[Opened
     """Each file opened and preprocessed, or why it can't be."""
     for path in paths:
         try:
-            with Image.open(path) as picture:
-                picture.load()
-                yield Opened(path, picture, preprocess(picture))
+            picture = read(path)
+            found = Opened(path, picture, preprocess(picture))
         except UNREADABLE as error:
             yield Corrupt(path, _why(error))
+        else:
+            yield found
+
+
+def read(path: str) -> Image.Image:
+    """A file's picture, turned upright by its EXIF orientation."""
+    with Image.open(path) as picture:
+        picture.load()
+        return ImageOps.exif_transpose(picture)
 
 
 def _why(error: Exception) -> str:

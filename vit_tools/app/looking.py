@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageOps
 
 from vit_convert.config import ViTConfig
 from vit_convert.preprocess import Preprocess
@@ -30,6 +30,7 @@ class Looked:
 def look(picture: Image.Image, models: dict[Framework, Model]) -> Looked:
     """The photo through each model; attention by the first of them."""
     first = next(iter(models.values()))
+    picture = ImageOps.exif_transpose(picture)
     x = first.preprocess(picture)[None]
     outputs: dict[Framework, Array] = {}
     maps = None

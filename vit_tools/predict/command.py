@@ -13,7 +13,8 @@ DESCRIPTION = """The most probable labels of each image, with the checkpoint's o
 what the model looked at, its features, and which images of a folder it finds alike."""
 
 EPILOG = """IMAGE is a file, a folder (all images in it, at any depth), a pattern in quotes ('photos/*.jpg'), or - for a
-list on stdin. An image that can't be read is said, the others are answered, and the exit code is 1. DIR is what
+list on stdin. An image that can't be read is said, the others are answered, and the exit code is 1. Photos are turned
+upright by their EXIF orientation. DIR is what
 vit-convert takes: a file, a directory of any library, or hf-hub:owner/name."""
 
 MISTAKE, CORRUPT = 2, 1  # exit codes: of the user's; of images

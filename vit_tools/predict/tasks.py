@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from vit_convert.errors import CheckpointError
 from vit_tools.attention.maps import Attention, attention, wanted
 from vit_tools.attention.on_image import on_image
 from vit_tools.attention.picture import Seen, draw
 from vit_tools.features import Batch, features, run, token_source, unit
-from vit_tools.images import Corrupt, Opened, as_seen, batches, find_images, open_images
+from vit_tools.images import Corrupt, Opened, as_seen, batches, find_images, open_images, read
 from vit_tools.labelled import Labelled
 from vit_tools.model import Model
 from vit_tools.nearest import draw_nearest, knn_predictions, nearest
@@ -210,14 +209,9 @@ def say_nearest(kept: Kept, gallery: Gallery, asked: Asked) -> None:
     if asked.nearest_png:
         rows = []
         for seen, chosen, how in zip(kept.seen, order, cosines, strict=True):
-            shown = [(opened(gallery.paths[i]), f"{c:.3f}") for i, c in zip(chosen, how, strict=True)]
+            shown = [(as_seen(read(gallery.paths[i])), f"{c:.3f}") for i, c in zip(chosen, how, strict=True)]
             rows.append((seen.pixels, shown))
         draw_nearest(rows, asked.nearest_png)
-
-
-def opened(path: str) -> np.ndarray:
-    with Image.open(path) as picture:
-        return as_seen(picture)
 
 
 def knn(model: Model, train: Labelled, test: Labelled, k: int, batch_size: int, tell: Tell) -> str:

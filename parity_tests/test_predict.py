@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from PIL import Image
 
 import vit_torch
@@ -194,6 +195,65 @@ def test_a_model_without_labels_gives_features_and_says_so_if_asked_for_labels(f
     assert (code, out) == (0, "")
     with np.load(tmp_path / "f.npz") as arrays:
         assert arrays["pooled"].shape == (1, 24)
+
+
+def save_clip(path: Path, classifies: bool) -> transformers.PreTrainedModel:
+    """A CLIP tower of transformers', with its projection or as a classifier of seven classes."""
+    small: dict[str, Any] = dict(image_size=16, patch_size=8, hidden_size=24, intermediate_size=40)
+    small |= dict(num_hidden_layers=2, num_attention_heads=3)
+    torch.manual_seed(0)
+    if classifies:
+        config = transformers.CLIPConfig(vision_config=small, num_labels=7)
+        model: Any = transformers.CLIPForImageClassification(config)
+    else:
+        model = transformers.CLIPVisionModelWithProjection(transformers.CLIPVisionConfig(**small, projection_dim=11))
+    model.save_pretrained(path)
+    sizes = dict(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
+    (path / "preprocessor_config.json").write_text(json.dumps({"image_processor_type": "CLIPImageProcessor", **sizes}))
+    return model.eval()
+
+
+@pytest.mark.parametrize("converted", [False, True])
+def test_a_projection_is_no_answer_but_what_images_are_compared_by(
+    folder: Path, tmp_path: Path, capsys, converted: bool
+):
+    theirs, where, photos = save_clip(tmp_path / "clip", classifies=False), tmp_path / "clip", folder / "photos"
+    if converted:
+        opened = vit_torch.ViT.from_pretrained(where)
+        opened.save_pretrained(tmp_path / "native", preprocess=opened.preprocess)
+        where = tmp_path / "native"
+    code, out, err = said(capsys, photos, "--checkpoint", where)
+    assert (code, out) == (2, "")
+    assert "has a head that projects, not one of classes, so there are no labels: ask for" in err
+    asked = ["--features", tmp_path / "f.npz", "--nearest", photos, "--neighbours", 2]
+    code, out, _ = said(capsys, photos, "--checkpoint", where, *asked)
+    assert code == 0
+    preprocess = vit_torch.ViT.from_pretrained(where).preprocess
+    assert preprocess is not None
+    files = find_images([str(photos)])
+    x = np.stack([preprocess(Image.open(file)) for file in files]).transpose(0, 3, 1, 2)
+    with torch.no_grad():
+        expected = theirs(torch.tensor(x)).image_embeds.numpy()
+    with np.load(tmp_path / "f.npz") as arrays:
+        assert gap(arrays["output"], expected) < FLOAT32_CHAIN
+        assert arrays["pooled"].shape == (5, 24)
+    rows = expected / np.linalg.norm(expected, axis=1, keepdims=True)
+    second = np.argsort(-(rows @ rows.T), axis=1)[:, 1]
+    assert [line.split()[1] for line in out.splitlines()[2::3]] == [files[i] for i in second]
+
+
+def test_a_clip_that_classifies_has_labels(folder: Path, tmp_path: Path, capsys):
+    theirs = save_clip(tmp_path, classifies=True)
+    image = folder / "photos" / "a.jpg"
+    code, out, _ = said(capsys, image, "--checkpoint", tmp_path, "--json", "--top", 7)
+    assert code == 0
+    preprocess = vit_torch.ViT.from_pretrained(tmp_path).preprocess
+    assert preprocess is not None
+    x = torch.tensor(preprocess(Image.open(image))).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        expected = theirs(x).logits.softmax(-1)[0].numpy()
+    found = {entry["label"]: entry["probability"] for entry in json.loads(out)["classes"]}
+    assert gap([found[str(i)] for i in range(7)], expected) < FLOAT32_CHAIN
 
 
 def test_attention_npz_has_the_maps_and_the_heat_on_each_image(folder: Path, tmp_path: Path, capsys):

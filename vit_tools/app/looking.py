@@ -65,8 +65,8 @@ def heat(looked: Looked, preprocess: Preprocess, layer: int, head: int | None) -
 
 
 def labels_of(looked: Looked, framework: Framework, model: Model) -> dict[str, float]:
-    """Label -> probability, the best TOP; none for a model without a head."""
-    if not model.config.num_classes:
+    """Label -> probability, the best TOP; none for a model without them."""
+    if not model.has_labels:
         return {}
     found = answer("", looked.outputs[framework], model.label_names, TOP)
     return dict(zip(found.labels, found.probabilities, strict=True))

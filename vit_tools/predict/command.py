@@ -44,7 +44,9 @@ def make_parser() -> argparse.ArgumentParser:
     looked.add_argument("--attention-npz", type=Path, metavar="NPZ", help="the numbers behind it")
     looked.add_argument("--anatomy", type=Path, metavar="PNG", help="patch filters and positions; needs no image")
     features = parser.add_argument_group("features, for models with and without labels")
-    features.add_argument("--features", type=Path, metavar="NPZ", help="pooled, class token and patch tokens")
+    features.add_argument(
+        "--features", type=Path, metavar="NPZ", help="pooled, class token, patch tokens; output of CLIP"
+    )
     features.add_argument("--layer", type=int, metavar="I", help="tokens of block I (default: the last, normalised)")
     features.add_argument("--nearest", metavar="FOLDER", help="the images of a folder that are most like each image")
     features.add_argument("--nearest-png", type=Path, metavar="PNG", help="the same as a picture")

@@ -65,9 +65,10 @@ def asked_of(model: Model, args: argparse.Namespace) -> Asked:
         args.nearest_png,
         args.neighbours,
     )
-    if not model.config.num_classes and asked.answers_alone:
+    if not model.has_labels and asked.answers_alone:
+        why = "a head that projects, not one of classes" if model.answers == "embedding" else "no head"
         raise CheckpointError(
-            f"{model.path} has no head, so there are no labels: ask for --features, --nearest or --attention"
+            f"{model.path} has {why}, so there are no labels: ask for --features, --nearest or --attention"
         )
     return asked
 
@@ -78,7 +79,7 @@ def answer_all(model: Model, paths: Sequence[str], asked: Asked, tell: Tell) -> 
     names = [*(wanted(model.config) if looks else ()), *(["pooled"] if asked.features or asked.nearest else [])]
     names += [asked.source] * (asked.features is not None)
     gallery = Gallery.of(model, asked.nearest, asked.batch_size, tell) if asked.nearest else None
-    if asked.header and model.config.num_classes:
+    if asked.header and model.has_labels:
         print(asked.header)
     given = batches(open_images(paths, model.preprocess), asked.batch_size, tell)
     for batch in run(model, given, asked.batch_size, tuple(dict.fromkeys(names))):
@@ -100,7 +101,7 @@ def answer_all(model: Model, paths: Sequence[str], asked: Asked, tell: Tell) -> 
 
 def answers_of(model: Model, batch: Batch, top: int) -> list[Answer]:
     """None for a model without labels."""
-    if not model.config.num_classes:
+    if not model.has_labels:
         return []
     return [
         answer(image.path, logits, model.label_names, top)
@@ -128,9 +129,12 @@ class Kept:
             images = (as_seen(image.picture) for image in batch.images)
             self.seen += [Seen(pixels, title) for pixels, title in zip(images, titles, strict=True)]
         if asked.features:
-            self._features.append(features(batch, model.config, asked.source))
+            found = features(batch, model.config, asked.source)
+            if model.answers == "embedding":
+                found["output"] = np.asarray(batch.output, np.float32)
+            self._features.append(found)
         if asked.nearest:
-            self.pooled.append(np.asarray(batch.found["pooled"], np.float32))
+            self.pooled.append(compared(model, batch))
 
     @property
     def attention(self) -> Attention:
@@ -183,10 +187,16 @@ class Gallery:
         return cls(*pooled_of(model, open_images(find_images([folder]), model.preprocess), batch_size, tell))
 
 
+def compared(model: Model, batch: Batch) -> np.ndarray:
+    """What images are alike in: the embedding of a model that projects, as it was trained to be compared; else the
+    pooled features."""
+    return np.asarray(batch.output if model.answers == "embedding" else batch.found["pooled"], np.float32)
+
+
 def pooled_of(
     model: Model, images: Iterable[Opened | Corrupt], batch_size: int, tell: Tell
 ) -> tuple[list[str], np.ndarray]:
-    """(paths of those that can be read, their pooled features (N, D), of length 1).
+    """(paths of those that can be read, their `compared` (N, D), of length 1).
 
     Raises:
         CheckpointError: none can be read.
@@ -195,7 +205,7 @@ def pooled_of(
     rows: list[np.ndarray] = []
     for batch in run(model, batches(images, batch_size, tell), batch_size, ("pooled",)):
         found += [image.path for image in batch.images]
-        rows.append(np.asarray(batch.found["pooled"], np.float32))
+        rows.append(compared(model, batch))
     if not found:
         raise CheckpointError("none of the images to compare with can be read")
     return found, unit(np.concatenate(rows))

@@ -22,7 +22,9 @@ from parity_tests.tolerances import EXACT, FLOAT32, FLOAT32_CHAIN
 from vit_convert.config import ViTConfig
 from vit_convert.preprocess import Preprocess
 from vit_tools.anatomy import position_similarity, principal_filters
-from vit_tools.images import NoImages, find_images
+from vit_tools.features import run
+from vit_tools.images import NoImages, Opened, batches, find_images
+from vit_tools.model import Array, Found, Model
 from vit_tools.nearest import knn_predictions, nearest
 from vit_tools.predict.answers import Answer, answer, as_csv, as_json, as_table
 from vit_tools.predict.command import main
@@ -300,6 +302,60 @@ def test_k_nearest_vote_by_their_cosine():
     assert order.tolist() == [[0, 1]]
     assert cosines[0] == pytest.approx([1, 0.8])
     assert knn_predictions(np.array([[1, 0], [0, 1]], np.float32), gallery, labels, 2).tolist() == [0, 1]
+
+
+def test_the_nearest_are_those_of_a_stable_sort_whatever_is_equal():
+    rng = np.random.default_rng(0)
+    queries, gallery = (rng.integers(-1, 2, (n, 3)).astype(np.float32) for n in (600, 40))
+    cosines = queries @ gallery.T
+    for count in (1, 7, 40, 99):
+        order, found = nearest(queries, gallery, count)
+        expected = np.argsort(-cosines, axis=1, kind="stable")[:, :count]
+        assert np.array_equal(order, expected)
+        assert np.array_equal(found, np.take_along_axis(cosines, expected, 1))
+
+
+@pytest.mark.parametrize(("framework", "lengths"), [("torch", [4, 4, 1]), ("flax", [4, 4, 4]), ("one", [1])])
+def test_only_flax_fills_up_a_batch_and_never_beyond_the_first(folder: Path, framework: Any, lengths: list[int]):
+    """A model that says the mean of each image, and how many it was given."""
+    given: list[int] = []
+
+    def call(images: Array, names: tuple[str, ...]) -> tuple[Array, Found]:
+        given.append(len(images))
+        return images.mean((1, 2, 3))[:, None], {}
+
+    count, kind = (1, "flax") if framework == "one" else (9, framework)
+    model = Model(CONFIG, PREPROCESS, LABELS, kind, "x", "labels", call)
+    images = [Opened(str(i), picture(i), PREPROCESS(picture(i))) for i in range(count)]
+    found = list(run(model, batches(images, 4, pytest.fail)))
+    assert given == lengths
+    assert [image for batch in found for image in batch.images] == images
+    outputs = np.concatenate([batch.output[:, 0] for batch in found])
+    assert np.array_equal(outputs, [image.input.mean() for image in images])
+
+
+def test_the_classes_of_knn_are_the_first_folders(folder: Path, tmp_path: Path, capsys):
+    """However deep an image lies; and one that lies in none has no class."""
+    for i in range(6):
+        at = tmp_path / "all" / f"class{i % 2}" / f"part{i}" / f"{i}.jpg"
+        at.parent.mkdir(parents=True)
+        at.write_bytes(encoded(picture(i)))
+    asked = ("--checkpoint", folder / "checkpoint", "--knn", tmp_path / "all", tmp_path / "all", "--k", 1)
+    code, out, _ = said(capsys, *asked)
+    assert (code, out) == (0, "k-NN, k = 1: 100.00% (6 of 6, by 6 images of 2 classes)\n")
+    (tmp_path / "all" / "loose.jpg").write_bytes(encoded(picture(9)))
+    code, out, error = said(capsys, *asked)
+    assert (code, out) == (2, "")
+    assert f"{tmp_path}/all/loose.jpg lies in no folder of a class" in error
+
+
+def test_a_split_without_labels_is_one_message(folder: Path, tmp_path: Path, capsys):
+    write_tfds(tmp_path, {"train": [(encoded(picture(i), "PNG"), i % 2 - 1) for i in range(2)]})
+    given = ("--knn", "tfds:written/train", "tfds:written/train", "--data-dir", tmp_path)
+    code, out, error = said(capsys, "--checkpoint", folder / "checkpoint", *given)
+    assert (code, out) == (2, "")
+    assert "example 0 has the label -1, that is, none" in error
+    assert error.count("\n") == 1
 
 
 def test_knn_counts_what_the_neighbours_get_right(folder: Path, tmp_path: Path, capsys):

@@ -111,7 +111,7 @@ def batches(images: Iterable[Opened | Corrupt], size: int, told: Callable[[Corru
 
 
 def stacked(batch: Sequence[Opened], size: int) -> npt.NDArray[np.float32]:
-    """The inputs of a batch, filled up to `size` with its last image, so that one shape is compiled."""
+    """The inputs of a batch, filled up to `size` with its last image."""
     inputs = [image.input for image in batch]
     return np.stack(inputs + [inputs[-1]] * (size - len(inputs)))
 

@@ -82,7 +82,7 @@ def answer_all(model: Model, paths: Sequence[str], asked: Asked, tell: Tell) -> 
     if asked.header and model.has_labels:
         print(asked.header)
     given = batches(open_images(paths, model.preprocess), asked.batch_size, tell)
-    for batch in run(model, given, asked.batch_size, tuple(dict.fromkeys(names))):
+    for batch in run(model, given, tuple(dict.fromkeys(names))):
         answers = answers_of(model, batch, asked.top)
         for one in answers:
             print(asked.form(one), flush=True)
@@ -203,7 +203,7 @@ def pooled_of(
     """
     found: list[str] = []
     rows: list[np.ndarray] = []
-    for batch in run(model, batches(images, batch_size, tell), batch_size, ("pooled",)):
+    for batch in run(model, batches(images, batch_size, tell), ("pooled",)):
         found += [image.path for image in batch.images]
         rows.append(compared(model, batch))
     if not found:

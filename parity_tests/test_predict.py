@@ -1,6 +1,8 @@
 """vit-predict says what the model says, in either framework, of whatever images it is given."""
 
 import csv
+import errno
+import importlib.util
 import io
 import json
 import subprocess
@@ -26,6 +28,7 @@ from vit_tools.features import run
 from vit_tools.images import NoImages, Opened, batches, find_images
 from vit_tools.model import Array, Found, Model
 from vit_tools.nearest import knn_predictions, nearest
+from vit_tools.predict import command
 from vit_tools.predict.answers import Answer, answer, as_csv, as_json, as_table
 from vit_tools.predict.command import main
 
@@ -295,6 +298,57 @@ def test_nearest_finds_the_image_itself_and_draws_it(folder: Path, tmp_path: Pat
         assert drawn.size[0] > 500
 
 
+def test_json_is_all_that_is_printed_with_neighbours_and_knn(folder: Path, tmp_path: Path, capsys):
+    photos, where = folder / "photos", folder / "checkpoint"
+    make(tmp_path / "headless", CONFIG.replace(num_classes=0), None)
+    asked = ["--nearest", photos, "--neighbours", 2]
+    words = said(capsys, photos, "--checkpoint", tmp_path / "headless", *asked)[1].splitlines()
+    for checkpoint, more in ((where, {"classes"}), (tmp_path / "headless", set())):
+        code, out, _ = said(capsys, photos, "--checkpoint", checkpoint, *asked, "--json")
+        assert code == 0
+        rows = [json.loads(line) for line in out.splitlines()]
+        assert [row["image"] for row in rows] == find_images([str(photos)])
+        assert all(row.keys() == {"image", "nearest"} | more for row in rows)
+    for i, row in enumerate(rows):
+        found = [f"  {near['cosine']:.4f}  {near['path']}" for near in row["nearest"]]
+        assert [row["image"], *found] == words[3 * i : 3 * i + 3]
+    write_folder(tmp_path / "all", [(encoded(picture(i)), i % 2) for i in range(6)])
+    knn = ["--knn", tmp_path / "all", tmp_path / "all", "--k", 1, "--json"]
+    code, out, _ = said(capsys, "--checkpoint", where, *knn)
+    assert code == 0
+    assert json.loads(out) == {"k": 1, "accuracy": 1.0, "right": 6, "of": 6, "train": 6, "classes": 2}
+
+
+@pytest.mark.parametrize(
+    ("gone", "options", "message"),
+    [
+        ("torch", [], "torch is not installed: pip install torch, or vit-parity[torch] (or choose the other"),
+        ("jax", ["--framework", "flax"], "jax is not installed: pip install jax, or vit-parity[flax]"),
+        ("matplotlib", ["--attention", "x.png"], "matplotlib is not installed: pip install matplotlib, or vit-parity"),
+    ],
+)
+def test_what_is_not_installed_is_said_before_any_work(
+    tmp_path: Path, monkeypatch, capsys, gone: str, options: list[str], message: str
+):
+    monkeypatch.chdir(tmp_path)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(command, "find_spec", lambda name: None if name == gone else find(name))
+    code, out, err = said(capsys, "photo.jpg", "--checkpoint", "gone", *options)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+
+
+def test_a_full_disk_is_one_message(folder: Path, tmp_path: Path, monkeypatch, capsys):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", full)
+    asked = ["--checkpoint", folder / "checkpoint", "--features", tmp_path / "f.npz"]
+    code, _, err = said(capsys, folder / "photos" / "a.jpg", *asked)
+    assert (code, err) == (2, "vit-predict: error: [Errno 28] No space left on device\n")
+    assert not list(tmp_path.iterdir())
+
+
 def test_k_nearest_vote_by_their_cosine():
     gallery = np.array([[1, 0], [0.8, 0.6], [0, 1], [0, 1]], np.float32)
     labels = np.array([0, 1, 1, 2])
@@ -432,6 +486,8 @@ def test_principal_filters_are_those_of_the_kernels_covariance():
         ("--checkpoint gone", "no image is named"),
         ("--checkpoint gone x --top 0", "--top must be at least 1, got 0"),
         ("--checkpoint gone x --attention no/such/heat.png", "there is no folder"),
+        ("--checkpoint gone x --features .", ". can't be written: it is a folder"),
+        ("--checkpoint gone x --nearest . --csv", "--csv has no columns for --nearest and --knn: ask for --json"),
         ("--checkpoint gone x --nearest-png near.png", "--nearest-png needs --nearest FOLDER"),
     ],
 )

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--framework", choices=("torch", "flax"), default="torch", help="the answers are the same (default: torch)")
     add("--top", type=int, default=5, metavar="K", help="labels an image (default: 5)")
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print JSON, a line an image")
+    form.add_argument("--json", action="store_true", help="print JSON, a line an image (and --knn)")
     form.add_argument("--csv", action="store_true", help="print CSV: image, rank, label, probability")
     add("--batch-size", type=int, default=16, metavar="N", help="images at once (default: 16)")
     looked = parser.add_argument_group("what it looked at")
@@ -78,6 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # the reader went away, as in `vit-predict ... | head -1`
         return CORRUPT
+    except OSError as error:  # of images there are none: they are told one by one
+        print(f"vit-predict: error: {error}", file=sys.stderr)
+        return MISTAKE
 
 
 class UsageError(ValueError):
@@ -97,6 +101,16 @@ def check(args: argparse.Namespace) -> None:
     for path in (args.attention, args.attention_npz, args.anatomy, args.features, args.nearest_png):
         if path is not None and not path.absolute().parent.is_dir():
             raise UsageError(f"{path} can't be written: there is no folder {path.absolute().parent}")
+        if path is not None and path.is_dir():
+            raise UsageError(f"{path} can't be written: it is a folder, expected a file's name")
+    draws = args.attention or args.anatomy or args.nearest_png
+    needed = [("torch", "torch")] if args.framework == "torch" else [("jax", "flax"), ("flax", "flax")]
+    for name, extra in [*needed, *[("matplotlib", "predict")] * bool(draws)]:
+        if find_spec(name) is None:
+            other = " (or choose the other --framework)" if extra != "predict" else ""
+            raise UsageError(f"{name} is not installed: pip install {name}, or vit-parity[{extra}]{other}")
+    if args.csv and (args.nearest or args.knn):
+        raise UsageError("--csv has no columns for --nearest and --knn: ask for --json")
     if args.nearest_png and not args.nearest:
         raise UsageError("--nearest-png needs --nearest FOLDER, the images to choose from")
 
@@ -126,7 +140,7 @@ def run(args: argparse.Namespace) -> int:
     corrupt = Told()
     if args.knn:
         gallery, asked_about = (labelled(named, args.data_dir) for named in args.knn)
-        print(tasks.knn(model, gallery, asked_about, args.k, args.batch_size, corrupt))
+        print(tasks.knn(model, gallery, asked_about, args.k, args.batch_size, corrupt, args.json))
     if paths:
         asked = tasks.asked_of(model, args)
         tasks.answer_all(model, paths, asked, corrupt)

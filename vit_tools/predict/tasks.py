@@ -1,6 +1,7 @@
 """What vit-predict does with a loaded model, one function a thing that can be asked for."""
 
 import argparse
+import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,6 +32,7 @@ class Asked:
     top: int
     batch_size: int
     form: Callable[[Answer], str]
+    json: bool
     header: str | None
     attention: Path | None
     attention_npz: Path | None
@@ -56,6 +58,7 @@ def asked_of(model: Model, args: argparse.Namespace) -> Asked:
         args.top,
         args.batch_size,
         form,
+        args.json,
         CSV_HEADER if args.csv else None,
         args.attention,
         args.attention_npz,
@@ -84,7 +87,7 @@ def answer_all(model: Model, paths: Sequence[str], asked: Asked, tell: Tell) -> 
     given = batches(open_images(paths, model.preprocess), asked.batch_size, tell)
     for batch in run(model, given, tuple(dict.fromkeys(names))):
         answers = answers_of(model, batch, asked.top)
-        for one in answers:
+        for one in answers if not (asked.json and asked.nearest) else ():  # one line an image: with its neighbours
             print(asked.form(one), flush=True)
         kept.add(model, batch, answers, asked)
     if not kept.paths:
@@ -114,6 +117,7 @@ class Kept:
 
     def __init__(self) -> None:
         self.paths: list[str] = []
+        self.answers: list[Answer] = []  # without labels where the model has none
         self.seen: list[Seen] = []
         self.pooled: list[np.ndarray] = []
         self._attention: list[Attention] = []
@@ -121,6 +125,7 @@ class Kept:
 
     def add(self, model: Model, batch: Batch, answers: Sequence[Answer], asked: Asked) -> None:
         self.paths += [image.path for image in batch.images]
+        self.answers += answers or [Answer(image.path, (), ()) for image in batch.images]
         if asked.attention or asked.attention_npz:
             self._attention.append(attention(batch.found, model.config, model.preprocess.crop))
         if asked.attention or asked.nearest_png or asked.attention_npz:
@@ -214,8 +219,12 @@ def pooled_of(
 def say_nearest(kept: Kept, gallery: Gallery, asked: Asked) -> None:
     """The neighbours of each image, as lines and as a picture."""
     order, cosines = nearest(unit(np.concatenate(kept.pooled)), gallery.pooled, asked.neighbours)
-    for path, chosen, how in zip(kept.paths, order, cosines, strict=True):
-        print(f"{path}\n" + "\n".join(f"  {c:.4f}  {gallery.paths[i]}" for i, c in zip(chosen, how, strict=True)))
+    for one, chosen, how in zip(kept.answers, order, cosines, strict=True):
+        found = [(gallery.paths[i], float(c)) for i, c in zip(chosen, how, strict=True)]
+        if asked.json:
+            print(as_json(one, found))
+        else:
+            print("\n".join([one.path, *(f"  {cosine:.4f}  {path}" for path, cosine in found)]))
     if asked.nearest_png:
         rows = []
         for seen, chosen, how in zip(kept.seen, order, cosines, strict=True):
@@ -224,8 +233,8 @@ def say_nearest(kept: Kept, gallery: Gallery, asked: Asked) -> None:
         draw_nearest(rows, asked.nearest_png)
 
 
-def knn(model: Model, train: Labelled, test: Labelled, k: int, batch_size: int, tell: Tell) -> str:
-    """The accuracy of a vote of the k nearest training images, in words.
+def knn(model: Model, train: Labelled, test: Labelled, k: int, batch_size: int, tell: Tell, as_json: bool) -> str:
+    """The accuracy of a vote of the k nearest training images, in words or as JSON.
 
     Raises:
         CheckpointError: a test image is of a class that no training image has, or none can be read.
@@ -238,6 +247,9 @@ def knn(model: Model, train: Labelled, test: Labelled, k: int, batch_size: int, 
         raise CheckpointError(f"--knn: TEST has the classes {', '.join(strange[:5])}, which TRAIN has not")
     labels, truth = (np.array([names.index(name) for name in found], np.int64) for found in (classes, of_asked))
     right = int((knn_predictions(queries, gallery, labels, k) == truth).sum())
+    if as_json:
+        counts = {"right": right, "of": len(truth), "train": len(labels), "classes": len(names)}
+        return json.dumps({"k": k, "accuracy": right / len(truth), **counts})
     of = f"{right:,} of {len(truth):,}, by {len(labels):,} images of {len(names)} classes"
     return f"k-NN, k = {k}: {right / len(truth):.2%} ({of})"
 

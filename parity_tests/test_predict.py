@@ -1,6 +1,7 @@
 """vit-predict says what the model says, in either framework, of whatever images it is given."""
 
 import csv
+import dataclasses
 import errno
 import importlib.util
 import io
@@ -25,7 +26,7 @@ from vit_convert.config import ViTConfig
 from vit_convert.preprocess import Preprocess
 from vit_tools.anatomy import position_similarity, principal_filters
 from vit_tools.features import run
-from vit_tools.images import NoImages, Opened, batches, find_images
+from vit_tools.images import NoImages, Opened, as_seen, batches, find_images
 from vit_tools.model import Array, Found, Model
 from vit_tools.nearest import knn_predictions, nearest
 from vit_tools.predict import command
@@ -150,6 +151,27 @@ def test_a_photo_that_was_taken_sideways_is_answered_upright(folder: Path, tmp_p
     assert found[0][0] == found[1][0]
     assert np.array_equal(found[0][1], found[1][1], equal_nan=True)
     assert found[1][1].shape == (upright.height, upright.width)
+
+
+def test_sixteen_bits_are_the_same_picture_and_floats_are_unreadable(folder: Path, tmp_path: Path, capsys):
+    grey = picture(2).convert("L")
+    grey.save(tmp_path / "8.png")
+    Image.fromarray(np.asarray(grey, np.uint16) * 257).save(tmp_path / "16.png")
+    Image.fromarray(np.asarray(grey, np.float32)).save(tmp_path / "float.tif")
+    asked = ["--checkpoint", folder / "checkpoint", "--json"]
+    code, out, err = said(capsys, *(tmp_path / name for name in ("8.png", "16.png", "float.tif")), *asked)
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert code == 1
+    assert rows[0]["classes"] == rows[1]["classes"]
+    assert "float.tif: can't be read: pixels of mode F have no known range" in err
+
+
+@pytest.mark.parametrize(("alpha", "expected"), [("white", 255), ("drop", 40)])
+def test_what_is_shown_of_transparency_is_what_the_model_gets(alpha: Any, expected: int):
+    clear = Image.new("RGBA", (26, 18), (40, 40, 40, 0))
+    preprocess = dataclasses.replace(PREPROCESS, alpha=alpha)
+    assert (as_seen(clear, preprocess) == expected).all()
+    assert (preprocess.pixels(clear) == expected).all()
 
 
 def test_images_are_named_by_file_folder_pattern_and_list(folder: Path, tmp_path: Path):

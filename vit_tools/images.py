@@ -83,10 +83,24 @@ def open_images(paths: Iterable[str], preprocess: Preprocess) -> Iterator[Opened
 
 
 def read(path: str) -> Image.Image:
-    """A file's picture, turned upright by its EXIF orientation."""
+    """A file's picture, `upright`."""
     with Image.open(path) as picture:
         picture.load()
-        return ImageOps.exif_transpose(picture)
+        return upright(picture)
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    """Turned by its EXIF orientation, and 16 bits made 8, which Pillow would clip to white.
+
+    Raises:
+        ValueError: its numbers have no range that is known.
+    """
+    turned = ImageOps.exif_transpose(picture)
+    if turned.mode.startswith("I;16") or (turned.mode == "I" and picture.format in ("PNG", "PPM")):
+        return Image.fromarray(np.round(np.asarray(turned, np.float64) / 257).astype(np.uint8))
+    if turned.mode in ("I", "F"):
+        raise ValueError(f"pixels of mode {turned.mode} have no known range: expected 8 or 16 bits")
+    return turned
 
 
 def _why(error: Exception) -> str:
@@ -116,9 +130,12 @@ def stacked(batch: Sequence[Opened], size: int) -> npt.NDArray[np.float32]:
     return np.stack(inputs + [inputs[-1]] * (size - len(inputs)))
 
 
-def as_seen(picture: Image.Image) -> npt.NDArray[np.uint8]:
-    """A picture as people see it: (height, width, 3) uint8, transparency on white."""
-    if "A" in picture.getbands() or picture.info.get("transparency") is not None:
+def as_seen(picture: Image.Image, preprocess: Preprocess) -> npt.NDArray[np.uint8]:
+    """A picture for people: (height, width, 3) uint8. What is transparent is white, unless the model gets the colours
+    underneath."""
+    hides = preprocess.alpha == "white" or len(preprocess.mean) == 4
+    transparent = "A" in picture.getbands() or picture.info.get("transparency") is not None
+    if hides and transparent:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
     return np.asarray(picture.convert("RGB"))

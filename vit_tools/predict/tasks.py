@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from vit_convert.errors import CheckpointError
+from vit_convert.preprocess import Preprocess
 from vit_tools.attention.maps import Attention, attention, wanted
 from vit_tools.attention.on_image import on_image
 from vit_tools.attention.picture import Seen, draw
@@ -99,7 +100,7 @@ def answer_all(model: Model, paths: Sequence[str], asked: Asked, tell: Tell) -> 
     if asked.features:
         write_npz(asked.features, {"paths": np.array(kept.paths)} | kept.features)
     if gallery:
-        say_nearest(kept, gallery, asked)
+        say_nearest(kept, gallery, asked, model.preprocess)
 
 
 def answers_of(model: Model, batch: Batch, top: int) -> list[Answer]:
@@ -131,7 +132,7 @@ class Kept:
         if asked.attention or asked.nearest_png or asked.attention_npz:
             titles = [f"{a.labels[0]} {a.probabilities[0]:.0%}" for a in answers]
             titles = titles or [Path(image.path).name for image in batch.images]
-            images = (as_seen(image.picture) for image in batch.images)
+            images = (as_seen(image.picture, model.preprocess) for image in batch.images)
             self.seen += [Seen(pixels, title) for pixels, title in zip(images, titles, strict=True)]
         if asked.features:
             found = features(batch, model.config, asked.source)
@@ -216,7 +217,7 @@ def pooled_of(
     return found, unit(np.concatenate(rows))
 
 
-def say_nearest(kept: Kept, gallery: Gallery, asked: Asked) -> None:
+def say_nearest(kept: Kept, gallery: Gallery, asked: Asked, preprocess: Preprocess) -> None:
     """The neighbours of each image, as lines and as a picture."""
     order, cosines = nearest(unit(np.concatenate(kept.pooled)), gallery.pooled, asked.neighbours)
     for one, chosen, how in zip(kept.answers, order, cosines, strict=True):
@@ -228,7 +229,9 @@ def say_nearest(kept: Kept, gallery: Gallery, asked: Asked) -> None:
     if asked.nearest_png:
         rows = []
         for seen, chosen, how in zip(kept.seen, order, cosines, strict=True):
-            shown = [(as_seen(read(gallery.paths[i])), f"{c:.3f}") for i, c in zip(chosen, how, strict=True)]
+            shown = [
+                (as_seen(read(gallery.paths[i]), preprocess), f"{c:.3f}") for i, c in zip(chosen, how, strict=True)
+            ]
             rows.append((seen.pixels, shown))
         draw_nearest(rows, asked.nearest_png)
 

@@ -230,7 +230,8 @@ def save_clip(path: Path, classifies: bool) -> transformers.PreTrainedModel:
     small |= dict(num_hidden_layers=2, num_attention_heads=3)
     torch.manual_seed(0)
     if classifies:
-        config = transformers.CLIPConfig(vision_config=small, num_labels=7)
+        more: dict[str, Any] = dict(num_labels=7)  # PretrainedConfig's own
+        config = transformers.CLIPConfig(vision_config=small, **more)
         model: Any = transformers.CLIPForImageClassification(config)
     else:
         model = transformers.CLIPVisionModelWithProjection(transformers.CLIPVisionConfig(**small, projection_dim=11))
@@ -305,6 +306,36 @@ def test_attention_npz_has_the_maps_and_the_heat_on_each_image(folder: Path, tmp
         assert gap(both["flax"][name], found[name]) < FLOAT32_CHAIN
     with Image.open(tmp_path / "heat.png") as drawn:
         assert drawn.size[0] > 600
+
+
+@pytest.mark.parametrize("framework", ["torch", "flax"])
+@pytest.mark.parametrize("pool", ["class", "mean"])
+def test_a_model_that_looks_for_red_is_seen_to_look_at_the_red_pixels(
+    tmp_path: Path, capsys, framework: str, pool: Any
+):
+    """Every query asks for the first channel, which is red less green; the red that the crop leaves out is no part."""
+    small: dict[str, Any] = dict(image_size=16, patch_size=8, dim=8, depth=1, num_heads=1, mlp_dim=8, num_classes=2)
+    model = vit_torch.ViT(ViTConfig(**small, pool=pool, class_token=pool == "class", pos_embed="none"))
+    state = {name: torch.zeros_like(value) for name, value in model.state_dict().items()}
+    state["blocks.0.norm1.weight"] += 1
+    for channel, sign in ((0, 1), (1, -1)):  # its mean is zero, so that the norm keeps the sign
+        state["patch_embed.proj.weight"][channel, 0] = sign
+        state["patch_embed.proj.weight"][channel, 1] = -sign
+    state["blocks.0.attn.qkv.bias"][0] = 1000.0
+    state["blocks.0.attn.qkv.weight"][8, 0] = 1.0
+    model.load_state_dict(state)
+    unscaled = Preprocess(resize=(16, 16), crop=(16, 16), mean=(0, 0, 0), std=(1, 1, 1), mode="shortest")
+    model.save_pretrained(tmp_path / "red", preprocess=unscaled)
+    pixels = np.full((16, 40, 3), 90, np.uint8)
+    pixels[:8, 20:28] = pixels[:, :12] = (250, 0, 0)
+    Image.fromarray(pixels).save(tmp_path / "red.png")
+    asked = ["--checkpoint", tmp_path / "red", "--attention-npz", tmp_path / "a.npz", "--framework", framework]
+    assert said(capsys, tmp_path / "red.png", *asked)[0] == 0
+    expected = np.full((16, 40), np.nan)
+    expected[:, 12:28] = 0
+    expected[:8, 20:28] = 1
+    with np.load(tmp_path / "a.npz") as arrays:
+        assert arrays["image_0"] == pytest.approx(expected, abs=FLOAT32, nan_ok=True)
 
 
 def test_nearest_finds_the_image_itself_and_draws_it(folder: Path, tmp_path: Path, capsys):
@@ -403,7 +434,7 @@ def test_only_flax_fills_up_a_batch_and_never_beyond_the_first(folder: Path, fra
     count, kind = (1, "flax") if framework == "one" else (9, framework)
     model = Model(CONFIG, PREPROCESS, LABELS, kind, "x", "labels", call)
     images = [Opened(str(i), picture(i), PREPROCESS(picture(i))) for i in range(count)]
-    found = list(run(model, batches(images, 4, pytest.fail)))
+    found = list(run(model, batches(images, 4, lambda bad: pytest.fail(bad.path))))
     assert given == lengths
     assert [image for batch in found for image in batch.images] == images
     outputs = np.concatenate([batch.output[:, 0] for batch in found])

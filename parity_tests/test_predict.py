@@ -1,6 +1,9 @@
 """vit-predict says what the model says, in either framework, of whatever images it is given."""
 
 import csv
+import dataclasses
+import errno
+import importlib.util
 import io
 import json
 import subprocess
@@ -11,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from PIL import Image
 
 import vit_torch
@@ -21,8 +25,11 @@ from parity_tests.tolerances import EXACT, FLOAT32, FLOAT32_CHAIN
 from vit_convert.config import ViTConfig
 from vit_convert.preprocess import Preprocess
 from vit_tools.anatomy import position_similarity, principal_filters
-from vit_tools.images import NoImages, find_images
+from vit_tools.features import run
+from vit_tools.images import NoImages, Opened, as_seen, batches, find_images
+from vit_tools.model import Array, Found, Model
 from vit_tools.nearest import knn_predictions, nearest
+from vit_tools.predict import command
 from vit_tools.predict.answers import Answer, answer, as_csv, as_json, as_table
 from vit_tools.predict.command import main
 
@@ -126,6 +133,47 @@ def test_a_corrupt_image_is_said_and_the_others_are_answered(folder: Path, tmp_p
     assert "Traceback" not in err
 
 
+def test_a_photo_that_was_taken_sideways_is_answered_upright(folder: Path, tmp_path: Path, capsys):
+    """The camera's pixels with orientation 6, and the same photo turned by hand, are one image to every option."""
+    upright = picture(3, (40, 60))
+    upright.save(tmp_path / "upright.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be seen, turn clockwise
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "phone.png", exif=exif)
+    found = []
+    for name in ("upright", "phone"):
+        out = tmp_path / f"{name}.npz"
+        asked = ["--checkpoint", folder / "checkpoint", "--attention-npz", out, "--json"]
+        code, text, _ = said(capsys, tmp_path / f"{name}.png", *asked)
+        assert code == 0
+        with np.load(out) as arrays:
+            found.append((json.loads(text)["classes"], arrays["image_0"]))
+    assert found[0][0] == found[1][0]
+    assert np.array_equal(found[0][1], found[1][1], equal_nan=True)
+    assert found[1][1].shape == (upright.height, upright.width)
+
+
+def test_sixteen_bits_are_the_same_picture_and_floats_are_unreadable(folder: Path, tmp_path: Path, capsys):
+    grey = picture(2).convert("L")
+    grey.save(tmp_path / "8.png")
+    Image.fromarray(np.asarray(grey, np.uint16) * 257).save(tmp_path / "16.png")
+    Image.fromarray(np.asarray(grey, np.float32)).save(tmp_path / "float.tif")
+    asked = ["--checkpoint", folder / "checkpoint", "--json"]
+    code, out, err = said(capsys, *(tmp_path / name for name in ("8.png", "16.png", "float.tif")), *asked)
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert code == 1
+    assert rows[0]["classes"] == rows[1]["classes"]
+    assert "float.tif: can't be read: pixels of mode F have no known range" in err
+
+
+@pytest.mark.parametrize(("alpha", "expected"), [("white", 255), ("drop", 40)])
+def test_what_is_shown_of_transparency_is_what_the_model_gets(alpha: Any, expected: int):
+    clear = Image.new("RGBA", (26, 18), (40, 40, 40, 0))
+    preprocess = dataclasses.replace(PREPROCESS, alpha=alpha)
+    assert (as_seen(clear, preprocess) == expected).all()
+    assert (preprocess.pixels(clear) == expected).all()
+
+
 def test_images_are_named_by_file_folder_pattern_and_list(folder: Path, tmp_path: Path):
     photos = folder / "photos"
     assert [Path(p).name for p in find_images([str(photos)])] == ["a.jpg", "b.PNG", "c.webp", "d.jpeg", "e.png"]
@@ -176,6 +224,66 @@ def test_a_model_without_labels_gives_features_and_says_so_if_asked_for_labels(f
         assert arrays["pooled"].shape == (1, 24)
 
 
+def save_clip(path: Path, classifies: bool) -> transformers.PreTrainedModel:
+    """A CLIP tower of transformers', with its projection or as a classifier of seven classes."""
+    small: dict[str, Any] = dict(image_size=16, patch_size=8, hidden_size=24, intermediate_size=40)
+    small |= dict(num_hidden_layers=2, num_attention_heads=3)
+    torch.manual_seed(0)
+    if classifies:
+        more: dict[str, Any] = dict(num_labels=7)  # PretrainedConfig's own
+        config = transformers.CLIPConfig(vision_config=small, **more)
+        model: Any = transformers.CLIPForImageClassification(config)
+    else:
+        model = transformers.CLIPVisionModelWithProjection(transformers.CLIPVisionConfig(**small, projection_dim=11))
+    model.save_pretrained(path)
+    sizes = dict(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
+    (path / "preprocessor_config.json").write_text(json.dumps({"image_processor_type": "CLIPImageProcessor", **sizes}))
+    return model.eval()
+
+
+@pytest.mark.parametrize("converted", [False, True])
+def test_a_projection_is_no_answer_but_what_images_are_compared_by(
+    folder: Path, tmp_path: Path, capsys, converted: bool
+):
+    theirs, where, photos = save_clip(tmp_path / "clip", classifies=False), tmp_path / "clip", folder / "photos"
+    if converted:
+        opened = vit_torch.ViT.from_pretrained(where)
+        opened.save_pretrained(tmp_path / "native", preprocess=opened.preprocess)
+        where = tmp_path / "native"
+    code, out, err = said(capsys, photos, "--checkpoint", where)
+    assert (code, out) == (2, "")
+    assert "has a head that projects, not one of classes, so there are no labels: ask for" in err
+    asked = ["--features", tmp_path / "f.npz", "--nearest", photos, "--neighbours", 2]
+    code, out, _ = said(capsys, photos, "--checkpoint", where, *asked)
+    assert code == 0
+    preprocess = vit_torch.ViT.from_pretrained(where).preprocess
+    assert preprocess is not None
+    files = find_images([str(photos)])
+    x = np.stack([preprocess(Image.open(file)) for file in files]).transpose(0, 3, 1, 2)
+    with torch.no_grad():
+        expected = theirs(torch.tensor(x)).image_embeds.numpy()
+    with np.load(tmp_path / "f.npz") as arrays:
+        assert gap(arrays["output"], expected) < FLOAT32_CHAIN
+        assert arrays["pooled"].shape == (5, 24)
+    rows = expected / np.linalg.norm(expected, axis=1, keepdims=True)
+    second = np.argsort(-(rows @ rows.T), axis=1)[:, 1]
+    assert [line.split()[1] for line in out.splitlines()[2::3]] == [files[i] for i in second]
+
+
+def test_a_clip_that_classifies_has_labels(folder: Path, tmp_path: Path, capsys):
+    theirs = save_clip(tmp_path, classifies=True)
+    image = folder / "photos" / "a.jpg"
+    code, out, _ = said(capsys, image, "--checkpoint", tmp_path, "--json", "--top", 7)
+    assert code == 0
+    preprocess = vit_torch.ViT.from_pretrained(tmp_path).preprocess
+    assert preprocess is not None
+    x = torch.tensor(preprocess(Image.open(image))).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        expected = theirs(x).logits.softmax(-1)[0].numpy()
+    found = {entry["label"]: entry["probability"] for entry in json.loads(out)["classes"]}
+    assert gap([found[str(i)] for i in range(7)], expected) < FLOAT32_CHAIN
+
+
 def test_attention_npz_has_the_maps_and_the_heat_on_each_image(folder: Path, tmp_path: Path, capsys):
     where, names = folder / "checkpoint", ["a.jpg", "c.webp"]
     images = [folder / "photos" / name for name in names]
@@ -200,6 +308,36 @@ def test_attention_npz_has_the_maps_and_the_heat_on_each_image(folder: Path, tmp
         assert drawn.size[0] > 600
 
 
+@pytest.mark.parametrize("framework", ["torch", "flax"])
+@pytest.mark.parametrize("pool", ["class", "mean"])
+def test_a_model_that_looks_for_red_is_seen_to_look_at_the_red_pixels(
+    tmp_path: Path, capsys, framework: str, pool: Any
+):
+    """Every query asks for the first channel, which is red less green; the red that the crop leaves out is no part."""
+    small: dict[str, Any] = dict(image_size=16, patch_size=8, dim=8, depth=1, num_heads=1, mlp_dim=8, num_classes=2)
+    model = vit_torch.ViT(ViTConfig(**small, pool=pool, class_token=pool == "class", pos_embed="none"))
+    state = {name: torch.zeros_like(value) for name, value in model.state_dict().items()}
+    state["blocks.0.norm1.weight"] += 1
+    for channel, sign in ((0, 1), (1, -1)):  # its mean is zero, so that the norm keeps the sign
+        state["patch_embed.proj.weight"][channel, 0] = sign
+        state["patch_embed.proj.weight"][channel, 1] = -sign
+    state["blocks.0.attn.qkv.bias"][0] = 1000.0
+    state["blocks.0.attn.qkv.weight"][8, 0] = 1.0
+    model.load_state_dict(state)
+    unscaled = Preprocess(resize=(16, 16), crop=(16, 16), mean=(0, 0, 0), std=(1, 1, 1), mode="shortest")
+    model.save_pretrained(tmp_path / "red", preprocess=unscaled)
+    pixels = np.full((16, 40, 3), 90, np.uint8)
+    pixels[:8, 20:28] = pixels[:, :12] = (250, 0, 0)
+    Image.fromarray(pixels).save(tmp_path / "red.png")
+    asked = ["--checkpoint", tmp_path / "red", "--attention-npz", tmp_path / "a.npz", "--framework", framework]
+    assert said(capsys, tmp_path / "red.png", *asked)[0] == 0
+    expected = np.full((16, 40), np.nan)
+    expected[:, 12:28] = 0
+    expected[:8, 20:28] = 1
+    with np.load(tmp_path / "a.npz") as arrays:
+        assert arrays["image_0"] == pytest.approx(expected, abs=FLOAT32, nan_ok=True)
+
+
 def test_nearest_finds_the_image_itself_and_draws_it(folder: Path, tmp_path: Path, capsys):
     out, photos = tmp_path / "near.png", folder / "photos"
     options = ["--nearest", photos, "--nearest-png", out, "--neighbours", 3]
@@ -213,6 +351,57 @@ def test_nearest_finds_the_image_itself_and_draws_it(folder: Path, tmp_path: Pat
         assert drawn.size[0] > 500
 
 
+def test_json_is_all_that_is_printed_with_neighbours_and_knn(folder: Path, tmp_path: Path, capsys):
+    photos, where = folder / "photos", folder / "checkpoint"
+    make(tmp_path / "headless", CONFIG.replace(num_classes=0), None)
+    asked = ["--nearest", photos, "--neighbours", 2]
+    words = said(capsys, photos, "--checkpoint", tmp_path / "headless", *asked)[1].splitlines()
+    for checkpoint, more in ((where, {"classes"}), (tmp_path / "headless", set())):
+        code, out, _ = said(capsys, photos, "--checkpoint", checkpoint, *asked, "--json")
+        assert code == 0
+        rows = [json.loads(line) for line in out.splitlines()]
+        assert [row["image"] for row in rows] == find_images([str(photos)])
+        assert all(row.keys() == {"image", "nearest"} | more for row in rows)
+    for i, row in enumerate(rows):
+        found = [f"  {near['cosine']:.4f}  {near['path']}" for near in row["nearest"]]
+        assert [row["image"], *found] == words[3 * i : 3 * i + 3]
+    write_folder(tmp_path / "all", [(encoded(picture(i)), i % 2) for i in range(6)])
+    knn = ["--knn", tmp_path / "all", tmp_path / "all", "--k", 1, "--json"]
+    code, out, _ = said(capsys, "--checkpoint", where, *knn)
+    assert code == 0
+    assert json.loads(out) == {"k": 1, "accuracy": 1.0, "right": 6, "of": 6, "train": 6, "classes": 2}
+
+
+@pytest.mark.parametrize(
+    ("gone", "options", "message"),
+    [
+        ("torch", [], "torch is not installed: pip install torch, or vit-parity[torch] (or choose the other"),
+        ("jax", ["--framework", "flax"], "jax is not installed: pip install jax, or vit-parity[flax]"),
+        ("matplotlib", ["--attention", "x.png"], "matplotlib is not installed: pip install matplotlib, or vit-parity"),
+    ],
+)
+def test_what_is_not_installed_is_said_before_any_work(
+    tmp_path: Path, monkeypatch, capsys, gone: str, options: list[str], message: str
+):
+    monkeypatch.chdir(tmp_path)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(command, "find_spec", lambda name: None if name == gone else find(name))
+    code, out, err = said(capsys, "photo.jpg", "--checkpoint", "gone", *options)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+
+
+def test_a_full_disk_is_one_message(folder: Path, tmp_path: Path, monkeypatch, capsys):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", full)
+    asked = ["--checkpoint", folder / "checkpoint", "--features", tmp_path / "f.npz"]
+    code, _, err = said(capsys, folder / "photos" / "a.jpg", *asked)
+    assert (code, err) == (2, "vit-predict: error: [Errno 28] No space left on device\n")
+    assert not list(tmp_path.iterdir())
+
+
 def test_k_nearest_vote_by_their_cosine():
     gallery = np.array([[1, 0], [0.8, 0.6], [0, 1], [0, 1]], np.float32)
     labels = np.array([0, 1, 1, 2])
@@ -220,6 +409,60 @@ def test_k_nearest_vote_by_their_cosine():
     assert order.tolist() == [[0, 1]]
     assert cosines[0] == pytest.approx([1, 0.8])
     assert knn_predictions(np.array([[1, 0], [0, 1]], np.float32), gallery, labels, 2).tolist() == [0, 1]
+
+
+def test_the_nearest_are_those_of_a_stable_sort_whatever_is_equal():
+    rng = np.random.default_rng(0)
+    queries, gallery = (rng.integers(-1, 2, (n, 3)).astype(np.float32) for n in (600, 40))
+    cosines = queries @ gallery.T
+    for count in (1, 7, 40, 99):
+        order, found = nearest(queries, gallery, count)
+        expected = np.argsort(-cosines, axis=1, kind="stable")[:, :count]
+        assert np.array_equal(order, expected)
+        assert np.array_equal(found, np.take_along_axis(cosines, expected, 1))
+
+
+@pytest.mark.parametrize(("framework", "lengths"), [("torch", [4, 4, 1]), ("flax", [4, 4, 4]), ("one", [1])])
+def test_only_flax_fills_up_a_batch_and_never_beyond_the_first(folder: Path, framework: Any, lengths: list[int]):
+    """A model that says the mean of each image, and how many it was given."""
+    given: list[int] = []
+
+    def call(images: Array, names: tuple[str, ...]) -> tuple[Array, Found]:
+        given.append(len(images))
+        return images.mean((1, 2, 3))[:, None], {}
+
+    count, kind = (1, "flax") if framework == "one" else (9, framework)
+    model = Model(CONFIG, PREPROCESS, LABELS, kind, "x", "labels", call)
+    images = [Opened(str(i), picture(i), PREPROCESS(picture(i))) for i in range(count)]
+    found = list(run(model, batches(images, 4, lambda bad: pytest.fail(bad.path))))
+    assert given == lengths
+    assert [image for batch in found for image in batch.images] == images
+    outputs = np.concatenate([batch.output[:, 0] for batch in found])
+    assert np.array_equal(outputs, [image.input.mean() for image in images])
+
+
+def test_the_classes_of_knn_are_the_first_folders(folder: Path, tmp_path: Path, capsys):
+    """However deep an image lies; and one that lies in none has no class."""
+    for i in range(6):
+        at = tmp_path / "all" / f"class{i % 2}" / f"part{i}" / f"{i}.jpg"
+        at.parent.mkdir(parents=True)
+        at.write_bytes(encoded(picture(i)))
+    asked = ("--checkpoint", folder / "checkpoint", "--knn", tmp_path / "all", tmp_path / "all", "--k", 1)
+    code, out, _ = said(capsys, *asked)
+    assert (code, out) == (0, "k-NN, k = 1: 100.00% (6 of 6, by 6 images of 2 classes)\n")
+    (tmp_path / "all" / "loose.jpg").write_bytes(encoded(picture(9)))
+    code, out, error = said(capsys, *asked)
+    assert (code, out) == (2, "")
+    assert f"{tmp_path}/all/loose.jpg lies in no folder of a class" in error
+
+
+def test_a_split_without_labels_is_one_message(folder: Path, tmp_path: Path, capsys):
+    write_tfds(tmp_path, {"train": [(encoded(picture(i), "PNG"), i % 2 - 1) for i in range(2)]})
+    given = ("--knn", "tfds:written/train", "tfds:written/train", "--data-dir", tmp_path)
+    code, out, error = said(capsys, "--checkpoint", folder / "checkpoint", *given)
+    assert (code, out) == (2, "")
+    assert "example 0 has the label -1, that is, none" in error
+    assert error.count("\n") == 1
 
 
 def test_knn_counts_what_the_neighbours_get_right(folder: Path, tmp_path: Path, capsys):
@@ -296,6 +539,8 @@ def test_principal_filters_are_those_of_the_kernels_covariance():
         ("--checkpoint gone", "no image is named"),
         ("--checkpoint gone x --top 0", "--top must be at least 1, got 0"),
         ("--checkpoint gone x --attention no/such/heat.png", "there is no folder"),
+        ("--checkpoint gone x --features .", ". can't be written: it is a folder"),
+        ("--checkpoint gone x --nearest . --csv", "--csv has no columns for --nearest and --knn: ask for --json"),
         ("--checkpoint gone x --nearest-png near.png", "--nearest-png needs --nearest FOLDER"),
     ],
 )

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +50,19 @@ class Checkpoint:
     _spares: Mapping[str, Spare] = field(repr=False, kw_only=True)
     _steps: tuple[Step, ...] = field(repr=False, kw_only=True)
     _root: str = field(default="", repr=False, kw_only=True)
+
+    @property
+    def answers(self) -> Literal["labels", "embedding", "features"]:
+        """What the output is: logits of classes; a projection into a space shared with another model, as CLIP's; or
+        pooled features, without a head.
+
+        open_clip's heads are projections, and so is any head without a bias whose outputs the checkpoint doesn't name:
+        so it stays known of a CLIP that was converted.
+        """
+        if not self.config.num_classes:
+            return "features"
+        projects = self.layout.startswith("open_clip:") or not self.config.head_bias
+        return "embedding" if projects and self.labels is None else "labels"
 
     def check_floating(self) -> None:
         """Raises CheckpointError for tensors of dtypes that no model computes in, such as int8: all are named.

@@ -1,7 +1,7 @@
 """From an image file's pixels to a model's input, as the checkpoint was trained.
 
-No family turns a photograph by its EXIF orientation, and neither does this: `PIL.ImageOps.exif_transpose`
-before it, if people hold the camera.
+No family turns a photograph by its EXIF orientation, and neither does this: who opens photographs turns
+them first, by `PIL.ImageOps.exif_transpose`, as vit-predict and vit-app do.
 """
 
 from collections.abc import Mapping

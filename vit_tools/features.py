@@ -23,10 +23,12 @@ class Batch:
     found: Found
 
 
-def run(model: Model, batches: Iterable[list[Opened]], size: int, names: Sequence[str] = ()) -> Iterator[Batch]:
-    """Each batch through the model; those of fewer than `size` images are filled up, and cut again."""
+def run(model: Model, batches: Iterable[list[Opened]], names: Sequence[str] = ()) -> Iterator[Batch]:
+    """Each batch through the model; Flax's last one is filled up, and cut again, so that one shape is compiled."""
+    first = None  # the length of the first: there is no longer one, so that one image doesn't cost a whole batch
     for images in batches:
-        output, found = model(stacked(images, size), names)
+        first = first or len(images)
+        output, found = model(stacked(images, first if model.framework == "flax" else len(images)), names)
         kept = {name: value[: len(images)] for name, value in found.items()}
         yield Batch(images, output[: len(images)], kept)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageOps
 
 from vit_convert.preprocess import Preprocess
 
@@ -74,11 +74,33 @@ def open_images(paths: Iterable[str], preprocess: Preprocess) -> Iterator[Opened
     """Each file opened and preprocessed, or why it can't be."""
     for path in paths:
         try:
-            with Image.open(path) as picture:
-                picture.load()
-                yield Opened(path, picture, preprocess(picture))
+            picture = read(path)
+            found = Opened(path, picture, preprocess(picture))
         except UNREADABLE as error:
             yield Corrupt(path, _why(error))
+        else:
+            yield found
+
+
+def read(path: str) -> Image.Image:
+    """A file's picture, `upright`."""
+    with Image.open(path) as picture:
+        picture.load()
+        return upright(picture)
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    """Turned by its EXIF orientation, and 16 bits made 8, which Pillow would clip to white.
+
+    Raises:
+        ValueError: its numbers have no range that is known.
+    """
+    turned = ImageOps.exif_transpose(picture)
+    if turned.mode.startswith("I;16") or (turned.mode == "I" and picture.format in ("PNG", "PPM")):
+        return Image.fromarray(np.round(np.asarray(turned, np.float64) / 257).astype(np.uint8))
+    if turned.mode in ("I", "F"):
+        raise ValueError(f"pixels of mode {turned.mode} have no known range: expected 8 or 16 bits")
+    return turned
 
 
 def _why(error: Exception) -> str:
@@ -103,14 +125,17 @@ def batches(images: Iterable[Opened | Corrupt], size: int, told: Callable[[Corru
 
 
 def stacked(batch: Sequence[Opened], size: int) -> npt.NDArray[np.float32]:
-    """The inputs of a batch, filled up to `size` with its last image, so that one shape is compiled."""
+    """The inputs of a batch, filled up to `size` with its last image."""
     inputs = [image.input for image in batch]
     return np.stack(inputs + [inputs[-1]] * (size - len(inputs)))
 
 
-def as_seen(picture: Image.Image) -> npt.NDArray[np.uint8]:
-    """A picture as people see it: (height, width, 3) uint8, transparency on white."""
-    if "A" in picture.getbands() or picture.info.get("transparency") is not None:
+def as_seen(picture: Image.Image, preprocess: Preprocess) -> npt.NDArray[np.uint8]:
+    """A picture for people: (height, width, 3) uint8. What is transparent is white, unless the model gets the colours
+    underneath."""
+    hides = preprocess.alpha == "white" or len(preprocess.mean) == 4
+    transparent = "A" in picture.getbands() or picture.info.get("transparency") is not None
+    if hides and transparent:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
     return np.asarray(picture.convert("RGB"))

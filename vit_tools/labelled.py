@@ -28,27 +28,35 @@ class Labelled(Protocol):
 def labelled(named: str, data_dir: Path | None = None) -> Labelled:
     """
     Args:
-        named: a folder; or tfds:NAME/SPLIT, as tfds:cifar10/test or tfds:fashion_mnist/train[:10%].
+        named: a folder of folders; or tfds:NAME/SPLIT, as tfds:cifar10/test or tfds:fashion_mnist/train[:10%].
         data_dir: where TFDS has its datasets; None: where TFDS itself looks.
 
     Raises:
         NoImages: there is no such folder, or no image in it.
-        CheckpointError: TFDS has not what is named.
+        CheckpointError: TFDS has not what is named, or an image lies in no folder of a class.
     """
     return Split(named.removeprefix(TFDS), data_dir) if named.startswith(TFDS) else Folder(named)
 
 
 class Folder:
-    """The folder that an image lies in is its class."""
+    """The folders in it are its classes, however deep in them an image lies, as `vit-train` takes them."""
 
     def __init__(self, folder: str):
+        self.root = Path(folder)
         self.paths = find_images([folder])
+        if not self.root.is_dir():
+            raise CheckpointError(f"{folder} is no folder: expected one with a folder for each class")
+        if loose := [path for path in self.paths if len(self._parts(path)) < 2]:
+            raise CheckpointError(f"{loose[0]} lies in no folder of a class: expected {folder}/CLASS/*")
+
+    def _parts(self, path: str) -> tuple[str, ...]:
+        return Path(path).relative_to(self.root).parts
 
     def open(self, preprocess: Preprocess) -> Iterator[Opened | Corrupt]:
         return open_images(self.paths, preprocess)
 
     def class_of(self, path: str) -> str:
-        return Path(path).parent.name
+        return self._parts(path)[0]
 
 
 class Split:
@@ -65,7 +73,9 @@ class Split:
         for i in range(len(self.examples)):
             path = f"{TFDS}{self.name}/{self.split}: example {i}"
             example = self.examples[i]
-            self.classes[path] = self.names[int(example["label"])]
+            if (label := int(example["label"])) < 0:  # TFDS's way of saying that a test split has no labels
+                raise CheckpointError(f"{path} has the label {label}, that is, none: name a split with labels")
+            self.classes[path] = self.names[label]
             pixels = example["image"]
             picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
             yield Opened(path, picture, preprocess(picture))

@@ -27,14 +27,20 @@ class Model:
     labels: tuple[str, ...] | None
     framework: Framework
     path: str
+    answers: Literal["labels", "embedding", "features"]  # as Checkpoint.answers
     call: Call = field(repr=False)
 
     def __call__(self, images: Array, intermediates: Sequence[str] = ()) -> tuple[Array, Found]:
-        """Preprocessed images (B, H, W, C) -> (logits (B, K), or features without a head; the named intermediates).
+        """Preprocessed images (B, H, W, C) -> (the output (B, K), what `answers` says; the named intermediates).
 
         Flax compiles for every new B and every new choice of names.
         """
         return self.call(images, tuple(intermediates))
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether the output is of classes: it isn't without a head, nor with one that projects, as CLIP's."""
+        return self.answers == "labels"
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -65,7 +71,7 @@ def load(
     questions["dynamic_size"] = found.preprocess.crop != found.config.image_hw
     make = _torch if framework == "torch" else _flax
     call = make(path, questions, dtype)
-    return Model(found.config, found.preprocess, found.labels, framework, str(path), call)
+    return Model(found.config, found.preprocess, found.labels, framework, str(path), found.answers, call)
 
 
 def unknown_preprocessing(path: str, said: Sequence[str]) -> str:

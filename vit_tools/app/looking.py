@@ -11,7 +11,7 @@ from vit_convert.preprocess import Preprocess
 from vit_tools.attention.maps import readers, wanted
 from vit_tools.attention.on_image import on_image
 from vit_tools.attention.picture import blend
-from vit_tools.images import as_seen
+from vit_tools.images import as_seen, upright
 from vit_tools.model import Array, Framework, Model
 from vit_tools.predict.answers import answer
 
@@ -30,6 +30,7 @@ class Looked:
 def look(picture: Image.Image, models: dict[Framework, Model]) -> Looked:
     """The photo through each model; attention by the first of them."""
     first = next(iter(models.values()))
+    picture = upright(picture)
     x = first.preprocess(picture)[None]
     outputs: dict[Framework, Array] = {}
     maps = None
@@ -40,7 +41,7 @@ def look(picture: Image.Image, models: dict[Framework, Model]) -> Looked:
         if names:
             maps = layer_maps(found, model.config, model.preprocess)
     assert maps is not None
-    return Looked(as_seen(picture), outputs, maps)
+    return Looked(as_seen(picture, first.preprocess), outputs, maps)
 
 
 def layer_maps(found: dict[str, Array], config: ViTConfig, preprocess: Preprocess) -> npt.NDArray[np.float64]:
@@ -64,8 +65,8 @@ def heat(looked: Looked, preprocess: Preprocess, layer: int, head: int | None) -
 
 
 def labels_of(looked: Looked, framework: Framework, model: Model) -> dict[str, float]:
-    """Label -> probability, the best TOP; none for a model without a head."""
-    if not model.config.num_classes:
+    """Label -> probability, the best TOP; none for a model without them."""
+    if not model.has_labels:
         return {}
     found = answer("", looked.outputs[framework], model.label_names, TOP)
     return dict(zip(found.labels, found.probabilities, strict=True))

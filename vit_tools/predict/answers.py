@@ -20,6 +20,9 @@ class Answer:
     probabilities: tuple[float, ...]
 
 
+Neighbour = tuple[str, float]  # the path of an image, and its cosine
+
+
 def answer(path: str, logits: npt.NDArray[Any], labels: Sequence[str], top: int) -> Answer:
     """The `top` classes of logits (K,) by their softmax; of equal ones the first."""
     wide = logits.astype(np.float64)
@@ -35,10 +38,13 @@ def as_table(answer: Answer) -> str:
     return "\n".join([answer.path, *(f"  {line}" for line in lines)])
 
 
-def as_json(answer: Answer) -> str:
-    """One line of JSON."""
+def as_json(answer: Answer, nearest: Sequence[Neighbour] | None = None) -> str:
+    """One line of JSON; without classes where there are no labels, with the nearest images where they were sought."""
     classes = [{"label": label, "probability": p} for label, p in zip(answer.labels, answer.probabilities, strict=True)]
-    return json.dumps({"image": answer.path, "classes": classes}, ensure_ascii=False)
+    found: dict[str, Any] = {"image": answer.path} | ({"classes": classes} if classes else {})
+    if nearest is not None:
+        found["nearest"] = [{"path": path, "cosine": cosine} for path, cosine in nearest]
+    return json.dumps(found, ensure_ascii=False)
 
 
 def as_csv(answer: Answer) -> str:

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,8 @@ DESCRIPTION = """The most probable labels of each image, with the checkpoint's o
 what the model looked at, its features, and which images of a folder it finds alike."""
 
 EPILOG = """IMAGE is a file, a folder (all images in it, at any depth), a pattern in quotes ('photos/*.jpg'), or - for a
-list on stdin. An image that can't be read is said, the others are answered, and the exit code is 1. DIR is what
+list on stdin. An image that can't be read is said, the others are answered, and the exit code is 1. Photos are turned
+upright by their EXIF orientation. DIR is what
 vit-convert takes: a file, a directory of any library, or hf-hub:owner/name."""
 
 MISTAKE, CORRUPT = 2, 1  # exit codes: of the user's; of images
@@ -33,7 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--framework", choices=("torch", "flax"), default="torch", help="the answers are the same (default: torch)")
     add("--top", type=int, default=5, metavar="K", help="labels an image (default: 5)")
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print JSON, a line an image")
+    form.add_argument("--json", action="store_true", help="print JSON, a line an image (and --knn)")
     form.add_argument("--csv", action="store_true", help="print CSV: image, rank, label, probability")
     add("--batch-size", type=int, default=16, metavar="N", help="images at once (default: 16)")
     looked = parser.add_argument_group("what it looked at")
@@ -43,7 +45,9 @@ def make_parser() -> argparse.ArgumentParser:
     looked.add_argument("--attention-npz", type=Path, metavar="NPZ", help="the numbers behind it")
     looked.add_argument("--anatomy", type=Path, metavar="PNG", help="patch filters and positions; needs no image")
     features = parser.add_argument_group("features, for models with and without labels")
-    features.add_argument("--features", type=Path, metavar="NPZ", help="pooled, class token and patch tokens")
+    features.add_argument(
+        "--features", type=Path, metavar="NPZ", help="pooled, class token, patch tokens; output of CLIP"
+    )
     features.add_argument("--layer", type=int, metavar="I", help="tokens of block I (default: the last, normalised)")
     features.add_argument("--nearest", metavar="FOLDER", help="the images of a folder that are most like each image")
     features.add_argument("--nearest-png", type=Path, metavar="PNG", help="the same as a picture")
@@ -75,6 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # the reader went away, as in `vit-predict ... | head -1`
         return CORRUPT
+    except OSError as error:  # of images there are none: they are told one by one
+        print(f"vit-predict: error: {error}", file=sys.stderr)
+        return MISTAKE
 
 
 class UsageError(ValueError):
@@ -94,6 +101,16 @@ def check(args: argparse.Namespace) -> None:
     for path in (args.attention, args.attention_npz, args.anatomy, args.features, args.nearest_png):
         if path is not None and not path.absolute().parent.is_dir():
             raise UsageError(f"{path} can't be written: there is no folder {path.absolute().parent}")
+        if path is not None and path.is_dir():
+            raise UsageError(f"{path} can't be written: it is a folder, expected a file's name")
+    draws = args.attention or args.anatomy or args.nearest_png
+    needed = [("torch", "torch")] if args.framework == "torch" else [("jax", "flax"), ("flax", "flax")]
+    for name, extra in [*needed, *[("matplotlib", "predict")] * bool(draws)]:
+        if find_spec(name) is None:
+            other = " (or choose the other --framework)" if extra != "predict" else ""
+            raise UsageError(f"{name} is not installed: pip install {name}, or vit-parity[{extra}]{other}")
+    if args.csv and (args.nearest or args.knn):
+        raise UsageError("--csv has no columns for --nearest and --knn: ask for --json")
     if args.nearest_png and not args.nearest:
         raise UsageError("--nearest-png needs --nearest FOLDER, the images to choose from")
 
@@ -123,7 +140,7 @@ def run(args: argparse.Namespace) -> int:
     corrupt = Told()
     if args.knn:
         gallery, asked_about = (labelled(named, args.data_dir) for named in args.knn)
-        print(tasks.knn(model, gallery, asked_about, args.k, args.batch_size, corrupt))
+        print(tasks.knn(model, gallery, asked_about, args.k, args.batch_size, corrupt, args.json))
     if paths:
         asked = tasks.asked_of(model, args)
         tasks.answer_all(model, paths, asked, corrupt)

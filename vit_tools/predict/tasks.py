@@ -1,6 +1,7 @@
 """What vit-predict does with a loaded model, one function a thing that can be asked for."""
 
 import argparse
+import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from vit_convert.errors import CheckpointError
+from vit_convert.preprocess import Preprocess
 from vit_tools.attention.maps import Attention, attention, wanted
 from vit_tools.attention.on_image import on_image
 from vit_tools.attention.picture import Seen, draw
 from vit_tools.features import Batch, features, run, token_source, unit
-from vit_tools.images import Corrupt, Opened, as_seen, batches, find_images, open_images
+from vit_tools.images import Corrupt, Opened, as_seen, batches, find_images, open_images, read
 from vit_tools.labelled import Labelled
 from vit_tools.model import Model
 from vit_tools.nearest import draw_nearest, knn_predictions, nearest
@@ -32,6 +33,7 @@ class Asked:
     top: int
     batch_size: int
     form: Callable[[Answer], str]
+    json: bool
     header: str | None
     attention: Path | None
     attention_npz: Path | None
@@ -57,6 +59,7 @@ def asked_of(model: Model, args: argparse.Namespace) -> Asked:
         args.top,
         args.batch_size,
         form,
+        args.json,
         CSV_HEADER if args.csv else None,
         args.attention,
         args.attention_npz,
@@ -66,9 +69,10 @@ def asked_of(model: Model, args: argparse.Namespace) -> Asked:
         args.nearest_png,
         args.neighbours,
     )
-    if not model.config.num_classes and asked.answers_alone:
+    if not model.has_labels and asked.answers_alone:
+        why = "a head that projects, not one of classes" if model.answers == "embedding" else "no head"
         raise CheckpointError(
-            f"{model.path} has no head, so there are no labels: ask for --features, --nearest or --attention"
+            f"{model.path} has {why}, so there are no labels: ask for --features, --nearest or --attention"
         )
     return asked
 
@@ -79,12 +83,12 @@ def answer_all(model: Model, paths: Sequence[str], asked: Asked, tell: Tell) -> 
     names = [*(wanted(model.config) if looks else ()), *(["pooled"] if asked.features or asked.nearest else [])]
     names += [asked.source] * (asked.features is not None)
     gallery = Gallery.of(model, asked.nearest, asked.batch_size, tell) if asked.nearest else None
-    if asked.header and model.config.num_classes:
+    if asked.header and model.has_labels:
         print(asked.header)
     given = batches(open_images(paths, model.preprocess), asked.batch_size, tell)
-    for batch in run(model, given, asked.batch_size, tuple(dict.fromkeys(names))):
+    for batch in run(model, given, tuple(dict.fromkeys(names))):
         answers = answers_of(model, batch, asked.top)
-        for one in answers:
+        for one in answers if not (asked.json and asked.nearest) else ():  # one line an image: with its neighbours
             print(asked.form(one), flush=True)
         kept.add(model, batch, answers, asked)
     if not kept.paths:
@@ -96,12 +100,12 @@ def answer_all(model: Model, paths: Sequence[str], asked: Asked, tell: Tell) -> 
     if asked.features:
         write_npz(asked.features, {"paths": np.array(kept.paths)} | kept.features)
     if gallery:
-        say_nearest(kept, gallery, asked)
+        say_nearest(kept, gallery, asked, model.preprocess)
 
 
 def answers_of(model: Model, batch: Batch, top: int) -> list[Answer]:
     """None for a model without labels."""
-    if not model.config.num_classes:
+    if not model.has_labels:
         return []
     return [
         answer(image.path, logits, model.label_names, top)
@@ -114,6 +118,7 @@ class Kept:
 
     def __init__(self) -> None:
         self.paths: list[str] = []
+        self.answers: list[Answer] = []  # without labels where the model has none
         self.seen: list[Seen] = []
         self.pooled: list[np.ndarray] = []
         self._attention: list[Attention] = []
@@ -121,17 +126,21 @@ class Kept:
 
     def add(self, model: Model, batch: Batch, answers: Sequence[Answer], asked: Asked) -> None:
         self.paths += [image.path for image in batch.images]
+        self.answers += answers or [Answer(image.path, (), ()) for image in batch.images]
         if asked.attention or asked.attention_npz:
             self._attention.append(attention(batch.found, model.config, model.preprocess.crop))
         if asked.attention or asked.nearest_png or asked.attention_npz:
             titles = [f"{a.labels[0]} {a.probabilities[0]:.0%}" for a in answers]
             titles = titles or [Path(image.path).name for image in batch.images]
-            images = (as_seen(image.picture) for image in batch.images)
+            images = (as_seen(image.picture, model.preprocess) for image in batch.images)
             self.seen += [Seen(pixels, title) for pixels, title in zip(images, titles, strict=True)]
         if asked.features:
-            self._features.append(features(batch, model.config, asked.source))
+            found = features(batch, model.config, asked.source)
+            if model.answers == "embedding":
+                found["output"] = np.asarray(batch.output, np.float32)
+            self._features.append(found)
         if asked.nearest:
-            self.pooled.append(np.asarray(batch.found["pooled"], np.float32))
+            self.pooled.append(compared(model, batch))
 
     @property
     def attention(self) -> Attention:
@@ -184,44 +193,51 @@ class Gallery:
         return cls(*pooled_of(model, open_images(find_images([folder]), model.preprocess), batch_size, tell))
 
 
+def compared(model: Model, batch: Batch) -> np.ndarray:
+    """What images are alike in: the embedding of a model that projects, as it was trained to be compared; else the
+    pooled features."""
+    return np.asarray(batch.output if model.answers == "embedding" else batch.found["pooled"], np.float32)
+
+
 def pooled_of(
     model: Model, images: Iterable[Opened | Corrupt], batch_size: int, tell: Tell
 ) -> tuple[list[str], np.ndarray]:
-    """(paths of those that can be read, their pooled features (N, D), of length 1).
+    """(paths of those that can be read, their `compared` (N, D), of length 1).
 
     Raises:
         CheckpointError: none can be read.
     """
     found: list[str] = []
     rows: list[np.ndarray] = []
-    for batch in run(model, batches(images, batch_size, tell), batch_size, ("pooled",)):
+    for batch in run(model, batches(images, batch_size, tell), ("pooled",)):
         found += [image.path for image in batch.images]
-        rows.append(np.asarray(batch.found["pooled"], np.float32))
+        rows.append(compared(model, batch))
     if not found:
         raise CheckpointError("none of the images to compare with can be read")
     return found, unit(np.concatenate(rows))
 
 
-def say_nearest(kept: Kept, gallery: Gallery, asked: Asked) -> None:
+def say_nearest(kept: Kept, gallery: Gallery, asked: Asked, preprocess: Preprocess) -> None:
     """The neighbours of each image, as lines and as a picture."""
     order, cosines = nearest(unit(np.concatenate(kept.pooled)), gallery.pooled, asked.neighbours)
-    for path, chosen, how in zip(kept.paths, order, cosines, strict=True):
-        print(f"{path}\n" + "\n".join(f"  {c:.4f}  {gallery.paths[i]}" for i, c in zip(chosen, how, strict=True)))
+    for one, chosen, how in zip(kept.answers, order, cosines, strict=True):
+        found = [(gallery.paths[i], float(c)) for i, c in zip(chosen, how, strict=True)]
+        if asked.json:
+            print(as_json(one, found))
+        else:
+            print("\n".join([one.path, *(f"  {cosine:.4f}  {path}" for path, cosine in found)]))
     if asked.nearest_png:
         rows = []
         for seen, chosen, how in zip(kept.seen, order, cosines, strict=True):
-            shown = [(opened(gallery.paths[i]), f"{c:.3f}") for i, c in zip(chosen, how, strict=True)]
+            shown = [
+                (as_seen(read(gallery.paths[i]), preprocess), f"{c:.3f}") for i, c in zip(chosen, how, strict=True)
+            ]
             rows.append((seen.pixels, shown))
         draw_nearest(rows, asked.nearest_png)
 
 
-def opened(path: str) -> np.ndarray:
-    with Image.open(path) as picture:
-        return as_seen(picture)
-
-
-def knn(model: Model, train: Labelled, test: Labelled, k: int, batch_size: int, tell: Tell) -> str:
-    """The accuracy of a vote of the k nearest training images, in words.
+def knn(model: Model, train: Labelled, test: Labelled, k: int, batch_size: int, tell: Tell, as_json: bool) -> str:
+    """The accuracy of a vote of the k nearest training images, in words or as JSON.
 
     Raises:
         CheckpointError: a test image is of a class that no training image has, or none can be read.
@@ -234,6 +250,9 @@ def knn(model: Model, train: Labelled, test: Labelled, k: int, batch_size: int, 
         raise CheckpointError(f"--knn: TEST has the classes {', '.join(strange[:5])}, which TRAIN has not")
     labels, truth = (np.array([names.index(name) for name in found], np.int64) for found in (classes, of_asked))
     right = int((knn_predictions(queries, gallery, labels, k) == truth).sum())
+    if as_json:
+        counts = {"right": right, "of": len(truth), "train": len(labels), "classes": len(names)}
+        return json.dumps({"k": k, "accuracy": right / len(truth), **counts})
     of = f"{right:,} of {len(truth):,}, by {len(labels):,} images of {len(names)} classes"
     return f"k-NN, k = {k}: {right / len(truth):.2%} ({of})"
 

@@ -1,0 +1,116 @@
+"""vit-export from the command line: what can't be is one message before the work, and what isn't the model is none."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import vit_torch
+from parity_tests.pairs import randomise
+from parity_tests.tolerances import FLOAT32_CHAIN
+from vit_convert.config import ViTConfig
+from vit_convert.preprocess import Preprocess
+from vit_convert.presets import PRESETS
+from vit_tools.export.check import Checked, check
+from vit_tools.export.command import UsageError, check_size, main, platforms_of
+from vit_tools.export.kinds import KINDS
+from vit_tools.model import Model, load
+
+CONFIG = ViTConfig(image_size=8, patch_size=4, dim=8, depth=1, num_heads=2, mlp_dim=8, num_classes=3)
+IMAGES = np.random.default_rng(0).standard_normal((5, 8, 8, 3), np.float32)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    model = vit_torch.ViT(CONFIG)
+    randomise(model, 0)
+    path = tmp_path_factory.mktemp("export") / "checkpoint"
+    model.save_pretrained(path, preprocess=Preprocess(resize=(8, 8), crop=(8, 8)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(checkpoint: Path) -> Model:
+    return load(str(checkpoint), "torch")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int8"])
+def test_numbers_that_are_none_and_other_shapes_are_not_the_model(model: Model, dtype: str):
+    def infinite(x: np.ndarray) -> np.ndarray:
+        return np.where(np.arange(3) == 1, np.inf, model(x)[0])
+
+    assert not check(infinite, model, IMAGES).fine(dtype)
+    assert not check(lambda x: model(x)[0] * np.nan, model, IMAGES).fine(dtype)
+    assert not check(lambda x: model(x)[0][:, :2], model, IMAGES).fine(dtype)
+    assert check(lambda x: model(x)[0], model, IMAGES) == Checked(5, 0.0, 5)
+
+
+def test_a_broken_scale_is_no_quantization(model: Model):
+    assert not check(lambda x: model(x)[0] * 2, model, IMAGES).fine("int8")
+    assert check(lambda x: model(x)[0] * 1.1, model, IMAGES).fine("int8")
+
+
+def test_a_head_of_zeros_is_compared_as_it_is(checkpoint: Path, tmp_path: Path):
+    """What a head is that begins anew."""
+    zeros = vit_torch.ViT.from_pretrained(checkpoint)
+    assert zeros.head is not None
+    for p in zeros.head.parameters():
+        p.data.zero_()
+    zeros.save_pretrained(tmp_path / "zeros", preprocess=Preprocess(resize=(8, 8), crop=(8, 8)))
+    model = load(str(tmp_path / "zeros"), "torch")
+    assert check(lambda x: model(x)[0], model, IMAGES) == Checked(5, 0.0, 5)
+    assert check(lambda x: model(x)[0] + 1, model, IMAGES).difference == pytest.approx(1, rel=FLOAT32_CHAIN)
+
+
+def test_platforms_are_those_of_jax_and_cpu_is_always_there():
+    assert platforms_of("cuda, tpu") == ("cpu", "cuda", "tpu")
+    assert platforms_of("cpu") == ("cpu",)
+    with pytest.raises(UsageError, match=r"got 'gpu'; a GPU is cuda \(NVIDIA\) or rocm \(AMD\)"):
+        platforms_of("gpu")
+    with pytest.raises(UsageError, match=r"expected some of cpu, cuda, rocm, tpu, got ''"):
+        platforms_of("cpu,")
+
+
+def test_a_model_that_is_too_large_for_a_file_is_refused_with_the_way_out():
+    giant = PRESETS["vit_giant_patch14_dinov2"].config
+    with pytest.raises(UsageError, match=r"ONNX holds up to 2 GB .* 4.5 GB in float32: write .stablehlo or .pt2"):
+        check_size(KINDS[".onnx"], giant, "int8")
+    with pytest.raises(UsageError, match=r"2\.3 GB in float16"):
+        check_size(KINDS[".onnx"], giant, "float16")
+    check_size(KINDS[".pt2"], giant, "float32")
+    check_size(KINDS[".onnx"], PRESETS["vit_large_patch16_224"].config, "float32")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("model.tflite", "OUT must end in .onnx, .stablehlo, .pt2, got"),
+        ("model.pt2 --dtype int8", "--dtype int8: torch.export is written in float32, float16, bfloat16"),
+        (
+            "model.onnx --dtype bfloat16",
+            "float32, float16, int8 (onnxruntime's CPU, which it is checked on, computes in no",
+        ),
+        ("no/such/model.pt2", "there is no folder"),
+        ("folder.pt2 --overwrite", "folder.pt2 is a folder: OUT is a file"),
+        ("model.stablehlo --platforms gpu", "a GPU is cuda (NVIDIA) or rocm (AMD)"),
+        ("taken.pt2", "exists: give another name, or --overwrite"),
+        ("model.pt2 --set eps", "eps"),
+    ],
+)
+def test_mistakes_are_one_message(checkpoint: Path, tmp_path: Path, monkeypatch, capsys, arguments: str, message: str):
+    monkeypatch.chdir(tmp_path)
+    Path("taken.pt2").touch()
+    Path("folder.pt2").mkdir()
+    assert main([str(checkpoint), *arguments.split()]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("vit-export: error: ")
+    assert message in error
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.pt2", "taken.pt2"]
+
+
+def test_missing_packages_are_named(checkpoint: Path, tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.setattr("vit_tools.export.command.find_spec", lambda name: None)
+    assert main([str(checkpoint), str(tmp_path / "m.onnx")]) == 2
+    error = capsys.readouterr().err
+    assert "ONNX needs torch, onnx, onnxscript, onnxruntime: pip install torch onnx onnxscript onnxruntime" in error
+    assert "or vit-parity with the extra export" in error

@@ -78,7 +78,11 @@ def run(args: argparse.Namespace) -> int:
     os.close(handle)
     try:
         kind.write(asked, Path(beside), metadata(asked.found, args.dtype))
-        checked = compare(asked, kind, Path(beside), args)
+        try:
+            checked = compare(asked, kind, Path(beside), args)
+        except (RuntimeError, ValueError) as error:  # of the runtimes: it doesn't load, or takes no such batch
+            print(f"vit-export: error: {kind.what} can't be run: {error}; {args.out} wasn't written", file=sys.stderr)
+            return DISAGREES
         print(report(asked, kind, checked))
         if not checked.fine(args.dtype):
             print(f"vit-export: error: it is not the model: nothing was written to {args.out}", file=sys.stderr)
@@ -211,7 +215,7 @@ def inputs(asked: "Asked", folder: str | None) -> "np.ndarray":
 def report(asked: "Asked", kind: "Kind", checked: "Checked") -> str:
     """What the comparison came to, in words."""
     said = f"{kind.what} against {asked.path} in float32 on {checked.images} images: largest difference "
-    if not asked.found.config.num_classes:
+    if asked.found.answers != "labels":
         return f"{said}{checked.difference:.1e} of the largest feature"
     same = f"the same label for {checked.same_top1} of {checked.images}"
     return f"{said}{checked.difference:.1e} of the largest logit, {same}"

@@ -1,6 +1,8 @@
 """vit-export from the command line: what can't be is one message before the work, and what isn't the model is none."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,6 +62,21 @@ def test_a_head_of_zeros_is_compared_as_it_is(checkpoint: Path, tmp_path: Path):
     model = load(str(tmp_path / "zeros"), "torch")
     assert check(lambda x: model(x)[0], model, IMAGES) == Checked(5, 0.0, 5)
     assert check(lambda x: model(x)[0] + 1, model, IMAGES).difference == pytest.approx(1, rel=FLOAT32_CHAIN)
+
+
+def test_a_program_that_cannot_be_run_is_one_message_and_not_left(
+    checkpoint: Path, tmp_path: Path, monkeypatch, capsys
+):
+    def load(path: Path):
+        raise RuntimeError("a batch of 1 alone")
+
+    def write(asked: Any, path: Path, said: Any) -> None:
+        path.write_bytes(b"program")
+
+    monkeypatch.setitem(KINDS, ".pt2", replace(KINDS[".pt2"], load=load, write=write))
+    assert main([str(checkpoint), str(tmp_path / "model.pt2")]) == 1
+    assert "torch.export can't be run: a batch of 1 alone: nothing was written" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_platforms_are_those_of_jax_and_cpu_is_always_there():

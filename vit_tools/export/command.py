@@ -30,6 +30,10 @@ class UsageError(ValueError):
     """Options that don't go together, packages that are missing, a place that can't be written."""
 
 
+class CannotRun(Exception):
+    """What was written doesn't load, or takes no batch of another size."""
+
+
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="vit-export",
@@ -66,6 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (CheckpointError, NoImages, UsageError, OSError) as error:
         print(f"vit-export: error: {error}", file=sys.stderr)
         return MISTAKE
+    except CannotRun as error:
+        print(f"vit-export: error: {error}: nothing was written to {args.out}", file=sys.stderr)
+        return DISAGREES
 
 
 def run(args: argparse.Namespace) -> int:
@@ -78,11 +85,7 @@ def run(args: argparse.Namespace) -> int:
     os.close(handle)
     try:
         kind.write(asked, Path(beside), metadata(asked.found, args.dtype))
-        try:
-            checked = compare(asked, kind, Path(beside), args)
-        except (RuntimeError, ValueError) as error:  # of the runtimes: it doesn't load, or takes no such batch
-            print(f"vit-export: error: {kind.what} can't be run: {error}; {args.out} wasn't written", file=sys.stderr)
-            return DISAGREES
+        checked = compare(asked, kind, Path(beside), args)
         print(report(asked, kind, checked))
         if not checked.fine(args.dtype):
             print(f"vit-export: error: it is not the model: nothing was written to {args.out}", file=sys.stderr)
@@ -176,13 +179,22 @@ def asked_of(args: argparse.Namespace, kind: "Kind") -> "Asked":
 
 
 def compare(asked: "Asked", kind: "Kind", path: Path, args: argparse.Namespace) -> "Checked":
-    """The written file beside the model in float32, in the file's own framework."""
+    """The written file beside the model in float32, in the file's own framework.
+
+    Raises:
+        CannotRun: its own runtime can't run it.
+        UsageError: there are no images.
+    """
     from vit_tools.export.check import check
     from vit_tools.model import load
 
     framework = "flax" if kind.suffix == ".stablehlo" else "torch"
     model = load(asked.path, framework, **asked.how)
-    return check(kind.load(path), model, inputs(asked, args.images))
+    images = inputs(asked, args.images)
+    try:
+        return check(kind.load(path), model, images)
+    except (RuntimeError, ValueError) as error:
+        raise CannotRun(f"{kind.what} can't be run: {error}") from error
 
 
 def inputs(asked: "Asked", folder: str | None) -> "np.ndarray":

@@ -26,7 +26,7 @@ B, H, W = 4, 12, 20
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 DEIT = AugmentConfig(flip=True, rand_augment_layers=1, rand_augment_prob=1, erase_prob=0.5)
 DEIT3 = AugmentConfig(flip=True, three_augment=True, color_jitter=0.3, erase_prob=0.5, erase_mode="const")
-BOTH = pytest.mark.parametrize("config", [DEIT, DEIT3], ids=["DeiT", "DeiT III"])
+BOTH = pytest.mark.parametrize("config", [DEIT, pytest.param(DEIT3, marks=pytest.mark.slow)], ids=["DeiT", "DeiT III"])
 IMAGES = np.concatenate([RGB, RGB[:, ::-1]])[:, :H, :W]
 
 

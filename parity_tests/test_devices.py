@@ -60,6 +60,7 @@ def run_placements(folder: Path, *names: str) -> Runs:
 
 
 @pytest.mark.parametrize("name", SHARED)
+@pytest.mark.slow
 def test_a_hundred_losses_are_those_of_one_device(runs: Runs, name: str):
     ours, one = np.array(runs[name]["losses"]), np.array(runs["one device"]["losses"])
     assert len(one) == 100
@@ -69,11 +70,13 @@ def test_a_hundred_losses_are_those_of_one_device(runs: Runs, name: str):
 
 @pytest.mark.parametrize("name", SHARED)
 @pytest.mark.parametrize("what", ["batches", "draws", "initial"])
+@pytest.mark.slow
 def test_batches_draws_and_initial_values_have_the_bits_of_one_device(runs: Runs, name: str, what: str):
     assert runs[name][what] == runs["one device"][what]
 
 
 @pytest.mark.parametrize("name", SHARED)
+@pytest.mark.slow
 def test_an_evaluation_counts_what_one_device_counts(runs: Runs, name: str):
     ours, one = dict(runs[name]["evaluated"]), dict(runs["one device"]["evaluated"])
     assert 0 < one["test_correct"] < one["test_count"] == 21
@@ -86,6 +89,7 @@ def test_an_evaluation_counts_what_one_device_counts(runs: Runs, name: str):
     ("name", "most"),
     quick([("replicated", 1.0), ("fsdp", 0.2), ("fsdp and tensor 2", 0.2)], [("fsdp and tensor 2", 0.2)]),
 )
+@pytest.mark.slow
 def test_a_device_holds_its_part_of_the_state_alone(runs: Runs, name: str, most: float):
     """Of what the run holds, and of what XLA says that the step is given: the state, and the 40 images."""
     whole = runs["one device"]

@@ -33,6 +33,7 @@ def test_without_a_decay_all_layers_have_the_same_rate():
     assert {layer_scale(name, MODEL.depth, None) for name in hub_shapes(MODEL)} == {1.0}
 
 
+@pytest.mark.slow
 def test_an_update_is_the_usual_one_times_its_layers_part():
     """One step of SGD without momentum: an update is the rate times the gradient, which is the same in both."""
     plain: dict = dict(name="sgd", beta1=0.0, weight_decay=0.0, clip_norm=None)

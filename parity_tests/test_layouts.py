@@ -133,7 +133,7 @@ def test_every_layout_is_tested():
 
 
 @layouts
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(data=st.data())
 def test_a_table_is_a_bijection_between_its_names_and_the_hub_s(layout, data):
     config = data.draw(HELD[layout])
@@ -150,7 +150,7 @@ def test_a_table_is_a_bijection_between_its_names_and_the_hub_s(layout, data):
 
 
 @layouts
-@settings(max_examples=6)
+@settings(max_examples=4)
 @given(data=st.data())
 def test_a_checkpoint_comes_back_bit_for_bit_with_its_config(layout, data):
     config, dtype = data.draw(HELD[layout]), data.draw(st.sampled_from(DTYPES))

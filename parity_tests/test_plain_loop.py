@@ -96,6 +96,7 @@ def plain(config: TrainConfig, data: Data, **wrong: Any) -> list[float]:
     return losses
 
 
+@pytest.mark.slow
 def test_a_plain_loop_written_apart_has_the_same_losses(given: tuple[TrainConfig, Data]):
     ours, theirs = trainers(*given), plain(*given)
     assert ours[-1] < 0.95 * ours[0]  # it learns

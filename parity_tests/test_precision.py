@@ -22,9 +22,7 @@ CONFIGS = {
 
 CASES = [(config, dtype) for config in CONFIGS for dtype in ("float32", "bfloat16")]
 QUICK = [
-    ("plain", "bfloat16"),
     ("rms norm, inner norms, mean", "float32"),
-    ("eva02", "float32"),
     ("attention pooling, tanh gelu", "bfloat16"),
 ]
 

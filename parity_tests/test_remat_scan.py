@@ -76,6 +76,7 @@ def unrolled(request: pytest.FixtureRequest) -> tuple[ViTConfig, Any, dict[str, 
 
 
 @pytest.mark.parametrize("way", quick(WAYS.keys(), ["both"]))
+@pytest.mark.slow
 def test_the_function_and_every_gradient_are_the_unrolled_models(unrolled: Any, way: str):
     config, logits, grads = unrolled
     assert len(set(np.round(np.asarray(logits).ravel(), 6))) == logits.size  # dropout and masks differ by image

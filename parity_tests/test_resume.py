@@ -59,6 +59,7 @@ def assert_same_run(workdir: Path, whole: Path) -> None:
     assert {path.name for path in workdir.iterdir()} == {path.name for path in whole.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_run_stopped_several_times_ends_with_the_bits_of_one_that_was_not(whole: Path, cache: Path, tmp_path: Path):
     """Killed while it compiles or begins, and while it saves; told to end between two steps; its last step damaged."""
     stop_at(start(tmp_path, cache=cache), tmp_path, setting_up, signal.SIGKILL, within=3)

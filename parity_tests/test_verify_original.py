@@ -30,7 +30,6 @@ HAD = [family for family in FAMILIES if family.load is not None]
 # One of each library is proven whole; all of them are run in their class below.
 PROVEN = {
     ("timm:eva", "DINOv3"),
-    ("torchvision", "ViT"),
     ("transformers:dinov2_with_registers", "DINOv2 with registers"),
     ("open_clip:vit", "CLIP"),
 }

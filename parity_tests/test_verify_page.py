@@ -69,6 +69,7 @@ def parsed(text: str) -> Parsed:
     return Parsed(text)
 
 
+@pytest.mark.slow
 def test_it_needs_nothing_beside_it(text: str, parsed: Parsed) -> None:
     assert parsed.fetched
     assert all(address.startswith("data:image/") for address in parsed.fetched)
@@ -76,6 +77,7 @@ def test_it_needs_nothing_beside_it(text: str, parsed: Parsed) -> None:
     assert not [word for word in ("http:", "https:", "@import", "url(", "javascript:") if word in text]
 
 
+@pytest.mark.slow
 def test_every_section_is_there_behind_the_verdict(text: str, parsed: Parsed) -> None:
     assert parsed.sections == SECTIONS
     assert text.index('class="verdict good"') < text.index('id="checks"')
@@ -84,6 +86,7 @@ def test_every_section_is_there_behind_the_verdict(text: str, parsed: Parsed) ->
     )
 
 
+@pytest.mark.slow
 def test_a_narrow_page_has_each_verdict_in_sight_and_the_plot_at_its_own_size(proof: Proof, text: str) -> None:
     """Tables scroll: what matters stands first. A telephone is about 400 pixels wide."""
     section = text.split('id="checks"')[1].split("</section>")[0]
@@ -113,18 +116,21 @@ def test_a_table_without_a_head_has_no_empty_row_for_one() -> None:
     assert table(("x", ""), [("a", "b")]).count("<th scope=col>") == 2
 
 
+@pytest.mark.slow
 def test_it_follows_light_and_dark(text: str, parsed: Parsed) -> None:
     assert "color-scheme: light dark" in text
     assert text.count("prefers-color-scheme: dark") == 3  # the style, and two drawings of the plot
     assert parsed.tags.count("source") == 3
 
 
+@pytest.mark.slow
 def test_what_comes_from_outside_is_escaped(proof: Proof, text: str, parsed: Parsed) -> None:
     assert "<b>" in proof.source.given
     assert "<b>" not in text
     assert proof.source.given in parsed.words
 
 
+@pytest.mark.slow
 def test_every_number_of_the_verdict_and_every_tensor_is_in_it(proof: Proof, parsed: Parsed) -> None:
     for mapped in proof.tensors:
         for tensor in (*mapped.source, *mapped.hub, *mapped.flax):
@@ -142,6 +148,7 @@ def test_every_number_of_the_verdict_and_every_tensor_is_in_it(proof: Proof, par
     assert "Not compared: vit_torch.ViT is itself the class of layout native." in parsed.words
 
 
+@pytest.mark.slow
 def test_attention_of_both_sides_lies_side_by_side(proof: Proof, text: str) -> None:
     assert len(proof.images.shown) == 2
     rows = text.split('<div class="attention">')[1:]
@@ -167,6 +174,7 @@ def test_the_command_leaves_it_and_a_disagreement_shows_on_top(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model", "report.html"]
 
 
+@pytest.mark.slow
 def test_nothing_half_written_is_left(proof: Proof, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: object) -> None:
         raise OSError("the disk is full")

@@ -1,6 +1,7 @@
 """Layer-wise learning rates are timm's, parameter by parameter, and the update of a layer is scaled by its rate."""
 
 import numpy as np
+import pytest
 import timm
 from timm.optim._param_groups import param_groups_layer_decay
 

@@ -18,6 +18,7 @@ def whole() -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("parts", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_parts_give_the_whole_batchs_update(whole: tuple[Any, Any], parts: int):
     state, metrics = after(small_step(accumulate=parts), steps=3)
     for name in ("loss", "accuracy", "grad_norm", "learning_rate"):

@@ -91,6 +91,7 @@ def jaxpr(**run: Any) -> str:
     return str(jax.make_jaxpr(jax.grad(lambda p: merge(p)(jnp.asarray(IMAGES)).sum()))(params))
 
 
+@pytest.mark.slow
 def test_each_does_what_it_is_for():
     """One body for all layers: an erf stands once in the program. Insides that are computed again: five parts of the
     backward pass are JAX's checkpoints."""

@@ -108,6 +108,7 @@ def running(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[t
         process.communicate()
 
 
+@pytest.mark.slow
 def test_a_saved_step_converts_while_the_run_goes_on(running: tuple[subprocess.Popen[str], Path], tmp_path: Path):
     process, workdir = running
     step, latest = workdir / "steps" / "8", steps_in(workdir)[-1]
@@ -129,6 +130,7 @@ def test_a_saved_step_converts_while_the_run_goes_on(running: tuple[subprocess.P
     assert any((np.asarray(x) != np.asarray(state["params"][path])).any() for path, x in state["ema"].items())
 
 
+@pytest.mark.slow
 def test_the_folder_of_a_run_that_goes_on_names_its_last_step(running: tuple[subprocess.Popen[str], Path]):
     workdir = running[1]
     last = workdir / "steps" / str(steps_in(workdir)[-1])
@@ -147,6 +149,7 @@ def test_a_saved_step_loads_in_both_frameworks(running: tuple[subprocess.Popen[s
     assert apart(ours, theirs) < FLOAT32_CHAIN
 
 
+@pytest.mark.slow
 def test_a_folder_in_which_a_run_goes_on_is_refused(
     running: tuple[subprocess.Popen[str], Path], capsys: pytest.CaptureFixture[str]
 ):

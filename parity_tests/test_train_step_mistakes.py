@@ -169,6 +169,7 @@ NUMBERS = {
 
 
 @pytest.mark.parametrize("mistake", NUMBERS)
+@pytest.mark.slow
 def test_a_wrong_number_is_seen(mistake: str):
     case, numbers = NUMBERS[mistake]
     given = recorded(case)

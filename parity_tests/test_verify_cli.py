@@ -116,6 +116,7 @@ def test_a_gradient_alone_that_differs_exits_1(
     assert "They disagree. PyTorch and Flax part at the gradient of " in out
 
 
+@pytest.mark.slow
 def test_noise_beyond_pytorchs_exits_1(
     native: Path, verify: Callable[..., Out], monkeypatch: pytest.MonkeyPatch
 ) -> None:

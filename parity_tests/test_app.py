@@ -1,5 +1,6 @@
 """The local page: what it shows is what the models say, by its functions here and in a real browser."""
 
+import gc
 import io
 import shutil
 import time
@@ -135,5 +136,7 @@ def test_in_a_browser_a_dropped_photo_shows_labels_and_the_slider_changes_the_he
             browser.close()
     finally:
         page.close()
+        del page
+        gc.collect()  # here, where what Gradio left open is known
     with Image.open(tmp_path / "page.png") as drawn:
         assert drawn.width == 1200

@@ -30,6 +30,7 @@ from train.devices.placement import make_placement
 
 Runs = dict[str, dict[str, Any]]
 DEVICES = "--xla_force_host_platform_device_count=2"  # a process
+SHARED = ["replicated", "fsdp", "tensor 4", "fsdp and tensor 2"]  # over all four devices: both processes
 
 
 def free_port() -> int:
@@ -64,7 +65,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Runs, Runs, Runs]:
     outs = [folder / f"{name}.json" for name in ("first", "second", "alone")]
     joined = [["--coordinator", f"127.0.0.1:{port}", "--processes", "2", "--process-id", str(i)] for i in range(2)]
     commands = [
-        ["parity_tests.placements", str(out), "fsdp and tensor 2", *more]
+        ["parity_tests.placements", str(out), *SHARED, *more]
         for out, more in zip(outs[:2], joined, strict=True)
     ]
     commands.append(["parity_tests.placements", str(outs[2]), "one device"])
@@ -74,26 +75,30 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Runs, Runs, Runs]:
     return first, second, alone
 
 
+@pytest.mark.parametrize("name", SHARED)
 @pytest.mark.slow
-def test_two_processes_have_the_losses_of_one_device(runs: tuple[Runs, Runs, Runs]):
+def test_two_processes_have_the_losses_of_one_device(runs: tuple[Runs, Runs, Runs], name: str):
     *both, alone = runs
     one = np.array(alone["one device"]["losses"])
     assert len(one) == 100
+    assert np.ptp(one) > 0.1
     for run in both:
-        assert float(np.abs(np.array(run["fsdp and tensor 2"]["losses"]) - one).max()) < LOSS
+        assert float(np.abs(np.array(run[name]["losses"]) - one).max()) < LOSS
 
 
+@pytest.mark.parametrize("name", SHARED)
 @pytest.mark.parametrize("what", ["batches", "draws", "initial", "confusion"])
 @pytest.mark.slow
-def test_two_processes_have_the_batches_and_draws_of_one_device(runs: tuple[Runs, Runs, Runs], what: str):
+def test_two_processes_have_the_batches_and_draws_of_one_device(runs: tuple[Runs, Runs, Runs], name: str, what: str):
     *both, alone = runs
-    assert [run["fsdp and tensor 2"][what] for run in both] == [alone["one device"][what]] * 2
+    assert [run[name][what] for run in both] == [alone["one device"][what]] * 2
 
 
+@pytest.mark.parametrize("name", ["replicated", "fsdp", "fsdp and tensor 2"])
 @pytest.mark.slow
-def test_each_process_reads_its_own_rows(runs: tuple[Runs, Runs, Runs]):
+def test_each_process_reads_its_own_rows(runs: tuple[Runs, Runs, Runs], name: str):
     first, second, alone = runs
-    rows = first["fsdp and tensor 2"]["rows"], second["fsdp and tensor 2"]["rows"], alone["one device"]["rows"]
+    rows = first[name]["rows"], second[name]["rows"], alone["one device"]["rows"]
     assert rows == ([0, 8], [8, 16], [0, 16])
 
 

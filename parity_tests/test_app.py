@@ -16,7 +16,7 @@ from parity_tests.datasets import encoded, picture
 from parity_tests.test_predict import CONFIG, LABELS, PREPROCESS, by_hand, make
 from parity_tests.tolerances import FLOAT32_CHAIN
 from vit_tools.app.command import main, make_parser
-from vit_tools.app.looking import difference, heat, labels_of, look
+from vit_tools.app.looking import difference, heat, labels_of, look, num_layers
 from vit_tools.attention.on_image import on_image
 from vit_tools.model import Framework, Model, load
 
@@ -63,6 +63,18 @@ def test_heat_is_the_layers_and_the_heads_on_the_photo(models, photo: Path):
     dimmest = np.nanargmin(on_image(looked.maps[1, 2], PREPROCESS, (50, 90)))
     shown = pictures[-1].reshape(-1, 3).astype(int).sum(1)
     assert shown[brightest] > shown[dimmest]
+
+
+def test_the_layer_after_the_blocks_is_attention_pooling(photo: Path, tmp_path: Path):
+    config = CONFIG.replace(pool="map", class_token=False, num_registers=0, final_norm="tokens")
+    make(tmp_path / "map", config)
+    model = load(str(tmp_path / "map"), "torch")
+    with Image.open(photo) as opened:
+        looked, x = look(opened, {"torch": model}), model.preprocess(opened)[None]
+    _, found = model(x, ("attn_pool.weights",))
+    assert looked.maps.shape == (num_layers(config), CONFIG.num_heads, 2, 3)
+    assert len(looked.maps) == CONFIG.depth + 1
+    assert gap(looked.maps[-1].reshape(CONFIG.num_heads, -1), found["attn_pool.weights"][0]) < FLOAT32_CHAIN
 
 
 def test_it_listens_on_this_machine_alone_unless_told_otherwise():

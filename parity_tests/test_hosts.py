@@ -65,8 +65,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Runs, Runs, Runs]:
     outs = [folder / f"{name}.json" for name in ("first", "second", "alone")]
     joined = [["--coordinator", f"127.0.0.1:{port}", "--processes", "2", "--process-id", str(i)] for i in range(2)]
     commands = [
-        ["parity_tests.placements", str(out), *SHARED, *more]
-        for out, more in zip(outs[:2], joined, strict=True)
+        ["parity_tests.placements", str(out), *SHARED, *more] for out, more in zip(outs[:2], joined, strict=True)
     ]
     commands.append(["parity_tests.placements", str(outs[2]), "one device"])
     for code, _, error in together(commands, [{}] * 3):

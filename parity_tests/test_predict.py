@@ -309,7 +309,7 @@ def test_attention_npz_has_the_maps_and_the_heat_on_each_image(folder: Path, tmp
 
 
 @pytest.mark.parametrize("framework", ["torch", "flax"])
-@pytest.mark.parametrize("pool", ["class", "mean"])
+@pytest.mark.parametrize("pool", ["class", "mean", "map"])
 def test_a_model_that_looks_for_red_is_seen_to_look_at_the_red_pixels(
     tmp_path: Path, capsys, framework: str, pool: Any
 ):
@@ -317,12 +317,18 @@ def test_a_model_that_looks_for_red_is_seen_to_look_at_the_red_pixels(
     small: dict[str, Any] = dict(image_size=16, patch_size=8, dim=8, depth=1, num_heads=1, mlp_dim=8, num_classes=2)
     model = vit_torch.ViT(ViTConfig(**small, pool=pool, class_token=pool == "class", pos_embed="none"))
     state = {name: torch.zeros_like(value) for name, value in model.state_dict().items()}
-    state["blocks.0.norm1.weight"] += 1
+    key = "blocks.0.attn.qkv", 8
+    if pool == "map":  # its query is one of the model's own
+        state["norm.weight"] += 1
+        state["attn_pool.q.bias"][0] = 1000.0
+        key = "attn_pool.k", 0
+    else:
+        state["blocks.0.norm1.weight"] += 1
+        state["blocks.0.attn.qkv.bias"][0] = 1000.0
+    state[f"{key[0]}.weight"][key[1], 0] = 1.0
     for channel, sign in ((0, 1), (1, -1)):  # its mean is zero, so that the norm keeps the sign
         state["patch_embed.proj.weight"][channel, 0] = sign
         state["patch_embed.proj.weight"][channel, 1] = -sign
-    state["blocks.0.attn.qkv.bias"][0] = 1000.0
-    state["blocks.0.attn.qkv.weight"][8, 0] = 1.0
     model.load_state_dict(state)
     unscaled = Preprocess(resize=(16, 16), crop=(16, 16), mean=(0, 0, 0), std=(1, 1, 1), mode="shortest")
     model.save_pretrained(tmp_path / "red", preprocess=unscaled)

@@ -10,6 +10,7 @@ import pytest
 import tyro
 
 from parity_tests.test_train_cli import TINY
+from train.__main__ import main
 from train.config import ConfigError, TrainConfig
 from train.config.read import from_dict, read_config
 from train.recipes import FROM_A_CHECKPOINT, RECIPES
@@ -71,6 +72,28 @@ def test_a_run_from_another_runs_config_has_the_same_bits(tmp_path: Path):
     configs = [json.loads((tmp_path / name / "config.json").read_text()) for name in "ab"]
     assert configs[0].pop("run_id") != configs[1].pop("run_id")
     assert configs[0] == configs[1]
+
+
+def test_a_run_keeps_its_paths_from_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """So that its config.json finds its data and its start from any folder."""
+    given: list[TrainConfig] = []
+
+    def keep(config: TrainConfig, workdir: Path, **_: object):
+        given.append(config)
+        raise ConfigError("enough")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("train.run.run", keep)
+    Path("start").mkdir()
+    names = "--data.name folder:photos --data.dir tfds --init start", "--data.name mnist --init hf-hub:timm/vit"
+    for arguments in names:
+        with pytest.raises(SystemExit):
+            main(["finetune", "--workdir", "run", *arguments.split()])
+    ours, named = given
+    assert ours.data.name == f"folder:{tmp_path / 'photos'}"
+    assert ours.data.dir == tmp_path / "tfds"
+    assert ours.init == str(tmp_path / "start")
+    assert (named.data.name, named.data.dir, named.init) == ("mnist", None, "hf-hub:timm/vit")
 
 
 def test_the_version_is_told():

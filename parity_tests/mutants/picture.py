@@ -1,6 +1,5 @@
 """The page as a picture: how far each mistake is from what a test allows, by the usual test and by this suite."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from parity_tests.mutants.judge import Kept, Verdict
 from parity_tests.mutants.outcome import CONVENTIONAL, Outcome
+from vit_tools.figures import new_figure, save_png
 
 # Okabe & Ito 2008: apart for the colour-blind.
 MISSED, SEEN, TRUE = "#d55e00", "#0072b2", "#009e73"
@@ -16,12 +16,8 @@ ROWS = ("the usual test:\nfloat32 outputs,\natol=5e-2", "this suite:\nfloat64, a
 
 
 def draw(outcome: Outcome, path: Path) -> None:
-    """Writes a PNG, beside it first."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 3.6), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
+    """Writes a PNG."""
+    figure = new_figure(9, 3.6)
     axes = figure.subplots()
     verdicts = [v for v in outcome.verdicts.values() if isinstance(v, Verdict)]
     usual = times([(v.conventional, CONVENTIONAL) for v in verdicts if v.conventional is not None])
@@ -38,9 +34,7 @@ def draw(outcome: Outcome, path: Path) -> None:
     axes.tick_params(axis="y", length=0)
     axes.spines[["left", "right", "top"]].set_visible(False)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.16), frameon=False, ncols=3, fontsize=9)
-    part = path.with_name(f".{path.name}.part")
-    figure.savefig(part, format="png", metadata={"Software": None})
-    os.replace(part, path)
+    save_png(figure, path)
 
 
 def times(found: list[tuple[float, float]]) -> np.ndarray:

@@ -24,7 +24,7 @@ class Looked:
 
     pixels: npt.NDArray[np.uint8]  # (height, width, 3), as people see it
     outputs: dict[Framework, Array]  # logits (K,), or features
-    maps: npt.NDArray[np.float64]  # (depth, H, rows, columns), of the first framework: what the pooled tokens read
+    maps: npt.NDArray[np.float64]  # (layers, H, rows, columns), of the first framework: `layer_maps`
 
 
 def look(picture: Image.Image, models: dict[Framework, Model]) -> Looked:
@@ -45,10 +45,18 @@ def look(picture: Image.Image, models: dict[Framework, Model]) -> Looked:
 
 
 def layer_maps(found: dict[str, Array], config: ViTConfig, preprocess: Preprocess) -> npt.NDArray[np.float64]:
-    """(depth, H, rows, columns): in each block, what the tokens read of each patch that the model pools."""
+    """(layers, H, rows, columns): in each block, what the tokens read of each patch that the model pools; after the
+    blocks, what attention pooling reads, in a model that has it."""
     prefix, grid = config.num_prefix, preprocess_grid(config, preprocess)
     layers = [found[f"blocks.{i}.attn.weights"][0][:, readers(config), prefix:].mean(1) for i in range(config.depth)]
-    return np.stack(layers).astype(np.float64).reshape(config.depth, config.num_heads, *grid)
+    if config.pool == "map":
+        layers.append(found["attn_pool.weights"][0])
+    return np.stack(layers).astype(np.float64).reshape(num_layers(config), config.num_heads, *grid)
+
+
+def num_layers(config: ViTConfig) -> int:
+    """That have attention: the blocks, and attention pooling."""
+    return config.depth + (config.pool == "map")
 
 
 def preprocess_grid(config: ViTConfig, preprocess: Preprocess) -> tuple[int, int]:

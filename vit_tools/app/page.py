@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from vit_tools.app.looking import Looked, difference, heat, labels_of, look
+from vit_tools.app.looking import Looked, difference, heat, labels_of, look, num_layers
 from vit_tools.model import Framework, Model
 
 NOTHING = "Drop a photo."
@@ -13,7 +13,8 @@ def make_page(models: dict[Framework, Model]) -> Any:
     import gradio  # pyright: ignore[reportMissingImports]: an extra of its own
 
     first = next(iter(models.values()))
-    depth, heads = first.config.depth, first.config.num_heads
+    layers, heads = num_layers(first.config), first.config.num_heads
+    named = "layer" if layers == first.config.depth else f"layer ({layers}: attention pooling)"
 
     def shown(looked: Looked | None, layer: float, head: float) -> Any:
         if looked is None:
@@ -36,7 +37,7 @@ def make_page(models: dict[Framework, Model]) -> Any:
             photo = gradio.Image(type="pil", label="photo", elem_id="photo", height=360)
             seen = gradio.Image(label="attention", elem_id="attention", interactive=False, height=360)
         with gradio.Row():
-            layer = gradio.Slider(1, depth, value=depth, step=1, label="layer", elem_id="layer")
+            layer = gradio.Slider(1, layers, value=layers, step=1, label=named, elem_id="layer")
             head = gradio.Slider(0, heads, value=0, step=1, label="head (0: all averaged)", elem_id="head")
         with gradio.Row():
             said = [gradio.Label(label=name, num_top_classes=5, elem_id=f"labels-{name}") for name in models]

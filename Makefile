@@ -64,7 +64,7 @@ test: $(DEV_READY) accelerator
 	$(BIN)/python -m pytest -q -m "not slow and not published" $(PYTEST_ARGS)
 
 test-all: $(DEV_READY) accelerator
-	XLA_FLAGS="$$XLA_FLAGS" $(BIN)/python -m pytest -q -m "not published" --examples 24 $(PYTEST_ARGS)
+	XLA_FLAGS="$$XLA_FLAGS" $(BIN)/python -m pytest -q -m "not published" --examples=24 $(PYTEST_ARGS)
 
 test-published: $(DEV_READY) accelerator
 	HF_HUB_OFFLINE=0 $(BIN)/python -m pytest -q -m published --verbose -rs parity_tests/test_published.py

@@ -1,8 +1,16 @@
-"""`quick` chooses cases by their names, and leaves none out of `make test-all`."""
+"""`quick` chooses cases by their names, and leaves none out of `make test-all`, which runs."""
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from parity_tests.selection import quick
+
+ROOT = Path(__file__).parent.parent
 
 
 def marked(params: list) -> dict[str, tuple[tuple, bool]]:
@@ -18,3 +26,23 @@ def test_all_cases_are_there_and_those_that_are_not_kept_are_slow():
 def test_a_case_that_is_gone_cannot_be_kept():
     with pytest.raises(ValueError, match=r"no such case: \['c'\]; there are \['a', 'b'\]"):
         quick(["a", "b"], ["c"])
+
+
+@pytest.mark.parametrize("target", ["test", "test-all"])
+def test_make_runs_pytest_with_options_that_it_knows(target: str):
+    """Options of our own that come before a value alone (`--examples 24`) are not known yet when pytest looks for
+    tests: it takes the value for a path."""
+    env = {name: value for name, value in os.environ.items() if name != "MAKEFLAGS"}
+    given = ["make", "-n", target, "PYTEST_ARGS=-p no:cacheprovider"]
+    text = subprocess.run(given, cwd=ROOT, env=env, capture_output=True, text=True, check=True).stdout
+    (line,) = [line for line in text.splitlines() if " -m pytest " in line]
+    command = [sys.executable, *shlex.split(line.partition("python ")[2])]
+    done = subprocess.run(
+        [*command, "--collect-only", "--ignore-glob=*/test_*.py"],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == pytest.ExitCode.NO_TESTS_COLLECTED, done.stderr

@@ -73,8 +73,9 @@ def _both(ours: npt.ArrayLike, theirs: npt.ArrayLike) -> tuple[npt.NDArray[np.fl
 
 
 def rms(x: npt.ArrayLike) -> float:
-    """Root mean square."""
-    return float(np.sqrt(np.mean(np.square(np.asarray(x, np.float64)))))
+    """Root mean square; infinite where a value is not finite: NaN would be passed over by a maximum."""
+    found = float(np.sqrt(np.mean(np.square(np.asarray(x, np.float64)))))
+    return found if np.isfinite(found) else np.inf
 
 
 def kinds(names: Iterable[str]) -> dict[str, list[str]]:
@@ -92,7 +93,9 @@ def noise(found: Arrays, truth: Arrays, names: Iterable[str]) -> float:
 
 
 def times(ours: float, theirs: float) -> float:
-    """How many times an error another one is: once if there is none in either."""
+    """How many times an error another one is: once if there is none in either, infinitely if ours is infinite."""
+    if not np.isfinite(ours):
+        return np.inf
     return ours / theirs if theirs else (np.inf if ours else 1.0)
 
 

@@ -90,6 +90,36 @@ def test_the_targets_own_runtime_gives_the_models_logits(exported, checkpoint: P
     assert gap(RUNTIMES[suffix](exported[suffix], x), logits(checkpoint, x)) < FLOAT32_CHAIN
 
 
+OF_ANY_SIZE: dict[str, dict[str, Any]] = {
+    "learned": {},
+    "offset": dict(pos_resize="bicubic_offset", num_registers=0, layer_scale=False),
+    "antialias": dict(pos_resize="bicubic_antialias", pool="map", class_token=False, final_norm="tokens"),
+    "sincos": dict(pos_embed="sincos2d", pool="mean"),
+    "rope": dict(rope="dinov3", rope_theta=100.0, pos_embed="none", num_heads=2),
+    "eva": dict(rope="eva02", rope_theta=10_000.0, rope_ref_grid=3, num_heads=2),
+}
+WITH_THEM = [("pt2", name) for name in OF_ANY_SIZE] + [("onnx", name) for name in ("learned", "offset", "rope")]
+
+
+@pytest.mark.parametrize(("suffix", "positions"), WITH_THEM)
+def test_with_dynamic_size_images_of_any_size_give_the_models_logits(
+    tmp_path: Path, capsys, suffix: str, positions: str
+):
+    """The model's own size, of which its positions are left as they are, smaller, larger, and of another shape."""
+    model = vit_torch.ViT(CONFIG.replace(**OF_ANY_SIZE[positions]), dynamic_size=True)
+    randomise(model, 0)
+    model.save_pretrained(tmp_path / "checkpoint", preprocess=PREPROCESS)
+    out = tmp_path / f"model.{suffix}"
+    assert main([str(tmp_path / "checkpoint"), str(out), "--dynamic-size"]) == 0
+    assert "on 27 images of several sizes: largest difference" in capsys.readouterr().out
+    assert inside(out)["dynamic_size"] is True
+    for height, width in ((16, 24), (16, 16), (40, 32), (24, 88)):
+        x = np.random.default_rng(0).standard_normal((3, height, width, 3), np.float32)
+        with torch.no_grad():
+            expected = model(torch.tensor(x).permute(0, 3, 1, 2)).numpy()
+        assert gap(RUNTIMES[suffix](out, x), expected) < FLOAT32_CHAIN
+
+
 def inside(path: Path) -> dict[str, Any]:
     """The metadata, by the target's own reader."""
     if path.suffix == ".stablehlo":

@@ -13,7 +13,7 @@ from parity_tests.tolerances import FLOAT32_CHAIN
 from vit_convert.config import ViTConfig
 from vit_convert.preprocess import Preprocess
 from vit_convert.presets import PRESETS
-from vit_tools.export.check import Checked, check
+from vit_tools.export.check import Checked, check, other_sizes, together
 from vit_tools.export.command import UsageError, check_size, main, platforms_of
 from vit_tools.export.kinds import KINDS
 from vit_tools.model import Model, load
@@ -50,6 +50,17 @@ def test_numbers_that_are_none_and_other_shapes_are_not_the_model(model: Model, 
 def test_a_broken_scale_is_no_quantization(model: Model):
     assert not check(lambda x: model(x)[0] * 2, model, IMAGES).fine("int8")
     assert check(lambda x: model(x)[0] * 1.1, model, IMAGES).fine("int8")
+
+
+def test_a_program_that_fails_at_one_size_is_not_the_model(model: Model):
+    """Whichever of the sizes it is that a dynamic one is tried at."""
+    sizes = [IMAGES, *other_sizes(IMAGES, (4, 4))]
+    assert [x.shape[1:3] for x in sizes] == [(8, 8), (12, 8), (12, 16)]
+    assert [x.shape[1:3] for x in other_sizes(np.zeros((1, 8, 16, 3)), (4, 4))] == [(12, 16), (8, 8), (12, 24)]
+    assert all((x[:, :8, :8] == IMAGES).all() for x in sizes)
+    found = [Checked(5, 1e-7, 5), Checked(5, 0.5, 3), Checked(5, 1e-6, 4)]
+    assert together(found) == Checked(15, 0.5, 12)
+    assert not together(found).fine("float32")
 
 
 def test_a_head_of_zeros_is_compared_as_it_is(checkpoint: Path, tmp_path: Path):
@@ -110,6 +121,7 @@ def test_a_model_that_is_too_large_for_a_file_is_refused_with_the_way_out():
         ("no/such/model.pt2", "there is no folder"),
         ("folder.pt2 --overwrite", "folder.pt2 is a folder: OUT is a file"),
         ("model.stablehlo --platforms gpu", "a GPU is cuda (NVIDIA) or rocm (AMD)"),
+        ("model.stablehlo --dynamic-size", "StableHLO is written for images of one size; write .onnx or .pt2"),
         ("taken.pt2", "exists: give another name, or --overwrite"),
         ("model.pt2 --set eps", "eps"),
     ],

@@ -12,7 +12,7 @@ import torch
 
 import vit_flax
 import vit_torch
-from parity_tests.compare import gap, leaf_gaps, rms
+from parity_tests.compare import gap, leaf_gaps, noise, rms
 from parity_tests.pairs import AS_USERS, grads_flax, grads_torch, held_exactly, randomise, run_flax, run_torch
 from parity_tests.photographs import photograph
 from parity_tests.tolerances import FLOAT32, FORWARD, GRADIENT, NOISE_RATIO
@@ -27,6 +27,7 @@ from parity_tests.verify.measure import (
     Rounded,
     all_gaps,
     by_kind,
+    compare_rounded,
     leaf_gaps_or_infinite,
     margins,
     predict,
@@ -294,6 +295,22 @@ def test_what_is_not_finite_is_infinitely_far() -> None:
     assert leaf_gaps_or_infinite(ours, theirs) == {"a": 0, "b": np.inf}
     assert Errors(0.0, 0.0).ratio == 1
     assert Errors(0.0, 1e-9).ratio == np.inf
+
+
+@pytest.mark.parametrize("lost", [np.nan, np.inf])
+def test_a_layer_that_is_not_finite_is_a_disagreement_wherever_it_stands(lost: float) -> None:
+    """In a dtype that rounds, behind layers that agree, in a model without head and gradients."""
+    truth = {name: np.ones(4) for name in ("embeddings", "blocks.0", "blocks.1")}
+    torch = {name: x + 1e-7 for name, x in truth.items()}
+    flax = torch | {"blocks.1": np.array([1, lost, 1, 1])}
+    runs = [Run(arrays, {}) for arrays in (torch, flax, truth)]
+    found = compare_rounded(*runs, dict.fromkeys(("patches", "dim", "mlp_dim"), Product(4, Errors(1.0, 1.0))))
+    assert found.layers["blocks.1"].ratio == np.inf
+    (check,) = _rounded("float32", found)
+    assert not check.agrees
+    assert (check.measured, check.where) == (np.inf, "blocks.1")
+    assert check.parting.startswith("PyTorch and Flax part at blocks.1 (float32): Flax is inf times as far")
+    assert noise(flax, truth, truth) == np.inf
 
 
 def test_gradients_of_few_values_are_judged_together() -> None:

@@ -16,7 +16,7 @@ from vit_convert.config import PosResize, ViTConfig, exact_periods
 Matrix = npt.NDArray[np.float64]
 Grid = tuple[int, int]
 
-_CUBIC_A = {False: -0.75, True: -0.5}  # torch's coefficient without and with antialias
+CUBIC_A = {False: -0.75, True: -0.5}  # torch's coefficient without and with antialias
 
 
 def resize_matrix(n_in: int, n_out: int, rule: str) -> Matrix:
@@ -42,7 +42,7 @@ def resize_matrix(n_in: int, n_out: int, rule: str) -> Matrix:
     reach = int(np.ceil(2 * stretch)) + 1  # two samples of a cubic kernel, and one for rounding
     first, last = int(np.floor(centres.min())) - reach, int(np.ceil(centres.max())) + reach
     taps = np.arange(first, last + 1)
-    weights = _kernel(kernel, (taps - centres[:, None]) / stretch, _CUBIC_A[variant == "antialias"])
+    weights = _kernel(kernel, (taps - centres[:, None]) / stretch, CUBIC_A[variant == "antialias"])
     matrix = _cut(weights, taps, n_in) if variant == "antialias" else _clamp(weights, taps, n_in)
     matrix.flags.writeable = False
     return matrix

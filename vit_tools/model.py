@@ -56,8 +56,12 @@ def load(
     overrides: Mapping[str, Any] | None = None,
     weights: str | None = None,
     dtype: Literal["float32", "float64"] = "float32",
+    dynamic_size: bool = False,
 ) -> Model:
     """Loads a checkpoint; the other framework is not imported.
+
+    Args:
+        dynamic_size: it takes images of other sizes than its preprocessing makes, too.
 
     Raises:
         CheckpointError: it can't be opened, or nothing says how images become its input.
@@ -68,7 +72,7 @@ def load(
     found = open_checkpoint(path, **questions)
     if found.preprocess is None:
         raise CheckpointError(unknown_preprocessing(path, found.said))
-    questions["dynamic_size"] = found.preprocess.crop != found.config.image_hw
+    questions["dynamic_size"] = dynamic_size or found.preprocess.crop != found.config.image_hw
     make = _torch if framework == "torch" else _flax
     call = make(path, questions, dtype)
     return Model(found.config, found.preprocess, found.labels, framework, str(path), found.answers, call)

@@ -32,7 +32,7 @@ class PatchEmbed(nn.Module):
         if not images.is_floating_point():
             raise ValueError(f"images must be floating point, normalised as the model expects, got {images.dtype}")
         size = (images.shape[2], images.shape[3])
-        if size != self.image_size and not self.dynamic_size:
+        if not self.dynamic_size and size != self.image_size:  # a size may be a symbol: compared last
             raise ValueError(
                 f"images are {size[0]}x{size[1]}, the model was made for {self.image_size[0]}x{self.image_size[1]}; "
                 "resize them, or make the model with dynamic_size=True"

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from vit_convert.config import ViTConfig
 from vit_convert.positions import resize_matrices, sincos2d
+from vit_torch import symbolic
 
 
 def add_positions(
@@ -16,7 +17,7 @@ def add_positions(
     patches: adding before or after the prefix is put in front is one and the same.
     """
     if config.pos_embed == "sincos2d":
-        patches = patches + torch.tensor(sincos2d(grid, config.dim), dtype=patches.dtype, device=patches.device)
+        patches = patches + fixed_positions(config, grid, like=patches)
     elif table is not None:
         rows = config.num_pos_prefix
         patches = patches + resize_positions(config, table[:, rows:], grid)
@@ -24,11 +25,22 @@ def add_positions(
     return torch.cat([prefix, patches], dim=1)
 
 
+def fixed_positions(config: ViTConfig, grid: tuple[int, int], like: Tensor) -> Tensor:
+    """The 2D sine-cosine table (N, D), in `like`'s dtype."""
+    if symbolic.is_symbolic(grid):
+        return symbolic.sincos2d(grid, config.dim, like).to(like.dtype)
+    return torch.tensor(sincos2d(grid, config.dim), dtype=like.dtype, device=like.device)
+
+
 def resize_positions(config: ViTConfig, table: Tensor, grid: tuple[int, int]) -> Tensor:
     """The patches' rows for another grid: (1, rows * columns, D) -> (1, N, D), by `config.pos_resize`."""
-    matrices = resize_matrices(config.grid, grid, config.pos_resize)
-    if matrices is None:
+    if symbolic.is_symbolic(grid):
+        matrices = symbolic.resize_matrices(config.grid, grid, config.pos_resize, table)
+    elif (known := resize_matrices(config.grid, grid, config.pos_resize)) is None:
         return table
-    rows, columns = (torch.tensor(m, dtype=table.dtype, device=table.device) for m in matrices)
+    else:
+        matrices = tuple(torch.tensor(m, device=table.device) for m in known)
+    rows, columns = (m.to(table.dtype) for m in matrices)
     table = table.reshape(*config.grid, config.dim)
-    return torch.einsum("ai,bj,ijd->abd", rows, columns, table).reshape(1, -1, config.dim)
+    table = torch.einsum("ai,ibd->abd", rows, torch.einsum("bj,ijd->ibd", columns, table))
+    return table.reshape(1, -1, config.dim)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from vit_convert.config import ViTConfig
 from vit_convert.positions import rope_table
+from vit_torch import symbolic
 
 Rope = tuple[Tensor, Tensor]
 
@@ -19,6 +20,9 @@ def make_rope(config: ViTConfig, grid: tuple[int, int], like: Tensor) -> Rope | 
     if config.rope == "none":
         return None
     dtype = torch.promote_types(like.dtype, torch.float32)
+    if symbolic.is_symbolic(grid):
+        sin, cos = (x.to(dtype)[:, None] for x in symbolic.rope_table(config, grid, like))
+        return sin, cos
     sin, cos = (torch.tensor(x, dtype=dtype, device=like.device)[:, None] for x in rope_table(config, grid))
     return sin, cos
 

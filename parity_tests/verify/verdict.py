@@ -28,11 +28,12 @@ class Check:
 
     @property
     def agrees(self) -> bool:
-        return {
+        within = {
             "below": self.measured < self.bound,
             "times": self.measured <= self.bound,
             "all": self.measured == self.bound,
         }[self.kind]
+        return within and not self.parting
 
 
 def check_all(proof: Proof) -> tuple[Check, ...]:

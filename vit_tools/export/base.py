@@ -23,17 +23,18 @@ class Asked:
     how: dict[str, Any]  # arguments of from_pretrained
     dtype: str
     platforms: tuple[str, ...]  # of StableHLO
+    dynamic_size: bool = False  # images of any size that the patches divide, two patches a side at least
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) of the images: one for each file, for positions are resized by products of known sizes."""
+        """(height, width) of the images that its preprocessing makes; without dynamic_size the only one."""
         assert self.found.preprocess is not None
         return self.found.preprocess.crop
 
     @property
     def resized(self) -> bool:
-        """Whether that is another size than the model's own: its positions are then resized in the program."""
-        return self.size != self.found.config.image_hw
+        """Whether it takes another size than the model's own: its positions are then resized in the program."""
+        return self.dynamic_size or self.size != self.found.config.image_hw
 
     @property
     def channels(self) -> int:
@@ -52,5 +53,6 @@ class Kind:
     write: Callable[[Asked, Path, dict[str, Any]], None]  # to this path, with this metadata inside
     load: Callable[[Path], Run]
     read_metadata: Callable[[Path], dict[str, Any]]
+    any_size: bool = False  # whether the size of the images can be left open
     largest: int | None = None  # bytes of weights that such a file holds
     without: str = ""  # why a dtype is missing

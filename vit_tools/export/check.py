@@ -1,6 +1,6 @@
 """An export against the model that it was made of, on real images: what it costs, and whether that is rounding."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,22 @@ def check(run: Run, model: Model, images: npt.NDArray[np.float32]) -> Checked:
     largest = np.abs(theirs).max() or 1.0  # a head of zeros
     same = int((ours.argmax(-1) == theirs.argmax(-1)).sum())
     return Checked(len(images), float(np.abs(ours - theirs).max() / largest), same)
+
+
+def together(found: Sequence[Checked]) -> Checked:
+    """What several comparisons came to: the worst."""
+    worst = max(checked.difference for checked in found)
+    return Checked(sum(c.images for c in found), worst, sum(c.same_top1 for c in found))
+
+
+def other_sizes(images: npt.NDArray[Any], patch: tuple[int, int]) -> Iterator[npt.NDArray[Any]]:
+    """The images (N, H, W, C) with a row of patches more, with two columns of them less (if two are left), and with
+    both more: what is added mirrors the border."""
+    height, width = patch
+    yield np.pad(images, ((0, 0), (0, height), (0, 0), (0, 0)), mode="symmetric")
+    if images.shape[2] >= 4 * width:
+        yield images[:, :, : -2 * width]
+    yield np.pad(images, ((0, 0), (0, height), (0, 2 * width), (0, 0)), mode="symmetric")
 
 
 def parts(images: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:

@@ -16,8 +16,9 @@ if TYPE_CHECKING:  # heavy imports wait until they are needed: help answers at o
     from vit_tools.export.check import Checked
 
 DESCRIPTION = """Writes a checkpoint of any layout as a program that runs without vit-parity: OUT.onnx, OUT.stablehlo
-(jax.export) or OUT.pt2 (torch.export). The batch is dynamic. Before OUT is there, it is run on real images and compared
-with the model; labels, preprocessing, config and the weights' SHA-256 travel inside."""
+(jax.export) or OUT.pt2 (torch.export). The batch is dynamic, and with --dynamic-size the image too. Before OUT is
+there, it is run on real images and compared with the model; labels, preprocessing, config and the weights' SHA-256
+travel inside."""
 
 EPILOG = """Images go in preprocessed and in float32, (B, C, H, W) for ONNX and torch.export, (B, H, W, C) for
 StableHLO; logits come out in float32. A directory for transformers or timm is vit-convert's: --to transformers."""
@@ -49,6 +50,10 @@ def make_parser() -> argparse.ArgumentParser:
     add(
         "--platforms", default="cpu,cuda,tpu",
         help="of cpu, cuda, rocm, tpu, for StableHLO; cpu is always there, to compare on (default: cpu,cuda,tpu)",
+    )  # fmt: skip
+    add(
+        "--dynamic-size", action="store_true",
+        help="ONNX and torch.export: take images of any size that the patches divide, from two patches a side on",
     )  # fmt: skip
     add("--images", metavar="FOLDER", help="compare on these (default: scikit-learn's photographs)")
     add("--overwrite", action="store_true", help="replace OUT")
@@ -84,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     handle, beside = tempfile.mkstemp(prefix=f".{args.out.name}.", suffix=kind.suffix, dir=args.out.absolute().parent)
     os.close(handle)
     try:
-        kind.write(asked, Path(beside), metadata(asked.found, args.dtype))
+        kind.write(asked, Path(beside), metadata(asked.found, args.dtype, asked.dynamic_size))
         checked = compare(asked, kind, Path(beside), args)
         print(report(asked, kind, checked))
         if not checked.fine(args.dtype):
@@ -111,6 +116,9 @@ def kind_of(args: argparse.Namespace) -> "Kind":
     if args.dtype not in kind.dtypes:
         why = f" ({kind.without})" if kind.without else ""
         raise UsageError(f"--dtype {args.dtype}: {kind.what} is written in {', '.join(kind.dtypes)}{why}")
+    if args.dynamic_size and not kind.any_size:
+        others = " or ".join(suffix for suffix, other in KINDS.items() if other.any_size)
+        raise UsageError(f"--dynamic-size: {kind.what} is written for images of one size; write {others}")
     if missing := [name for name in kind.needs if find_spec(name) is None]:
         raise UsageError(
             f"{kind.what} needs {', '.join(missing)}: pip install {' '.join(missing)}, or vit-parity with the extra "
@@ -175,7 +183,7 @@ def asked_of(args: argparse.Namespace, kind: "Kind") -> "Asked":
     if found.preprocess is None:
         raise CheckpointError(unknown_preprocessing(args.src, found.said))
     check_size(kind, found.config, args.dtype)
-    return Asked(args.src, found, how, args.dtype, platforms_of(args.platforms))
+    return Asked(args.src, found, how, args.dtype, platforms_of(args.platforms), args.dynamic_size)
 
 
 def compare(asked: "Asked", kind: "Kind", path: Path, args: argparse.Namespace) -> "Checked":
@@ -185,14 +193,16 @@ def compare(asked: "Asked", kind: "Kind", path: Path, args: argparse.Namespace) 
         CannotRun: its own runtime can't run it.
         UsageError: there are no images.
     """
-    from vit_tools.export.check import check
+    from vit_tools.export.check import check, other_sizes, together
     from vit_tools.model import load
 
     framework = "flax" if kind.suffix == ".stablehlo" else "torch"
-    model = load(asked.path, framework, **asked.how)
+    model = load(asked.path, framework, **asked.how, dynamic_size=asked.dynamic_size)
     images = inputs(asked, args.images)
+    sizes = [images, *(other_sizes(images, asked.found.config.patch_hw) if asked.dynamic_size else ())]
     try:
-        return check(kind.load(path), model, images)
+        run = kind.load(path)
+        return together([check(run, model, of_one_size) for of_one_size in sizes])
     except (RuntimeError, ValueError) as error:
         raise CannotRun(f"{kind.what} can't be run: {error}") from error
 
@@ -226,7 +236,8 @@ def inputs(asked: "Asked", folder: str | None) -> "np.ndarray":
 
 def report(asked: "Asked", kind: "Kind", checked: "Checked") -> str:
     """What the comparison came to, in words."""
-    said = f"{kind.what} against {asked.path} in float32 on {checked.images} images: largest difference "
+    sizes = " of several sizes" if asked.dynamic_size else ""
+    said = f"{kind.what} against {asked.path} in float32 on {checked.images} images{sizes}: largest difference "
     if asked.found.answers != "labels":
         return f"{said}{checked.difference:.1e} of the largest feature"
     same = f"the same label for {checked.same_top1} of {checked.images}"

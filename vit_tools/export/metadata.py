@@ -13,7 +13,7 @@ NAME = "vit-parity.json"  # of the entry or file that holds it
 FORMAT, VERSION = "vit-parity-export", 1
 
 
-def metadata(found: Checkpoint, dtype: str) -> dict[str, Any]:
+def metadata(found: Checkpoint, dtype: str, dynamic_size: bool = False) -> dict[str, Any]:
     """Plain JSON. `sha256` is of the weights in the hub's names and order, whatever file they came from."""
     assert found.preprocess is not None
     return {
@@ -21,6 +21,7 @@ def metadata(found: Checkpoint, dtype: str) -> dict[str, Any]:
         "version": VERSION,
         "vit_parity": own_version(),
         "dtype": dtype,
+        "dynamic_size": dynamic_size,
         "labels": list(found.labels) if found.labels else None,
         "preprocess": found.preprocess.to_dict(),
         "config": found.config.to_dict(),

@@ -17,7 +17,7 @@ INPUT, OUTPUT = "images", "logits"
 
 
 def write(asked: Asked, path: Path, said: dict[str, Any]) -> None:
-    """images (batch, C, H, W) float32, preprocessed -> logits (batch, K) float32."""
+    """images (batch, C, H, W) float32, preprocessed -> logits (batch, K) float32. H and W are open if that is asked."""
     import onnx
     import torch
 
@@ -76,6 +76,7 @@ ONNX = Kind(
     dtypes=("float32", "float16", "int8"),
     needs=("torch", "onnx", "onnxscript", "onnxruntime"),
     extra="export",
+    any_size=True,
     largest=2 * 10**9,
     without="onnxruntime's CPU, which it is checked on, computes in no bfloat16",
     write=write,

@@ -13,7 +13,7 @@ from vit_tools.export.torch_model import torch_model
 
 
 def write(asked: Asked, path: Path, said: dict[str, Any]) -> None:
-    """images (batch, C, H, W) float32, preprocessed -> logits (batch, K) float32."""
+    """images (batch, C, H, W) float32, preprocessed -> logits (batch, K) float32. H and W are open if that is asked."""
     import torch
 
     model, example, axes = torch_model(asked)
@@ -47,6 +47,7 @@ PT2 = Kind(
     dtypes=("float32", "float16", "bfloat16"),
     needs=("torch",),
     extra="torch",
+    any_size=True,
     write=write,
     load=load,
     read_metadata=read_metadata,

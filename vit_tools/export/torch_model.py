@@ -28,6 +28,12 @@ def torch_model(asked: Asked) -> tuple[Any, Any, dict[int, Any]]:
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return self.model(images.to(dtype)).float()
 
-    example = torch.zeros(2, asked.channels, height, width)
     axes: dict[int, Any] = {0: torch.export.Dim("batch", min=1)}
-    return Exported().eval(), example, axes
+    if asked.dynamic_size:  # an example whose sizes are not one another's, nor the model's own
+        rows, columns = (n // p for n, p in zip(asked.size, model.config.patch_hw, strict=True))
+        height, width = (
+            p * (n + more) for n, p, more in zip((rows, columns), model.config.patch_hw, (3, 4), strict=True)
+        )
+        for axis, name, p in zip((2, 3), ("rows", "columns"), model.config.patch_hw, strict=True):
+            axes[axis] = p * torch.export.Dim(name, min=2)
+    return Exported().eval(), torch.zeros(2, asked.channels, height, width), axes

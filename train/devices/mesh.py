@@ -36,19 +36,52 @@ def data_mesh() -> Mesh:
 
 
 def arrange(shape: tuple[int, int], devices: Devices) -> np.ndarray:
-    """The devices as an array (data, model), neighbours in a TPU's network side by side, as jax.make_mesh has them.
+    """The devices as an array (data, model), neighbours in a TPU's network side by side, as jax.make_mesh has them, as
+    far as each host's rows stay side by side: a host reads one part of a batch.
 
     Between slices, which only the slower network of the data centre joins, goes the axis `data` alone, as
     mesh_utils.create_hybrid_device_mesh is made for. On CPUs and GPUs this is jax.devices() in its own order, host
     after host; NVLink and InfiniBand are the collectives' own business.
     """
-    data, model = shape
-    slices = len({getattr(device, "slice_index", 0) for device in devices})
     if devices[0].platform != "tpu":
         return np.array(devices).reshape(shape)
+    found = host_by_host(by_network(shape, devices))
+    if hosts_are_whole(found):
+        return found
+    in_order = sorted(devices, key=lambda device: (getattr(device, "slice_index", 0), device.process_index, device.id))
+    return np.array(in_order).reshape(shape)
+
+
+def by_network(shape: tuple[int, int], devices: Devices) -> np.ndarray:
+    """TPUs (data, model), neighbours side by side, whichever hosts they belong to."""
+    data, model = shape
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    split: Any = dict(allow_split_physical_axes=True)  # an axis of the mesh may take a part of one of the network's
     if slices > 1 and data % slices == 0:
-        return mesh_utils.create_hybrid_device_mesh((data // slices, model), (slices, 1), devices)
-    return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+        return mesh_utils.create_hybrid_device_mesh((data // slices, model), (slices, 1), devices, **split)
+    return mesh_utils.create_device_mesh(shape, devices, **split)
+
+
+def host_by_host(mesh: np.ndarray) -> np.ndarray:
+    """The rows of a mesh (data, model) by the hosts that their devices belong to; those of one host in their order.
+
+    A TPU's network goes round its hosts: of v5e-16's sixteen rows in that order, the first host has 0, 1 and 6, 15.
+    """
+    return mesh[sorted(range(len(mesh)), key=lambda row: sorted(_hosts(mesh[row])))]
+
+
+def hosts_are_whole(mesh: np.ndarray) -> bool:
+    """Whether every host's rows are side by side."""
+    for host in _hosts(mesh):
+        rows = [row for row in range(len(mesh)) if host in _hosts(mesh[row])]
+        if rows[-1] - rows[0] + 1 != len(rows):
+            return False
+    return True
+
+
+def _hosts(devices: np.ndarray) -> set[tuple[int, int]]:
+    """(slice, process) of each."""
+    return {(getattr(device, "slice_index", 0), device.process_index) for device in devices.flat}
 
 
 def check_mesh(config: TrainConfig, num_devices: int) -> None:

@@ -10,6 +10,8 @@ import pytest
 
 from parity_tests.small_step import CONFIG, small_batch, small_state, small_step
 from train.errors import NonFiniteLoss
+from train.evaluation.counts import Evaluated
+from train.loop import check_finite
 from train.window import MOST_SKIPPED, Window
 
 
@@ -43,6 +45,19 @@ def measured(*rows: dict) -> Window:
 def test_without_skipping_the_first_such_step_is_named():
     with pytest.raises(NonFiniteLoss, match=r"the loss is nan at step 9, with learning rate 0.1"):
         measured(row(1.0), row(math.nan), row(math.nan)).close(10)
+
+
+def test_a_gradient_that_is_not_finite_is_named_though_the_loss_is_a_number():
+    with pytest.raises(NonFiniteLoss, match=r"the loss is 1.0 at step 2, with learning rate 0.1 and gradient norm inf"):
+        measured(row(1.0), row(1.0) | {"grad_norm": math.inf}).close(2)
+
+
+def test_weights_that_the_last_update_spoilt_are_no_result():
+    one = np.ones(1, int)
+    found = Evaluated(1, 0, 0, math.nan, one, one, None)
+    with pytest.raises(NonFiniteLoss, match=r"the held-out loss is nan after step 7, with learning rate 0.1: lower"):
+        check_finite(found, 7, 0.1)
+    check_finite(replace(found, loss=2.0), 7, 0.1)
 
 
 def test_means_are_of_the_updates_that_were_made():

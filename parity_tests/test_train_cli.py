@@ -132,6 +132,18 @@ def test_a_diverging_run_says_where_and_what_is_left(tmp_path: Path, capsys: pyt
     assert not (tmp_path / "run" / "checkpoint").exists()
 
 
+@pytest.mark.slow
+def test_a_run_whose_last_update_diverges_has_no_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Its losses were all numbers: they are those before each update."""
+    arguments = f"{TINY} --schedule.learning-rate 1e30 --schedule.warmup-epochs 0 --steps 1"
+    with jax.enable_x64(False), pytest.raises(SystemExit) as stop:
+        main(["digits", "--workdir", str(tmp_path / "run"), *arguments.split()])
+    assert stop.value.code == 1
+    assert "the held-out loss is nan after step 1, with learning rate 1e+30" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "checkpoint").exists()
+    assert not (tmp_path / "run" / "best").exists()
+
+
 def test_a_run_is_not_replaced_unasked(run: tuple[Path, str], fails: Fails):
     before = {path: path.stat().st_mtime_ns for path in run[0].rglob("*")}
     assert (

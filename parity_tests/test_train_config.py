@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import tyro
 from parity_tests.test_train_cli import TINY
 from train.__main__ import main
 from train.config import ConfigError, TrainConfig
+from train.config.paths import absolute
 from train.config.read import from_dict, read_config
 from train.recipes import FROM_A_CHECKPOINT, RECIPES
 
@@ -93,6 +95,8 @@ def test_a_run_keeps_its_paths_from_the_root(tmp_path: Path, monkeypatch: pytest
     assert ours.data.name == f"folder:{tmp_path / 'photos'}"
     assert ours.data.dir == tmp_path / "tfds"
     assert ours.init == str(tmp_path / "start")
+    assert absolute(replace(ours, init="start/../start", data=replace(ours.data, name="folder:./photos"))) == ours
+    assert absolute(replace(ours, data=replace(ours.data, dir=Path("~/tfds")))).data.dir == Path.home() / "tfds"
     assert (named.data.name, named.data.dir, named.init) == ("mnist", None, "hf-hub:timm/vit")
 
 

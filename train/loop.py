@@ -94,6 +94,7 @@ class Loop:
                 with window.pause():
                     evaluated = self.evaluate(averaged(state))
                     self.journal.write(place | evaluated.row)
+                    check_finite(evaluated, done, window.last["learning_rate"])
                     self.saver.judged(done, evaluated.accuracy, averaged(state))
             if done < total and self.saver.due(done):
                 self._save(done, state, window)
@@ -107,6 +108,19 @@ class Loop:
         if math.isfinite(window.last["grad_norm"]) or window.last.get("skipped"):
             with window.pause():
                 self.saver.save(done, state, pending)
+
+
+def check_finite(evaluated: Evaluated, step: int, learning_rate: float) -> None:
+    """A loss is of the weights before their update: only an evaluation sees what the last update made of them.
+
+    Raises:
+        NonFiniteLoss: the held-out loss is infinite or no number.
+    """
+    if not math.isfinite(evaluated.loss):
+        raise NonFiniteLoss(
+            f"the held-out loss is {evaluated.loss} after step {step}, with learning rate {learning_rate:.3g}: lower "
+            "schedule.learning_rate or optimizer.clip_norm"
+        )
 
 
 def compile_advance(step: Step, fetch: Callable[[Any], Batch], state: State, item: Any) -> Advance:

@@ -62,13 +62,14 @@ class Window:
         """The metrics of all steps since the last line, from the device.
 
         Raises:
-            NonFiniteLoss: naming the first step that was.
+            NonFiniteLoss: naming the first step whose loss or gradient was: the weights after it are lost.
         """
         fetched: list[dict[str, float]] = jax.tree.map(float, jax.device_get(self.measured))
         self.measured = []
         for step, row in enumerate(fetched, start=done - len(fetched) + 1):
             self.skipped_in_a_row = self.skipped_in_a_row + 1 if row.get("skipped") else 0
-            if self.skipped_in_a_row >= MOST_SKIPPED or not (math.isfinite(row["loss"]) or row.get("skipped")):
+            finite = math.isfinite(row["loss"]) and math.isfinite(row["grad_norm"])
+            if self.skipped_in_a_row >= MOST_SKIPPED or not (finite or row.get("skipped")):
                 raise NonFiniteLoss(_what_happened(step, row, self.skipped_in_a_row))
         self.rows += fetched
         self.last = self.rows[-1] if self.rows else self.last

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from train.config import ConfigError, TrainConfig
+from train.config.paths import absolute
 from train.config.read import from_dict
 
 # What may differ: where and how fast it is computed, what is said and kept. Everything else decides what is computed.
@@ -22,8 +23,8 @@ def check_same(workdir: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -
     Raises:
         ConfigError: with every setting that differs, and both its values.
     """
-    # settings that are newer than that run had the value that is their default
-    then = from_dict(TrainConfig, then, str(workdir / "config.json")).to_dict()
+    # settings that are newer than that run had the value that is their default; and older ones kept paths as given
+    then = absolute(from_dict(TrainConfig, then, str(workdir / "config.json"))).to_dict()
     then, now = (json.loads(json.dumps(config)) for config in (then, now))
     before, given = dict(_flat("", then)), dict(_flat("", now))
     names = [name for name in dict.fromkeys([*before, *given]) if before.get(name) != given.get(name)]

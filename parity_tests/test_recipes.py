@@ -164,6 +164,28 @@ def test_a_recipe_starts(recipe: str, photographs: Path, tmp_path: Path):
         starts(recipe, photographs, tmp_path / "run", *CUT)
 
 
+FAMILIES = ("deit_ti", "deit3_s", "augreg_s32", "simple_vit_s16_i1k")
+
+
+@pytest.mark.parametrize("recipe", FAMILIES)
+@pytest.mark.slow
+def test_a_family_starts_in_its_own_dtype_with_more_than_one_block(recipe: str, photographs: Path, tmp_path: Path):
+    assert RECIPES[recipe]().dtype == "bfloat16"
+    with jax.enable_x64(False):
+        starts(recipe, photographs, tmp_path / "run", "--model.depth", "2", "--model.num-classes", "2")
+    trained = vit_torch.ViT.from_pretrained(tmp_path / "run" / "checkpoint")
+    assert {p.dtype for p in trained.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_help_has_what_a_recipe_says_of_itself(recipe: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        main([recipe, "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    said = " ".join((RECIPES[recipe].__doc__ or "").split())
+    assert said in shown
+
+
 @pytest.mark.parametrize("recipe", quick([recipe.__name__ for recipe in FROM_A_CHECKPOINT], ["linear_probe"]))
 def test_a_recipe_from_a_checkpoint_starts_and_keeps_what_it_freezes(recipe: str, photographs: Path, tmp_path: Path):
     config = ViTConfig(image_size=32, patch_size=8, dim=16, depth=2, num_heads=2, mlp_dim=24, num_classes=7)

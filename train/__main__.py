@@ -1,7 +1,9 @@
 """vit-train RECIPE --workdir DIR [--overwrite] [overrides]: trains a Vision Transformer in Flax."""
 
 import difflib
+import inspect
 import os
+import re
 import sys
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -24,7 +26,7 @@ USAGE = """usage: vit-train RECIPE --workdir DIR [overrides]     train, or go on
 Trains a Vision Transformer in Flax.
 {recipes}
 
-vit-train RECIPE --help lists every setting of a recipe, its value there, and how to override it. Those most needed:
+vit-train RECIPE --help has its paper, command, cost and published accuracy, and lists every setting. Those most needed:
   --data.dir DIR        where TFDS has its datasets      --batch-size N  --epochs N  --seed N
   --data.name NAME      digits, a TFDS dataset, or folder:PATH with PATH/SPLIT/CLASS/*.jpg
   --init CHECKPOINT     start from a checkpoint of any layout
@@ -97,9 +99,9 @@ def parse(args: list[str]) -> Command:
 
 
 def _base(name: str) -> tuple[str, TrainConfig, str]:
-    """(recipe, its config, a line about it) of a recipe's name, or of a run's config.json or folder."""
+    """(recipe, its config, what to say about it) of a recipe's name, or of a run's config.json or folder."""
     if name in RECIPES:
-        return name, RECIPES[name](), _summary(name)
+        return name, RECIPES[name](), _described(name)
     if name.endswith(".json") or Path(name).is_dir():
         from train.config.read import read_config
 
@@ -175,6 +177,11 @@ def _fail(error: Exception | str, code: int) -> NoReturn:
 
 def _summary(recipe: str) -> str:
     return (RECIPES[recipe].__doc__ or "").strip().splitlines()[0]
+
+
+def _described(recipe: str) -> str:
+    """All that a recipe's docstring says, each part a paragraph: help joins lines."""
+    return re.sub(r"(?<!\n)\n(?=[A-Z][a-z]+: )", "\n\n", inspect.getdoc(RECIPES[recipe]) or "")
 
 
 if __name__ == "__main__":

@@ -86,7 +86,10 @@ def test_a_survivor_a_crash_and_an_alarm_are_failures(outcome: Outcome, good: bo
 
 
 def test_what_the_usual_test_lets_through_is_counted():
-    assert Outcome({"a": KILLED, "b": SURVIVES, "c": Died("a crash")}).let_through == ["a"]
+    found = Outcome({"a": KILLED, "b": SURVIVES, "c": Died("a crash")})
+    assert found.let_through() == ["a"]
+    assert found.let_through(0.1) == ["a", "b"]
+    assert found.let_through(1e-5) == []
 
 
 def test_a_run_goes_on_from_verdicts_of_the_same_sources_alone(tmp_path: Path):

@@ -98,7 +98,10 @@ def original(proof: Proof) -> str:
         (code(name), f"{found.torch[name]:.1e}", f"{found.flax[name]:.1e}" if found.flax else "not asked for")
         for name in names
     ]
-    said = f"<p>{text(found.name)}, version {text(found.version)}, in float64, with the file's own tensors.</p>"
+    said = (
+        f"<p>{text(found.name)}, version {text(found.version)}, in float64, with the file's own tensors. What it casts "
+        "to float32 on the way (rotary tables, norms) is kept in float64 here: as it comes it is off by that.</p>"
+    )
     body = table(("output of", "PyTorch", "Flax"), rows, "narrow")
     return section("original", "Its own class", said, folded(f"{len(rows)} outputs compared", body))
 

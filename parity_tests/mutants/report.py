@@ -17,13 +17,13 @@ measured again: the same checks with the same bounds, by
 [parity_tests/mutants/promises](../parity_tests/mutants/promises) and not by pytest. **{killed} of {count} are seen**,
 and {true}.
 
-**{sentence}** That test: two float32 models at their initial values, as small as training begins, are given the
-same images, and their outputs may differ by 5e-2. At atol=1e-3 {thousandth} would pass, at 1e-5 {strict}. (4e-2 stands in
+**{sentence}** That test: two float32 models at their initial values, as small as training begins, are given the same
+images, and their outputs may differ by 5e-2. At atol=1e-3 {thousandth} would pass, at 1e-5 {strict}. (4e-2 stands in
 transformers' Flax tests of CLIP and of dual encoders; its common test asserted 1e-5, of hidden states as well, which
 is more than outputs show.) Of a mistake in training it compares parameters and averaged parameters after ten steps on
 the same batches and draws, at a learning rate of up to 1e-2 (in float64, as float32's rounding is a ten-thousandth of
-5e-2). It is run on a config that has the part in question. What it misses is too small there, or stands behind a bias,
-a layer scale or a token that begins near zero.
+5e-2). It is run on a config that has the part in question. What it misses is too small there, or stands behind a
+bias, a layer scale or a token that begins near zero.
 
 ![each mistake, as a multiple of what the test allows](mutants.png)
 

@@ -45,7 +45,7 @@ def test_class_pooling_shows_what_the_class_token_reads_and_no_other():
 def test_heads_are_averaged():
     weights = planted(CONFIG, 1, 1)
     weights[:, 0] = 0
-    assert attention_map(weights, CONFIG)[0, 1, 1] == pytest.approx(1 / 3)
+    assert attention_map(weights, CONFIG)[0, 1, 1] == pytest.approx(1 / 3, rel=EXACT)
 
 
 def test_both_frameworks_give_the_same_map():
@@ -89,8 +89,8 @@ def test_heads_mean_prefix_and_norms_are_each_their_own():
     found = attention(intermediates(CONFIG, weights), CONFIG)
     assert found.heads[0, 0, 0, 0] == found.heads[0, 1, 1, 2] == 0.5
     assert found.heads[0, 0, 1, 2] == 0
-    assert found.mean[0, 0, 0] == pytest.approx(0.5 / 3)
-    assert found.mean[0, 1, 2] == pytest.approx(1 / 3)
+    assert found.mean[0, 0, 0] == pytest.approx(0.5 / 3, rel=EXACT)
+    assert found.mean[0, 1, 2] == pytest.approx(1 / 3, rel=EXACT)
     assert found.prefix[0] == 0.5  # the class token itself; registers would be in it too
     first = CONFIG.num_prefix + 1
     expected = np.arange(first, first + 12).reshape(3, 4) * CONFIG.dim**0.5
@@ -102,8 +102,8 @@ def test_registers_that_take_the_attention_are_shown_not_hidden():
     weights[..., 1] = 0.9  # a register
     weights[..., CONFIG.num_prefix] = 0.1
     found = attention(intermediates(CONFIG, weights), CONFIG)
-    assert found.prefix[0] == pytest.approx(0.9)
-    assert found.mean[0].sum() == pytest.approx(0.1)
+    assert found.prefix[0] == pytest.approx(0.9, rel=EXACT)
+    assert found.mean[0].sum() == pytest.approx(0.1, rel=EXACT)
 
 
 def test_rollout_is_abnar_and_zuidemas():
@@ -112,7 +112,7 @@ def test_rollout_is_abnar_and_zuidemas():
     first, second = (w / w.sum(-1, keepdims=True) for w in random.random((2, 1, 4, 4)))
     expected = (second[0] + np.eye(4)) / 2 @ ((first[0] + np.eye(4)) / 2)
     np.testing.assert_allclose(rollout([first, second])[0], expected, rtol=EXACT)
-    assert rollout([first, second]).sum(-1) == pytest.approx(1)
+    assert rollout([first, second]).sum(-1) == pytest.approx(1, rel=EXACT)
 
 
 def test_attention_pooling_is_asked_what_its_query_reads():

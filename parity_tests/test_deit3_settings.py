@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from parity_tests.tolerances import EXACT
 from train.config import ConfigError, StartConfig
 from train.losses import binarised, binary_cross_entropy
 from train.model import make_model
@@ -52,10 +53,10 @@ def test_a_mixed_target_counts_each_of_its_classes_whole():
     assert whole.sum(1).tolist() == [2, 1, 2, 1]
     expected = torch.nn.functional.binary_cross_entropy_with_logits(torch.tensor(logits), torch.tensor(whole)).item()
     assert float(binary_cross_entropy(jax.numpy.asarray(logits), binarised(jax.numpy.asarray(soft)))) == pytest.approx(
-        expected
+        expected, rel=EXACT
     )
     ours = theirs.binarised(torch.tensor(soft))
-    assert theirs.binary_cross_entropy(torch.tensor(logits), ours).item() == pytest.approx(expected)
+    assert theirs.binary_cross_entropy(torch.tensor(logits), ours).item() == pytest.approx(expected, rel=EXACT)
 
 
 @pytest.mark.parametrize(

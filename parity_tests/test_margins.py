@@ -47,13 +47,15 @@ def test_docs_parity_names_files_that_are_there_and_what_they_promise():
 
 
 def bare(tree: ast.AST) -> Iterator[ast.expr]:
-    """Numbers that serve as tolerances: `x < 1e-6`, `rel=1e-12`, `2**-23` too."""
+    """Numbers that serve as tolerances: `x < 1e-6`, `rel=1e-12`, `2**-23` too; and what pytest.approx has unasked."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Compare):
             sides = zip(node.ops, node.comparators, strict=True)
             yield from (side for op, side in sides if isinstance(op, (ast.Lt, ast.LtE)) and small(side))
         elif isinstance(node, ast.keyword) and node.arg in KEYWORDS and small(node.value):
             yield node.value
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("approx"):
+            yield from () if KEYWORDS & {keyword.arg for keyword in node.keywords} else (node,)
 
 
 def small(node: ast.expr) -> bool:
@@ -71,7 +73,9 @@ def test_no_file_has_a_tolerance_of_its_own(file: str):
     assert not found, f"name these in tolerances.py, with the reason: {', '.join(found)}"
 
 
-@pytest.mark.parametrize("text", ["assert x < 1e-6", "assert 0 <= x <= 4 * 2.0**-24", "approx(x, rel=1e-12)"])
+@pytest.mark.parametrize(
+    "text", ["assert x < 1e-6", "assert 0 <= x <= 4 * 2.0**-24", "approx(x, rel=1e-12)", "pytest.approx(x)"]
+)
 def test_such_a_number_is_found(text: str):
     assert len(list(bare(ast.parse(text)))) == 1
 

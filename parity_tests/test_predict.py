@@ -107,7 +107,7 @@ def test_the_labels_and_probabilities_are_the_models(folder: Path, capsys, frame
 def test_the_table_and_csv_say_the_same_as_json():
     one = answer("a, b.jpg", np.log(np.array([0.1, 0.6, 0.3])), ("cat", 'a "dog"', "bird"), 2)
     assert one.labels == ('a "dog"', "bird")
-    assert one.probabilities == pytest.approx((0.6, 0.3))
+    assert one.probabilities == pytest.approx((0.6, 0.3), rel=FLOAT32)
     assert as_table(one) == 'a, b.jpg\n   60.00%  a "dog"\n   30.00%  bird'
     rows = list(csv.reader(io.StringIO(as_csv(one))))
     assert [row[:3] for row in rows] == [["a, b.jpg", "1", 'a "dog"'], ["a, b.jpg", "2", "bird"]]
@@ -297,7 +297,7 @@ def test_attention_npz_has_the_maps_and_the_heat_on_each_image(folder: Path, tmp
             both[framework] = dict(arrays)
     found = both["torch"]
     assert found["heads"].shape == (2, 3, 2, 3)
-    assert found["mean"] == pytest.approx(found["heads"].mean(1))
+    assert found["mean"] == pytest.approx(found["heads"].mean(1), rel=FLOAT32)
     assert found["mean"].sum((1, 2)) + found["prefix"] == pytest.approx(1, abs=FLOAT32)
     with Image.open(images[1]) as opened:
         assert found["image_1"].shape == (opened.height, opened.width)
@@ -413,7 +413,7 @@ def test_k_nearest_vote_by_their_cosine():
     labels = np.array([0, 1, 1, 2])
     order, cosines = nearest(np.array([[1, 0]], np.float32), gallery, 2)
     assert order.tolist() == [[0, 1]]
-    assert cosines[0] == pytest.approx([1, 0.8])
+    assert cosines[0] == pytest.approx([1, 0.8], rel=FLOAT32)
     assert knn_predictions(np.array([[1, 0], [0, 1]], np.float32), gallery, labels, 2).tolist() == [0, 1]
 
 
@@ -521,9 +521,9 @@ def test_anatomy_shows_filters_and_positions(folder: Path, tmp_path: Path, capsy
     state: dict[str, Any] = dict(vit_torch.ViT.from_pretrained(folder / "checkpoint").state_dict())
     similar = position_similarity(state["pos_embed"].numpy(), CONFIG)
     assert similar.shape == (2, 3, 2, 3)
-    assert similar[1, 2, 1, 2] == pytest.approx(1)
+    assert similar[1, 2, 1, 2] == pytest.approx(1, rel=FLOAT32)
     a, b = state["pos_embed"][0, 1].double(), state["pos_embed"][0, 6].double()
-    assert similar[0, 0, 1, 2] == pytest.approx(float(torch.nn.functional.cosine_similarity(a, b, dim=0)))
+    assert similar[0, 0, 1, 2] == pytest.approx(float(torch.nn.functional.cosine_similarity(a, b, dim=0)), rel=FLOAT32)
 
 
 def test_principal_filters_are_those_of_the_kernels_covariance():

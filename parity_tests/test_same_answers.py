@@ -6,6 +6,7 @@ import pytest
 import vit_flax.mlp
 from parity_tests import same_answers
 from parity_tests.same_answers import Answers, report
+from parity_tests.tolerances import EXACT, FLOAT32
 from train.input.data import open_data
 from train.recipes import RECIPES
 from vit_convert.config import ViTConfig
@@ -46,9 +47,9 @@ def test_the_report_counts_and_measures():
     other = exact + np.array([[0.0, 0.0], [0.0, -3.0], [0.0, 0.5]])
     answers = Answers(exact + 1e-6, other, exact, np.array([0, 1, 1]), np.zeros((3, 1, 1)))
     assert not answers.agree
-    assert answers.noise_ratio == pytest.approx(1e6 * (9.25 / 6) ** 0.5)
+    assert answers.noise_ratio == pytest.approx(1e6 * (9.25 / 6) ** 0.5, rel=FLOAT32)
     assert answers.different == 1
-    assert answers.accuracy == pytest.approx(2 / 3)
+    assert answers.accuracy == pytest.approx(2 / 3, rel=EXACT)
     assert "predictions that are the same: 2 of 3" in report(answers)
     assert "largest logit difference between the two: 3.0e+00, of logits up to 3.0" in report(answers)
 

@@ -266,7 +266,7 @@ def test_the_schedule_is_optaxs():
 def test_the_schedule_peaks_after_warmup_and_ends_at_its_fraction():
     assert training.learning_rate(0, HYPER) == 0
     assert training.learning_rate(4, HYPER) == HYPER.learning_rate
-    assert training.learning_rate(20, HYPER) == pytest.approx(HYPER.learning_rate * HYPER.final_fraction)
+    assert training.learning_rate(20, HYPER) == pytest.approx(HYPER.learning_rate * HYPER.final_fraction, rel=EXACT)
     assert training.learning_rate(0, replace(HYPER, warmup_steps=0)) == HYPER.learning_rate
 
 

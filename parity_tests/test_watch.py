@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from parity_tests.test_train_cli import TINY
+from parity_tests.tolerances import FLOAT32
 from train.config import ConfigError, LogConfig
 from train.journal import Journal
 from train.progress import Report
@@ -146,7 +147,9 @@ def test_a_run_whose_reader_leaves_goes_on_to_its_end(tmp_path: Path):
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     losses = {(row["step"]): row["loss"] for row in rows if "loss" in row}
     found = scalars(tmp_path / "run" / "tensorboard")
-    assert {step: value for (name, step), value in found.items() if name == "loss"} == pytest.approx(losses)
+    assert {step: value for (name, step), value in found.items() if name == "loss"} == pytest.approx(
+        losses, rel=FLOAT32
+    )
 
 
 def test_help_for_a_reader_who_leaves_is_no_error():

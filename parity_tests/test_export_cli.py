@@ -75,18 +75,45 @@ def test_a_head_of_zeros_is_compared_as_it_is(checkpoint: Path, tmp_path: Path):
     assert check(lambda x: model(x)[0] + 1, model, IMAGES).difference == pytest.approx(1, rel=FLOAT32_CHAIN)
 
 
-def test_a_program_that_cannot_be_run_is_one_message_and_not_left(
-    checkpoint: Path, tmp_path: Path, monkeypatch, capsys
-):
-    def load(path: Path):
-        raise RuntimeError("a batch of 1 alone")
+class RuntimesOwn(Exception):
+    """As ONNX Runtime's own are: derived from Exception alone."""
+
+
+def put(monkeypatch, load: Any) -> None:
+    """A torch.export whose files are not programs, but are read by `load`."""
 
     def write(asked: Any, path: Path, said: Any) -> None:
         path.write_bytes(b"program")
 
     monkeypatch.setitem(KINDS, ".pt2", replace(KINDS[".pt2"], load=load, write=write))
+
+
+@pytest.mark.parametrize("error", [RuntimeError, ValueError, RuntimesOwn])
+@pytest.mark.parametrize("loads", [False, True])
+def test_a_program_that_cannot_be_run_is_one_message_and_not_left(
+    checkpoint: Path, tmp_path: Path, monkeypatch, capsys, error: type[Exception], loads: bool
+):
+    """Whatever a runtime raises, as it loads the file or as it runs it."""
+
+    def fail(given: Any) -> Any:
+        raise error("a batch of 1 alone")
+
+    put(monkeypatch, (lambda path: fail) if loads else fail)
     assert main([str(checkpoint), str(tmp_path / "model.pt2")]) == 1
     assert "torch.export can't be run: a batch of 1 alone: nothing was written" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_of_ours_that_fails_keeps_its_traceback(checkpoint: Path, tmp_path: Path, monkeypatch):
+    """It is a bug, and says nothing of the program."""
+
+    def fail(*given: Any, **more: Any) -> Any:
+        raise ValueError("a bug")
+
+    put(monkeypatch, lambda path: lambda x: np.zeros((len(x), 3)))
+    monkeypatch.setattr(Model, "__call__", fail)
+    with pytest.raises(ValueError, match="a bug"):
+        main([str(checkpoint), str(tmp_path / "model.pt2")])
     assert not list(tmp_path.iterdir())
 
 

@@ -10,12 +10,15 @@ import pytest
 import vit_torch
 from parity_tests.pairs import randomise
 from parity_tests.tolerances import FLOAT32_CHAIN
+from vit_convert.checkpoint import open_checkpoint
 from vit_convert.config import ViTConfig
 from vit_convert.preprocess import Preprocess
 from vit_convert.presets import PRESETS
+from vit_tools.export.base import Asked
 from vit_tools.export.check import Checked, check, other_sizes, together
-from vit_tools.export.command import UsageError, check_size, main, platforms_of
+from vit_tools.export.command import UsageError, check_size, main, platforms_of, report
 from vit_tools.export.kinds import KINDS
+from vit_tools.export.metadata import metadata
 from vit_tools.model import Model, load
 
 CONFIG = ViTConfig(image_size=8, patch_size=4, dim=8, depth=1, num_heads=2, mlp_dim=8, num_classes=3)
@@ -127,13 +130,29 @@ def test_platforms_are_those_of_jax_and_cpu_is_always_there():
 
 
 def test_a_model_that_is_too_large_for_a_file_is_refused_with_the_way_out():
-    giant = PRESETS["vit_giant_patch14_dinov2"].config
-    with pytest.raises(UsageError, match=r"ONNX holds up to 2 GB .* 4.5 GB in float32: write .stablehlo or .pt2"):
-        check_size(KINDS[".onnx"], giant, "int8")
-    with pytest.raises(UsageError, match=r"2\.3 GB in float16"):
-        check_size(KINDS[".onnx"], giant, "float16")
+    """Each kind says its own limit, and names kinds that hold the model."""
+    giant, large = (PRESETS[name].config for name in ("vit_giant_patch14_dinov2", "vit_large_patch16_224"))
+    protobuf, flatbuffers = r"ONNX holds up to 2 GB \(protobuf's limit\)", r"StableHLO holds up to 2 GB \(flatbuffers' "
+    for suffix, dtype, whose, size in (
+        (".onnx", "int8", protobuf, r"4\.5 GB in float32"),
+        (".onnx", "float16", protobuf, r"2\.3 GB in float16"),
+        (".stablehlo", "float32", flatbuffers, r"4\.5 GB in float32"),
+        (".stablehlo", "bfloat16", flatbuffers, r"2\.3 GB in bfloat16"),
+    ):
+        with pytest.raises(UsageError, match=f"{whose}.*, and this model has {size}: write .pt2$"):
+            check_size(KINDS[suffix], giant, dtype)
+        check_size(KINDS[suffix], large, "float32")
     check_size(KINDS[".pt2"], giant, "float32")
-    check_size(KINDS[".onnx"], PRESETS["vit_large_patch16_224"].config, "float32")
+
+
+@pytest.mark.parametrize("suffix", KINDS)
+def test_what_was_run_and_what_was_only_lowered_is_said(checkpoint: Path, suffix: str):
+    kind, found = KINDS[suffix], open_checkpoint(str(checkpoint))
+    asked = Asked(str(checkpoint), found, {}, "float32", platforms_of("cuda,tpu"))
+    others = ["cuda", "tpu"] if suffix == ".stablehlo" else []
+    assert metadata(asked, kind)["platforms"] == {"run": ["cpu"], "lowered": others}
+    said = report(asked, kind, Checked(9, 1e-7, 9))
+    assert said.endswith("; run on cpu; cuda, tpu: lowered, not run" if others else "9 of 9; run on cpu")
 
 
 @pytest.mark.parametrize(

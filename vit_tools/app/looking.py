@@ -8,7 +8,7 @@ from PIL import Image
 
 from vit_convert.config import ViTConfig
 from vit_convert.preprocess import Preprocess
-from vit_tools.attention.maps import readers, wanted
+from vit_tools.attention.maps import layers_that_read, read, wanted
 from vit_tools.attention.on_image import on_image
 from vit_tools.attention.picture import blend
 from vit_tools.images import as_seen, upright
@@ -47,16 +47,14 @@ def look(picture: Image.Image, models: dict[Framework, Model]) -> Looked:
 def layer_maps(found: dict[str, Array], config: ViTConfig, preprocess: Preprocess) -> npt.NDArray[np.float64]:
     """(layers, H, rows, columns): in each block, what the tokens read of each patch that the model pools; after the
     blocks, what attention pooling reads, in a model that has it."""
-    prefix, grid = config.num_prefix, preprocess_grid(config, preprocess)
-    layers = [found[f"blocks.{i}.attn.weights"][0][:, readers(config), prefix:].mean(1) for i in range(config.depth)]
-    if config.pool == "map":
-        layers.append(found["attn_pool.weights"][0])
-    return np.stack(layers).astype(np.float64).reshape(num_layers(config), config.num_heads, *grid)
+    grid = preprocess_grid(config, preprocess)
+    layers = [read(found[name], config, grid)[0][0] for name in layers_that_read(config)]
+    return np.stack(layers).reshape(num_layers(config), config.num_heads, *grid)
 
 
 def num_layers(config: ViTConfig) -> int:
     """That have attention: the blocks, and attention pooling."""
-    return config.depth + (config.pool == "map")
+    return len(layers_that_read(config))
 
 
 def preprocess_grid(config: ViTConfig, preprocess: Preprocess) -> tuple[int, int]:

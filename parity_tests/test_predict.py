@@ -8,6 +8,7 @@ import io
 import json
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,18 @@ from parity_tests.tolerances import EXACT, FLOAT32, FLOAT32_CHAIN
 from vit_convert.config import ViTConfig
 from vit_convert.preprocess import Preprocess
 from vit_tools.anatomy import position_similarity, principal_filters
+from vit_tools.attention.maps import Attention
+from vit_tools.attention.on_image import on_image
+from vit_tools.attention.picture import MOST, seen
 from vit_tools.features import run
 from vit_tools.images import NoImages, Opened, as_seen, batches, find_images
 from vit_tools.model import Array, Found, Model
 from vit_tools.nearest import knn_predictions, nearest
+from vit_tools.npz import write_npz
 from vit_tools.predict import command
 from vit_tools.predict.answers import Answer, answer, as_csv, as_json, as_table
-from vit_tools.predict.command import main
+from vit_tools.predict.command import main, make_parser
+from vit_tools.predict.tasks import Kept, attention_arrays
 
 CONFIG = ViTConfig(image_size=(16, 24), patch_size=8, dim=24, depth=2, num_heads=3, mlp_dim=40, num_classes=7)
 PREPROCESS = Preprocess(resize=(18, 26), crop=(16, 24), mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
@@ -308,6 +314,45 @@ def test_attention_npz_has_the_maps_and_the_heat_on_each_image(folder: Path, tmp
         assert drawn.size[0] > 600
 
 
+@pytest.mark.parametrize("option", ["attention", "nearest-png"])
+def test_more_images_than_one_picture_shows_are_refused_before_the_work(tmp_path: Path, capsys, option: str):
+    for i in range(65):
+        (tmp_path / f"{i}.jpg").touch()
+    given = [tmp_path, "--checkpoint", "gone", "--nearest", tmp_path, f"--{option}", tmp_path / "heat.png"]
+    code, out, err = said(capsys, *given)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert f"--{option}: one picture shows up to 64 images, got 65: name fewer, or ask for --" in err
+    assert "--attention PNG" in (text := make_parser().format_help())
+    assert f"a row an image (up to {MOST})" in " ".join(text.split())
+
+
+def test_of_a_big_photo_nothing_of_its_size_is_kept_for_a_picture():
+    pixels = np.zeros((3000, 4000, 3), np.uint8)
+    kept = seen(pixels, "big")
+    assert (kept.size, kept.pixels.shape) == ((3000, 4000), (450, 600, 3))
+    assert not np.shares_memory(kept.pixels, pixels)
+    assert seen(pixels[:400, :600], "small").pixels.shape == (400, 600, 3)
+
+
+def test_the_maps_of_many_photos_are_written_one_at_a_time(tmp_path: Path):
+    """Twelve of 4 MB each: np.savez would hold them all."""
+    kept, rows = Kept(), np.arange(12 * 6.0).reshape(12, 2, 3)
+    kept.paths, kept.sizes = [f"{i}.jpg" for i in range(12)], [(500, 1000)] * 12
+    kept._attention = [Attention(rows[:, None], rows, rows, rows, np.zeros(12))]
+    tracemalloc.start()
+    try:
+        write_npz(tmp_path / "maps.npz", attention_arrays(kept, PREPROCESS))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 6 * 500 * 1000 * 8
+    with np.load(tmp_path / "maps.npz", allow_pickle=False) as arrays:
+        assert list(arrays)[:7] == ["heads", "mean", "rollout", "norms", "prefix", "paths", "image_0"]
+        assert np.array_equal(arrays["image_11"], on_image(rows[11], PREPROCESS, (500, 1000)), equal_nan=True)
+        assert arrays["paths"].tolist() == kept.paths
+    assert list(tmp_path.iterdir()) == [tmp_path / "maps.npz"]
+
+
 @pytest.mark.parametrize("framework", ["torch", "flax"])
 @pytest.mark.parametrize("pool", ["class", "mean", "map"])
 def test_a_model_that_looks_for_red_is_seen_to_look_at_the_red_pixels(
@@ -401,7 +446,7 @@ def test_a_full_disk_is_one_message(folder: Path, tmp_path: Path, monkeypatch, c
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(np, "savez_compressed", full)
+    monkeypatch.setattr(np.lib.format, "write_array", full)
     asked = ["--checkpoint", folder / "checkpoint", "--features", tmp_path / "f.npz"]
     code, _, err = said(capsys, folder / "photos" / "a.jpg", *asked)
     assert (code, err) == (2, "vit-predict: error: [Errno 28] No space left on device\n")

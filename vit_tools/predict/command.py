@@ -40,7 +40,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--batch-size", type=int, default=16, metavar="N", help="images at once (default: 16)")
     looked = parser.add_argument_group("what it looked at")
     looked.add_argument(
-        "--attention", type=Path, metavar="PNG", help="last layer, rollout and token sizes, a row an image"
+        "--attention", type=Path, metavar="PNG", help="last layer, rollout and token sizes, a row an image (up to 64)"
     )
     looked.add_argument("--attention-npz", type=Path, metavar="NPZ", help="the numbers behind it")
     looked.add_argument("--anatomy", type=Path, metavar="PNG", help="patch filters and positions; needs no image")
@@ -115,6 +115,21 @@ def check(args: argparse.Namespace) -> None:
         raise UsageError("--nearest-png needs --nearest FOLDER, the images to choose from")
 
 
+def check_count(args: argparse.Namespace, count: int) -> None:
+    """
+    Raises:
+        UsageError: one picture can't show so many images.
+    """
+    from vit_tools.attention.picture import MOST
+
+    for option, instead in (("attention", "--attention-npz"), ("nearest_png", "--nearest alone")):
+        if getattr(args, option) and count > MOST:
+            raise UsageError(
+                f"--{option.replace('_', '-')}: one picture shows up to {MOST} images, got {count:,}: name fewer, or "
+                f"ask for {instead}"
+            )
+
+
 def run(args: argparse.Namespace) -> int:
     """All that is asked for, the model loaded once.
 
@@ -129,6 +144,7 @@ def run(args: argparse.Namespace) -> int:
     from vit_tools.predict import tasks
 
     paths = find_images(args.images) if args.images else []
+    check_count(args, len(paths))
     try:
         overrides = dict(map(parse_override, args.set))
     except ValueError as error:

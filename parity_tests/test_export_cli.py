@@ -1,5 +1,8 @@
 """vit-export from the command line: what can't be is one message before the work, and what isn't the model is none."""
 
+import os
+import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -118,6 +121,26 @@ def test_a_model_of_ours_that_fails_keeps_its_traceback(checkpoint: Path, tmp_pa
     with pytest.raises(ValueError, match="a bug"):
         main([str(checkpoint), str(tmp_path / "model.pt2")])
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_an_export_that_is_ended_half_way_leaves_nothing(
+    checkpoint: Path, tmp_path: Path, monkeypatch, capsys, number: signal.Signals
+):
+    """By Ctrl-C, or `kill` or `timeout`: no traceback either."""
+    handler = signal.getsignal(number)
+
+    def ended(path: Path) -> Any:
+        assert list(tmp_path.glob(".model.pt2.*"))
+        os.kill(os.getpid(), number)
+        time.sleep(60)  # the signal ends it
+
+    put(monkeypatch, ended)
+    assert main([str(checkpoint), str(tmp_path / "model.pt2")]) == 128 + number
+    said = f"vit-export: ended by {number.name}; nothing was written to {tmp_path / 'model.pt2'}\n"
+    assert capsys.readouterr().err == said
+    assert not list(tmp_path.iterdir())
+    assert signal.getsignal(number) == handler
 
 
 def test_platforms_are_those_of_jax_and_cpu_is_always_there():

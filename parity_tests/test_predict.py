@@ -6,8 +6,11 @@ import errno
 import importlib.util
 import io
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -450,6 +453,25 @@ def test_a_full_disk_is_one_message(folder: Path, tmp_path: Path, monkeypatch, c
     asked = ["--checkpoint", folder / "checkpoint", "--features", tmp_path / "f.npz"]
     code, _, err = said(capsys, folder / "photos" / "a.jpg", *asked)
     assert (code, err) == (2, "vit-predict: error: [Errno 28] No space left on device\n")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_command_that_is_ended_half_way_leaves_nothing_half_written(
+    folder: Path, tmp_path: Path, monkeypatch, capsys, number: signal.Signals
+):
+    """By Ctrl-C, or `kill` or `timeout`: no traceback either."""
+
+    def ended(*_: object, **__: object) -> None:
+        assert list(tmp_path.glob(".f.npz.*"))
+        os.kill(os.getpid(), number)
+        time.sleep(60)  # the signal ends it
+
+    monkeypatch.setattr(np.lib.format, "write_array", ended)
+    asked = ["--checkpoint", folder / "checkpoint", "--features", tmp_path / "f.npz"]
+    code, out, err = said(capsys, folder / "photos" / "a.jpg", *asked)
+    assert (code, err) == (128 + number, f"vit-predict: ended by {number.name}; nothing half-written was left behind\n")
+    assert out.startswith(str(folder / "photos" / "a.jpg"))
     assert not list(tmp_path.iterdir())
 
 

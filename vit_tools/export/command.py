@@ -9,6 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vit_convert.stopping import Stopped, stoppable
+
 if TYPE_CHECKING:  # heavy imports wait until they are needed: help answers at once
     import numpy as np
 
@@ -66,8 +68,19 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Returns its exit code: 2 for a mistake of the user's, 1 if the export disagrees with the model."""
+    """The command. Returns its exit code: 2 for a mistake of the user's, 1 if the export disagrees with the model, 128
+    and the signal's number if it was ended."""
     args = make_parser().parse_args(argv)
+    try:
+        with stoppable():
+            return said(args)
+    except Stopped as stop:
+        print(f"vit-export: ended by {stop.name}; nothing was written to {args.out}", file=sys.stderr)
+        return 128 + stop.number
+
+
+def said(args: argparse.Namespace) -> int:
+    """`run`, and what stops it in one message."""
     from vit_convert.errors import CheckpointError
     from vit_tools.images import NoImages
 

@@ -142,6 +142,29 @@ def test_a_corrupt_image_is_said_and_the_others_are_answered(folder: Path, tmp_p
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize("more", [["--json"], ["--csv"], [], ["--json", "--nearest", "photos"]])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_image_of_which_the_model_says_no_number_is_said_and_the_others_are_answered(
+    folder: Path, monkeypatch, capsys, more: list[str], value: float
+):
+    call = Model.__call__
+
+    def ruined(model: Model, images: Array, names: Any = ()) -> tuple[Array, Found]:
+        output, found = call(model, images, names)
+        return np.where(np.arange(len(output))[:, None] == 1, value, output), found
+
+    monkeypatch.setattr(Model, "__call__", ruined)
+    monkeypatch.chdir(folder)
+    photos = [f"photos/{name}" for name in ("a.jpg", "b.PNG", "c.webp")]
+    code, out, err = said(capsys, *photos, "--checkpoint", folder / "checkpoint", *more)
+    assert code == 1
+    assert "vit-predict: photos/b.PNG: can't be answered: the model's output is NaN or infinite\n" in err
+    assert "nan" not in out.lower()
+    assert [name for name in photos if f"{name}" in out] == [photos[0], photos[2]]
+    for line in out.splitlines() if "--json" in more else ():
+        json.loads(line, parse_constant=pytest.fail)
+
+
 def test_a_photo_that_was_taken_sideways_is_answered_upright(folder: Path, tmp_path: Path, capsys):
     """The camera's pixels with orientation 6, and the same photo turned by hand, are one image to every option."""
     upright = picture(3, (40, 60))

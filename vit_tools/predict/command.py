@@ -16,7 +16,8 @@ DESCRIPTION = """The most probable labels of each image, with the checkpoint's o
 what the model looked at, its features, and which images of a folder it finds alike."""
 
 EPILOG = """IMAGE is a file, a folder (all images in it, at any depth), a pattern in quotes ('photos/*.jpg'), or - for a
-list on stdin. An image that can't be read is said, the others are answered, and the exit code is 1. Photos are turned
+list on stdin. An image that can't be read, or of which the model says NaN, is said, the others are answered, and the
+exit code is 1. Photos are turned
 upright by their EXIF orientation. DIR is what
 vit-convert takes: a file, a directory of any library, or hf-hub:owner/name."""
 
@@ -177,13 +178,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 class Told:
-    """Says each image that can't be read, once, and counts them."""
+    """Says each image that can't be read or answered, once, and counts them."""
 
     count = 0
 
     def __call__(self, image: "Corrupt") -> None:
         self.count += 1
-        print(f"vit-predict: {image.path}: can't be read: {image.why}", file=sys.stderr)
+        print(f"vit-predict: {image.path}: can't be {image.cannot}: {image.why}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from vit_convert.preprocess import Preprocess, Size
 from vit_tools.attention.maps import Attention, attention, wanted
 from vit_tools.attention.on_image import on_image
 from vit_tools.attention.picture import Seen, draw, reduced, seen
-from vit_tools.features import Batch, features, run, token_source, unit
+from vit_tools.features import Batch, answered, features, run, token_source, unit
 from vit_tools.images import Corrupt, Opened, as_seen, batches, find_images, open_images, read
 from vit_tools.labelled import Labelled
 from vit_tools.model import Model
@@ -85,7 +85,7 @@ def answer_all(model: Model, paths: Sequence[str], asked: Asked, tell: Tell) -> 
     if asked.header and model.has_labels:
         print(asked.header)
     given = batches(open_images(paths, model.preprocess), asked.batch_size, tell)
-    for batch in run(model, given, tuple(dict.fromkeys(names))):
+    for batch in answered(run(model, given, tuple(dict.fromkeys(names))), tell):
         answers = answers_of(model, batch, asked.top)
         for one in answers if not (asked.json and asked.nearest) else ():  # one line an image: with its neighbours
             print(asked.form(one), flush=True)
@@ -191,18 +191,18 @@ def compared(model: Model, batch: Batch) -> np.ndarray:
 def pooled_of(
     model: Model, images: Iterable[Opened | Corrupt], batch_size: int, tell: Tell
 ) -> tuple[list[str], np.ndarray]:
-    """(paths of those that can be read, their `compared` (N, D), of length 1).
+    """(paths of those that can be read and answered, their `compared` (N, D), of length 1).
 
     Raises:
-        CheckpointError: none can be read.
+        CheckpointError: there are none.
     """
     found: list[str] = []
     rows: list[np.ndarray] = []
-    for batch in run(model, batches(images, batch_size, tell), ("pooled",)):
+    for batch in answered(run(model, batches(images, batch_size, tell), ("pooled",)), tell):
         found += [image.path for image in batch.images]
         rows.append(compared(model, batch))
     if not found:
-        raise CheckpointError("none of the images to compare with can be read")
+        raise CheckpointError("none of the images to compare with can be read and answered")
     return found, unit(np.concatenate(rows))
 
 

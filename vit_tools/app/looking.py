@@ -11,7 +11,7 @@ from vit_convert.preprocess import Preprocess
 from vit_tools.attention.maps import layers_that_read, read, wanted
 from vit_tools.attention.on_image import on_image
 from vit_tools.attention.picture import blend
-from vit_tools.images import as_seen, upright
+from vit_tools.images import as_seen
 from vit_tools.model import Array, Framework, Model
 from vit_tools.predict.answers import answer
 
@@ -28,9 +28,8 @@ class Looked:
 
 
 def look(picture: Image.Image, models: dict[Framework, Model]) -> Looked:
-    """The photo through each model; attention by the first of them."""
+    """The photo, upright, through each model; attention by the first of them."""
     first = next(iter(models.values()))
-    picture = upright(picture)
     x = first.preprocess(picture)[None]
     outputs: dict[Framework, Array] = {}
     maps = None

@@ -1,9 +1,11 @@
 """The local page: what it shows is what the models say, by its functions here and in a real browser."""
 
+import asyncio
 import gc
 import io
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,19 @@ from parity_tests.compare import gap
 from parity_tests.datasets import encoded, picture
 from parity_tests.test_predict import CONFIG, LABELS, PREPROCESS, by_hand, make
 from parity_tests.tolerances import FLOAT32_CHAIN
-from vit_tools.app.command import main, make_parser
+from vit_tools.app.command import main, make_parser, serve
+from vit_tools.app.local_only import LocalOnly
 from vit_tools.app.looking import difference, heat, labels_of, look, num_layers
 from vit_tools.attention.on_image import on_image
+from vit_tools.images import read
 from vit_tools.model import Framework, Model, load
 
+# What the browser says of a request to another host.
+REFUSED = """() => new Promise(done => {
+    document.addEventListener("securitypolicyviolation", event => done(event.effectiveDirective));
+    setTimeout(() => done("nothing was refused"), 10000);
+    fetch("http://localhost:1/").catch(() => 0);
+})"""
 LEVELS = 6  # of 255, in the mean, that WebP loses; another head or layer is tens away
 
 
@@ -81,6 +91,35 @@ def test_it_listens_on_this_machine_alone_unless_told_otherwise():
     assert make_parser().parse_args(["--checkpoint", "x"]).host == "127.0.0.1"
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "fe80::1", "workstation"])
+def test_every_address_that_others_reach_is_warned_of(host: str, monkeypatch, capsys):
+    monkeypatch.setattr("vit_tools.app.page.make_page", lambda models: None)
+    monkeypatch.setattr("vit_tools.app.page.launch", lambda *given: None)
+    for own in ("127.0.0.1", "127.0.0.2", "::1", "localhost"):
+        assert serve({}, own, 7860) == 0
+    assert capsys.readouterr().err == ""
+    assert serve({}, host, 7860) == 0
+    assert f"--host {host}: every machine that reaches this one can open the page" in capsys.readouterr().err
+
+
+def test_every_answer_tells_the_browser_to_leave_other_hosts_alone():
+    sent: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"x", b"y")]})
+        await send({"type": "http.response.body", "body": b"page"})
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(LocalOnly(app)({"type": "http"}, None, send))  # type: ignore[arg-type]
+    headers = dict(sent[0]["headers"])
+    assert headers[b"x"] == b"y"
+    allowed = headers[b"content-security-policy"].decode().split(";")[0].split()
+    assert allowed == ["default-src", "'self'", "'unsafe-inline'", "'unsafe-eval'", "data:", "blob:"]
+    assert sent[1]["body"] == b"page"
+
+
 def test_a_checkpoint_that_is_none_is_one_message(tmp_path: Path, monkeypatch, capsys):
     monkeypatch.setattr("vit_tools.app.command.find_spec", lambda name: object())
     assert main(["--checkpoint", str(tmp_path / "gone")]) == 2
@@ -91,6 +130,15 @@ def test_missing_packages_are_named(tmp_path: Path, monkeypatch, capsys):
     monkeypatch.setattr("vit_tools.app.command.find_spec", lambda name: None if name == "gradio" else object())
     assert main(["--checkpoint", str(tmp_path)]) == 2
     assert "the page needs gradio: pip install gradio, or the extra app" in capsys.readouterr().err
+
+
+def special(kind: str) -> Image.Image:
+    """What reading it as RGB would change: half of it transparent, or 16 bits."""
+    photo = picture(2, (60, 40))
+    if kind == "deep":
+        return Image.fromarray(np.asarray(photo.convert("L"), np.uint16) * 257)
+    photo.putalpha(Image.fromarray(np.repeat(np.repeat(np.uint8([[0, 255]]), 40, 0), 30, 1)))
+    return photo
 
 
 def move(tab: Any, slider: str, value: int) -> None:
@@ -118,20 +166,26 @@ def shows(tab: Any, selector: str, expected: np.ndarray, seconds: float = 30) ->
 def test_in_a_browser_a_dropped_photo_shows_labels_and_the_slider_changes_the_heat(
     models, checkpoint: Path, photo: Path, tmp_path: Path
 ):
-    """Upload, read the labels, move both sliders, look: the page has the pixels of `heat`."""
+    """Upload, read the labels, move both sliders, look: the page has the pixels of `heat`, of transparent and 16-bit
+    files too, as vit-predict reads them. No request goes to another host, and one that would is refused."""
     pytest.importorskip("gradio")
     playwright = pytest.importorskip("playwright.sync_api")
     browser_at = shutil.which("chromium") or shutil.which("google-chrome")
     if browser_at is None:
         pytest.skip("no Chromium is installed")
-    from vit_tools.app.page import make_page
+    from vit_tools.app.page import launch, make_page
 
+    white = replace(PREPROCESS, alpha="white")  # of what is transparent
+    models = {name: replace(model, preprocess=white) for name, model in models.items()}
     page = make_page(models)
-    _, address, _ = page.launch(server_name="127.0.0.1", quiet=True, prevent_thread_lock=True)
+    address = launch(page, "127.0.0.1", None, wait=False)
+    asked: list[str] = []
     try:
         with playwright.sync_playwright() as running:
             browser = running.chromium.launch(executable_path=browser_at, args=["--no-sandbox"])
             tab: Any = browser.new_page(viewport={"width": 1200, "height": 900})
+            tab.on("requestfinished", lambda request: asked.append(request.url))
+            tab.on("requestfailed", lambda request: asked.append(request.url) if request.failure != "csp" else None)
             tab.goto(address)
             tab.set_input_files("#photo input[type=file]", str(photo))
             best = LABELS[int(by_hand(str(photo), checkpoint).argmax())]
@@ -144,7 +198,16 @@ def test_in_a_browser_a_dropped_photo_shows_labels_and_the_slider_changes_the_he
                 move(tab, "head", head)
                 expected = heat(looked, PREPROCESS, layer - 1, head - 1 if head else None)
                 assert shows(tab, "#attention img", expected), (layer, head)
+            for kind in ("clear", "deep"):
+                special(kind).save(other := tmp_path / f"{kind}.png")
+                tab.reload()
+                tab.set_input_files("#photo input[type=file]", str(other))
+                expected = heat(look(read(str(other)), models), white, CONFIG.depth - 1, None)
+                assert shows(tab, "#attention img", expected), kind
             tab.screenshot(path=str(tmp_path / "page.png"), full_page=True)
+            assert asked
+            assert {url for url in asked if not url.startswith((address, "data:", "blob:"))} == set()
+            assert tab.evaluate(REFUSED) == "connect-src"
             browser.close()
     finally:
         page.close()

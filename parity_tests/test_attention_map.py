@@ -1,5 +1,7 @@
 """Attention maps put the heat where the attention is, to the patch."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -10,9 +12,10 @@ from parity_tests.pairs import images_for, make_pair, run_flax, run_torch
 from parity_tests.tolerances import EXACT, FORWARD
 from vit_convert.config import ViTConfig
 from vit_convert.preprocess import Preprocess
-from vit_tools.attention.maps import attention, attention_map, rollout, wanted
+from vit_tools.attention.maps import attention, attention_map, last_reader, rollout, wanted
 from vit_tools.attention.on_image import on_image
-from vit_tools.attention.picture import Seen, blend, draw, draw_pairs
+from vit_tools.attention.picture import Seen, blend, draw, draw_pairs, seen
+from vit_tools.figures import new_figure, save_png
 
 CONFIG = ViTConfig(image_size=(12, 20), patch_size=(4, 5), dim=24, depth=2, num_heads=3, mlp_dim=40, num_registers=2)
 
@@ -128,6 +131,17 @@ def test_attention_pooling_is_asked_what_its_query_reads():
 
 
 @pytest.mark.parametrize("pool", ["class", "mean", "class_mean", "map"])
+def test_one_map_alone_is_the_mean_of_all_there_is(pool: str):
+    """vit-verify and vit-app draw what vit-predict draws: of attention pooling, what its query reads."""
+    config = CONFIG.replace(num_classes=7, pool=pool)
+    found = run_torch(make_pair(config)[0], images_for(config), list(wanted(config)))
+    alone = attention_map(found[last_reader(config)], config)
+    assert gap(alone, attention(found, config).mean) < EXACT
+    with pytest.raises(ValueError, match=r"must be \(B, H, .*got \(1, 3, 7\)"):
+        attention_map(np.zeros((1, 3, 7)), config)
+
+
+@pytest.mark.parametrize("pool", ["class", "mean", "class_mean", "map"])
 def test_both_frameworks_give_the_same_of_everything(pool: str):
     config = CONFIG.replace(num_classes=7, pool=pool)
     ours, flax = make_pair(config)
@@ -161,6 +175,30 @@ def test_the_heat_is_on_the_pixels_that_the_patch_was_made_of(place: str):
     expected = np.zeros(size)
     expected[rows, columns] = 1
     np.testing.assert_array_equal(np.nan_to_num(found), expected)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_on_a_smaller_picture_the_heat_is_where_it_is_on_the_image(place: str):
+    """A picture of a third has the middle pixel of each three by three."""
+    size, preprocess, _ = PLACES[place]
+    large, heat = (3 * size[0], 3 * size[1]), np.arange(12.0).reshape(3, 4)
+    found = on_image(heat, preprocess, large, size)
+    np.testing.assert_array_equal(found, on_image(heat, preprocess, large)[1::3, 1::3])
+
+
+def test_a_picture_of_a_big_photo_takes_no_memory_of_its_size(tmp_path):
+    """One map of 3000 x 4000 pixels in float64 is 96 MB, and its colours are three of them."""
+    config = CONFIG.replace(num_registers=0)
+    found = attention(intermediates(config, planted(config, 1, 2)), config)
+    big, whole = np.zeros((3000, 4000, 3), np.uint8), Preprocess(resize=(12, 20), crop=(12, 20))
+    save_png(new_figure(1, 1), tmp_path / "first.png")  # what is loaded once, is
+    tracemalloc.start()
+    try:
+        draw([seen(big, "big")], found, whole, tmp_path / "heat.png")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 96e6 / 2
 
 
 @pytest.mark.parametrize("place", PLACES)

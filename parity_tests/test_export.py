@@ -143,6 +143,8 @@ def test_labels_preprocessing_config_and_the_weights_sum_travel_inside(exported,
     assert ViTConfig.from_dict(found["config"]) == CONFIG
     assert found["sha256"] == inside(exported["onnx"])["sha256"]
     assert len(found["sha256"]) == 64
+    others = ["cuda", "tpu"] if suffix == "stablehlo" else []
+    assert found["platforms"] == {"run": ["cpu"], "lowered": others}
 
 
 def test_the_weights_sum_is_of_the_weights(checkpoint: Path, exported, tmp_path: Path):

@@ -1,5 +1,8 @@
 """vit-export from the command line: what can't be is one message before the work, and what isn't the model is none."""
 
+import os
+import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,12 +13,15 @@ import pytest
 import vit_torch
 from parity_tests.pairs import randomise
 from parity_tests.tolerances import FLOAT32_CHAIN
+from vit_convert.checkpoint import open_checkpoint
 from vit_convert.config import ViTConfig
 from vit_convert.preprocess import Preprocess
 from vit_convert.presets import PRESETS
+from vit_tools.export.base import Asked
 from vit_tools.export.check import Checked, check, other_sizes, together
-from vit_tools.export.command import UsageError, check_size, main, platforms_of
+from vit_tools.export.command import UsageError, check_size, main, platforms_of, report
 from vit_tools.export.kinds import KINDS
+from vit_tools.export.metadata import metadata
 from vit_tools.model import Model, load
 
 CONFIG = ViTConfig(image_size=8, patch_size=4, dim=8, depth=1, num_heads=2, mlp_dim=8, num_classes=3)
@@ -75,19 +81,66 @@ def test_a_head_of_zeros_is_compared_as_it_is(checkpoint: Path, tmp_path: Path):
     assert check(lambda x: model(x)[0] + 1, model, IMAGES).difference == pytest.approx(1, rel=FLOAT32_CHAIN)
 
 
-def test_a_program_that_cannot_be_run_is_one_message_and_not_left(
-    checkpoint: Path, tmp_path: Path, monkeypatch, capsys
-):
-    def load(path: Path):
-        raise RuntimeError("a batch of 1 alone")
+class RuntimesOwn(Exception):
+    """As ONNX Runtime's own are: derived from Exception alone."""
+
+
+def put(monkeypatch, load: Any) -> None:
+    """A torch.export whose files are not programs, but are read by `load`."""
 
     def write(asked: Any, path: Path, said: Any) -> None:
         path.write_bytes(b"program")
 
     monkeypatch.setitem(KINDS, ".pt2", replace(KINDS[".pt2"], load=load, write=write))
+
+
+@pytest.mark.parametrize("error", [RuntimeError, ValueError, RuntimesOwn])
+@pytest.mark.parametrize("loads", [False, True])
+def test_a_program_that_cannot_be_run_is_one_message_and_not_left(
+    checkpoint: Path, tmp_path: Path, monkeypatch, capsys, error: type[Exception], loads: bool
+):
+    """Whatever a runtime raises, as it loads the file or as it runs it."""
+
+    def fail(given: Any) -> Any:
+        raise error("a batch of 1 alone")
+
+    put(monkeypatch, (lambda path: fail) if loads else fail)
     assert main([str(checkpoint), str(tmp_path / "model.pt2")]) == 1
     assert "torch.export can't be run: a batch of 1 alone: nothing was written" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_model_of_ours_that_fails_keeps_its_traceback(checkpoint: Path, tmp_path: Path, monkeypatch):
+    """It is a bug, and says nothing of the program."""
+
+    def fail(*given: Any, **more: Any) -> Any:
+        raise ValueError("a bug")
+
+    put(monkeypatch, lambda path: lambda x: np.zeros((len(x), 3)))
+    monkeypatch.setattr(Model, "__call__", fail)
+    with pytest.raises(ValueError, match="a bug"):
+        main([str(checkpoint), str(tmp_path / "model.pt2")])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_an_export_that_is_ended_half_way_leaves_nothing(
+    checkpoint: Path, tmp_path: Path, monkeypatch, capsys, number: signal.Signals
+):
+    """By Ctrl-C, or `kill` or `timeout`: no traceback either."""
+    handler = signal.getsignal(number)
+
+    def ended(path: Path) -> Any:
+        assert list(tmp_path.glob(".model.pt2.*"))
+        os.kill(os.getpid(), number)
+        time.sleep(60)  # the signal ends it
+
+    put(monkeypatch, ended)
+    assert main([str(checkpoint), str(tmp_path / "model.pt2")]) == 128 + number
+    said = f"vit-export: ended by {number.name}; nothing was written to {tmp_path / 'model.pt2'}\n"
+    assert capsys.readouterr().err == said
+    assert not list(tmp_path.iterdir())
+    assert signal.getsignal(number) == handler
 
 
 def test_platforms_are_those_of_jax_and_cpu_is_always_there():
@@ -100,13 +153,29 @@ def test_platforms_are_those_of_jax_and_cpu_is_always_there():
 
 
 def test_a_model_that_is_too_large_for_a_file_is_refused_with_the_way_out():
-    giant = PRESETS["vit_giant_patch14_dinov2"].config
-    with pytest.raises(UsageError, match=r"ONNX holds up to 2 GB .* 4.5 GB in float32: write .stablehlo or .pt2"):
-        check_size(KINDS[".onnx"], giant, "int8")
-    with pytest.raises(UsageError, match=r"2\.3 GB in float16"):
-        check_size(KINDS[".onnx"], giant, "float16")
+    """Each kind says its own limit, and names kinds that hold the model."""
+    giant, large = (PRESETS[name].config for name in ("vit_giant_patch14_dinov2", "vit_large_patch16_224"))
+    protobuf, flatbuffers = r"ONNX holds up to 2 GB \(protobuf's limit\)", r"StableHLO holds up to 2 GB \(flatbuffers' "
+    for suffix, dtype, whose, size in (
+        (".onnx", "int8", protobuf, r"4\.5 GB in float32"),
+        (".onnx", "float16", protobuf, r"2\.3 GB in float16"),
+        (".stablehlo", "float32", flatbuffers, r"4\.5 GB in float32"),
+        (".stablehlo", "bfloat16", flatbuffers, r"2\.3 GB in bfloat16"),
+    ):
+        with pytest.raises(UsageError, match=f"{whose}.*, and this model has {size}: write .pt2$"):
+            check_size(KINDS[suffix], giant, dtype)
+        check_size(KINDS[suffix], large, "float32")
     check_size(KINDS[".pt2"], giant, "float32")
-    check_size(KINDS[".onnx"], PRESETS["vit_large_patch16_224"].config, "float32")
+
+
+@pytest.mark.parametrize("suffix", KINDS)
+def test_what_was_run_and_what_was_only_lowered_is_said(checkpoint: Path, suffix: str):
+    kind, found = KINDS[suffix], open_checkpoint(str(checkpoint))
+    asked = Asked(str(checkpoint), found, {}, "float32", platforms_of("cuda,tpu"))
+    others = ["cuda", "tpu"] if suffix == ".stablehlo" else []
+    assert metadata(asked, kind)["platforms"] == {"run": ["cpu"], "lowered": others}
+    said = report(asked, kind, Checked(9, 1e-7, 9))
+    assert said.endswith("; run on cpu; cuda, tpu: lowered, not run" if others else "9 of 9; run on cpu")
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,12 @@ import errno
 import importlib.util
 import io
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +29,18 @@ from parity_tests.tolerances import EXACT, FLOAT32, FLOAT32_CHAIN
 from vit_convert.config import ViTConfig
 from vit_convert.preprocess import Preprocess
 from vit_tools.anatomy import position_similarity, principal_filters
+from vit_tools.attention.maps import Attention
+from vit_tools.attention.on_image import on_image
+from vit_tools.attention.picture import MOST, seen
 from vit_tools.features import run
 from vit_tools.images import NoImages, Opened, as_seen, batches, find_images
 from vit_tools.model import Array, Found, Model
 from vit_tools.nearest import knn_predictions, nearest
+from vit_tools.npz import write_npz
 from vit_tools.predict import command
 from vit_tools.predict.answers import Answer, answer, as_csv, as_json, as_table
-from vit_tools.predict.command import main
+from vit_tools.predict.command import main, make_parser
+from vit_tools.predict.tasks import Kept, attention_arrays
 
 CONFIG = ViTConfig(image_size=(16, 24), patch_size=8, dim=24, depth=2, num_heads=3, mlp_dim=40, num_classes=7)
 PREPROCESS = Preprocess(resize=(18, 26), crop=(16, 24), mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
@@ -131,6 +140,29 @@ def test_a_corrupt_image_is_said_and_the_others_are_answered(folder: Path, tmp_p
     assert f"{tmp_path}/1.jpg: can't be read: " in err
     assert f"{tmp_path}/3.png: can't be read: no image that Pillow reads" in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("more", [["--json"], ["--csv"], [], ["--json", "--nearest", "photos"]])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_image_of_which_the_model_says_no_number_is_said_and_the_others_are_answered(
+    folder: Path, monkeypatch, capsys, more: list[str], value: float
+):
+    call = Model.__call__
+
+    def ruined(model: Model, images: Array, names: Any = ()) -> tuple[Array, Found]:
+        output, found = call(model, images, names)
+        return np.where(np.arange(len(output))[:, None] == 1, value, output), found
+
+    monkeypatch.setattr(Model, "__call__", ruined)
+    monkeypatch.chdir(folder)
+    photos = [f"photos/{name}" for name in ("a.jpg", "b.PNG", "c.webp")]
+    code, out, err = said(capsys, *photos, "--checkpoint", folder / "checkpoint", *more)
+    assert code == 1
+    assert "vit-predict: photos/b.PNG: can't be answered: the model's output is NaN or infinite\n" in err
+    assert "nan" not in out.lower()
+    assert [name for name in photos if f"{name}" in out] == [photos[0], photos[2]]
+    for line in out.splitlines() if "--json" in more else ():
+        json.loads(line, parse_constant=pytest.fail)
 
 
 def test_a_photo_that_was_taken_sideways_is_answered_upright(folder: Path, tmp_path: Path, capsys):
@@ -308,6 +340,45 @@ def test_attention_npz_has_the_maps_and_the_heat_on_each_image(folder: Path, tmp
         assert drawn.size[0] > 600
 
 
+@pytest.mark.parametrize("option", ["attention", "nearest-png"])
+def test_more_images_than_one_picture_shows_are_refused_before_the_work(tmp_path: Path, capsys, option: str):
+    for i in range(65):
+        (tmp_path / f"{i}.jpg").touch()
+    given = [tmp_path, "--checkpoint", "gone", "--nearest", tmp_path, f"--{option}", tmp_path / "heat.png"]
+    code, out, err = said(capsys, *given)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert f"--{option}: one picture shows up to 64 images, got 65: name fewer, or ask for --" in err
+    assert "--attention PNG" in (text := make_parser().format_help())
+    assert f"a row an image (up to {MOST})" in " ".join(text.split())
+
+
+def test_of_a_big_photo_nothing_of_its_size_is_kept_for_a_picture():
+    pixels = np.zeros((3000, 4000, 3), np.uint8)
+    kept = seen(pixels, "big")
+    assert (kept.size, kept.pixels.shape) == ((3000, 4000), (450, 600, 3))
+    assert not np.shares_memory(kept.pixels, pixels)
+    assert seen(pixels[:400, :600], "small").pixels.shape == (400, 600, 3)
+
+
+def test_the_maps_of_many_photos_are_written_one_at_a_time(tmp_path: Path):
+    """Twelve of 4 MB each: np.savez would hold them all."""
+    kept, rows = Kept(), np.arange(12 * 6.0).reshape(12, 2, 3)
+    kept.paths, kept.sizes = [f"{i}.jpg" for i in range(12)], [(500, 1000)] * 12
+    kept._attention = [Attention(rows[:, None], rows, rows, rows, np.zeros(12))]
+    tracemalloc.start()
+    try:
+        write_npz(tmp_path / "maps.npz", attention_arrays(kept, PREPROCESS))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 6 * 500 * 1000 * 8
+    with np.load(tmp_path / "maps.npz", allow_pickle=False) as arrays:
+        assert list(arrays)[:7] == ["heads", "mean", "rollout", "norms", "prefix", "paths", "image_0"]
+        assert np.array_equal(arrays["image_11"], on_image(rows[11], PREPROCESS, (500, 1000)), equal_nan=True)
+        assert arrays["paths"].tolist() == kept.paths
+    assert list(tmp_path.iterdir()) == [tmp_path / "maps.npz"]
+
+
 @pytest.mark.parametrize("framework", ["torch", "flax"])
 @pytest.mark.parametrize("pool", ["class", "mean", "map"])
 def test_a_model_that_looks_for_red_is_seen_to_look_at_the_red_pixels(
@@ -401,10 +472,29 @@ def test_a_full_disk_is_one_message(folder: Path, tmp_path: Path, monkeypatch, c
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(np, "savez_compressed", full)
+    monkeypatch.setattr(np.lib.format, "write_array", full)
     asked = ["--checkpoint", folder / "checkpoint", "--features", tmp_path / "f.npz"]
     code, _, err = said(capsys, folder / "photos" / "a.jpg", *asked)
     assert (code, err) == (2, "vit-predict: error: [Errno 28] No space left on device\n")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_command_that_is_ended_half_way_leaves_nothing_half_written(
+    folder: Path, tmp_path: Path, monkeypatch, capsys, number: signal.Signals
+):
+    """By Ctrl-C, or `kill` or `timeout`: no traceback either."""
+
+    def ended(*_: object, **__: object) -> None:
+        assert list(tmp_path.glob(".f.npz.*"))
+        os.kill(os.getpid(), number)
+        time.sleep(60)  # the signal ends it
+
+    monkeypatch.setattr(np.lib.format, "write_array", ended)
+    asked = ["--checkpoint", folder / "checkpoint", "--features", tmp_path / "f.npz"]
+    code, out, err = said(capsys, folder / "photos" / "a.jpg", *asked)
+    assert (code, err) == (128 + number, f"vit-predict: ended by {number.name}; nothing half-written was left behind\n")
+    assert out.startswith(str(folder / "photos" / "a.jpg"))
     assert not list(tmp_path.iterdir())
 
 

@@ -347,6 +347,19 @@ def test_models_of_other_kinds_agree_too(tmp_path: Path, config: ViTConfig) -> N
     assert (found.dtypes["float64"].predictions is None) == (not config.num_classes)
 
 
+def test_the_attention_that_is_shown_is_what_the_pooled_feature_is_read_by(tmp_path: Path) -> None:
+    """Of attention pooling its own weights, as vit-predict draws them, not the last block's."""
+    config = SMALL.replace(depth=1, class_token=False, pool="map", final_norm="tokens")
+    path = save(tmp_path / "pooled", config)
+    found = prove(open_source(str(path)), Asked(dtypes=("float64",), images=4, original=False))
+    shown = found.dtypes["float64"].attention
+    images = found.images.arrays[list(shown.images)]
+    name = "attn_pool.weights"
+    read = run_torch(vit_torch.ViT.from_pretrained(path, dtype=torch.float64), images, (name,))[name].mean(1)
+    for maps in (shown.torch, shown.flax):
+        assert gap(maps.reshape(read.shape), read) < FORWARD
+
+
 @pytest.mark.slow
 def test_a_head_of_zeros_agrees(tmp_path: Path) -> None:
     """Fine-tuning begins with one: all gradients below it are zero."""

@@ -1,6 +1,6 @@
 """Features of images: what a model without labels is used for."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from vit_convert.config import ViTConfig
 from vit_convert.errors import CheckpointError
-from vit_tools.images import Opened, stacked
+from vit_tools.images import Corrupt, Opened, stacked
 from vit_tools.model import Array, Found, Model
 
 KINDS = ("pooled", "class", "patches")
@@ -31,6 +31,20 @@ def run(model: Model, batches: Iterable[list[Opened]], names: Sequence[str] = ()
         output, found = model(stacked(images, first if model.framework == "flax" else len(images)), names)
         kept = {name: value[: len(images)] for name, value in found.items()}
         yield Batch(images, output[: len(images)], kept)
+
+
+def answered(batches: Iterable[Batch], told: Callable[[Corrupt], None]) -> Iterator[Batch]:
+    """The batches with the images alone of which the output and the pooled features are numbers; the others go to
+    `told`. A checkpoint that training ruined says NaN of everything, one that overflows of some."""
+    for batch in batches:
+        fine = np.ones(len(batch.images), bool)
+        for array in (batch.output, *(batch.found[name] for name in ("pooled",) if name in batch.found)):
+            fine &= np.isfinite(array).reshape(len(array), -1).all(1)
+        for image in (image for image, is_fine in zip(batch.images, fine, strict=True) if not is_fine):
+            told(Corrupt(image.path, "the model's output is NaN or infinite", "answered"))
+        if fine.any():
+            images = [image for image, is_fine in zip(batch.images, fine, strict=True) if is_fine]
+            yield Batch(images, batch.output[fine], {name: value[fine] for name, value in batch.found.items()})
 
 
 def token_source(config: ViTConfig, layer: int | None) -> str:

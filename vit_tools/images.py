@@ -31,10 +31,11 @@ class Opened:
 
 @dataclass(frozen=True)
 class Corrupt:
-    """A file that is no image, and why."""
+    """A file that is no image, or one of which there is no answer, and why."""
 
     path: str
     why: str
+    cannot: str = "read"  # or "answered"
 
 
 def find_images(named: Sequence[str], stdin: Iterable[str] | None = None) -> list[str]:

@@ -7,7 +7,7 @@ another matter: that is a disagreement.
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
@@ -242,14 +242,3 @@ def _keeper(into: list[np.ndarray]) -> Callable[[nn.Module, Any, Any], None]:
             into.append(tensor.detach().double().numpy())
 
     return keep
-
-
-def library_versions() -> dict[str, str]:
-    """Of the libraries that are installed."""
-    found = {}
-    for name in ("timm", "transformers", "torchvision", "open_clip_torch"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

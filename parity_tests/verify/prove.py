@@ -28,7 +28,7 @@ from parity_tests.verify.run import (
 )
 from parity_tests.verify.source import Source
 from parity_tests.verify.tensors import Mapped, held_in_flax, map_tensors, unequal
-from vit_tools.attention.maps import attention_map
+from vit_tools.attention.maps import attention_map, last_reader
 
 HELD = {"float32", "float16", "bfloat16"}  # stored dtypes whose every value float32 has: one truth does for both
 DRAWN = 4  # photographs whose attention is shown
@@ -37,7 +37,7 @@ WIDENS = 1.01  # times PyTorch's error: what a product's widens a bound by less 
 
 @dataclass(frozen=True)
 class Attention:
-    """What the last block looks at, in both frameworks."""
+    """What the pooled feature is read from, in both frameworks: as vit-predict and vit-app show it."""
 
     images: tuple[int, ...]
     torch: np.ndarray  # (images, rows, columns), of vit_tools.attention.maps
@@ -214,8 +214,8 @@ def _measured(source: Source, images: Images, batch: Batch, sides: Sides) -> Mea
         name: place_of(config, images.names, name, array, flax.arrays[name]) for name, array in torch.arrays.items()
     }
     shown = tuple(i for i in images.shown if i < len(batch.images))[:DRAWN]
-    last = f"blocks.{config.depth - 1}.attn.weights"
-    maps = (attention_map(run.arrays[last][list(shown)], config) for run in (torch, flax))
+    weights = (run.arrays[last_reader(config)][list(shown)] for run in (torch, flax))
+    maps = (attention_map(of_shown, config) for of_shown in weights)
     predicted = predict(torch, flax, truth, times) if config.num_classes else None
     attention = Attention(shown, *maps)
     return Measured(

@@ -133,7 +133,7 @@ def _sameness(same: bool, close: bool) -> str:
 
 
 def attention(proof: Proof) -> str:
-    """The last block's, of both frameworks, on one scale, in the dtype that users run."""
+    """The last layer's that reads, of both frameworks, on one scale, in the dtype that users run."""
     dtype = "float32" if "float32" in proof.dtypes else next(iter(proof.dtypes))
     maps = proof.dtypes[dtype].attention
     if not maps.images:
@@ -152,7 +152,8 @@ def attention(proof: Proof) -> str:
             for what, picture in pictures.items()
         )
         rows.append(f'<div class="attention">{figures}</div>')
-    said = f"<p>What the last block looks at ({text(dtype)}, mean of heads; up to {highest:.2g} on a patch).</p>"
+    layer = "attention pooling" if proof.source.checkpoint.config.pool == "map" else "the last block"
+    said = f"<p>What {layer} looks at ({text(dtype)}, mean of heads; up to {highest:.2g} on a patch).</p>"
     return section("attention", "Attention, side by side", said, *rows)
 
 

@@ -4,12 +4,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # heavy imports wait until they are needed: help answers at once
     from vit_tools.model import Framework, Model
-
-EVERYWHERE = ("0.0.0.0", "::")  # addresses that other machines reach
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -59,14 +58,22 @@ def load_both(args: argparse.Namespace) -> "dict[Framework, Model]":
     return {framework: load(args.checkpoint, framework, **told) for framework in FRAMEWORKS}
 
 
+def reached_by_others(host: str) -> bool:
+    """Whether an address, or the name of one, may be another's than this machine's own."""
+    try:
+        return not ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() != "localhost"
+
+
 def serve(models: "dict[Framework, Model]", host: str, port: int) -> int:
     """Until Ctrl-C."""
-    from vit_tools.app.page import make_page
+    from vit_tools.app.page import launch, make_page
 
-    if host in EVERYWHERE:
+    if reached_by_others(host):
         print(f"vit-app: --host {host}: every machine that reaches this one can open the page", file=sys.stderr)
     try:
-        make_page(models).launch(server_name=host, server_port=port, share=False, quiet=True, prevent_thread_lock=False)
+        launch(make_page(models), host, port)
     except OSError as error:
         print(f"vit-app: error: {error}", file=sys.stderr)
         return 2

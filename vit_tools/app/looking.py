@@ -8,10 +8,10 @@ from PIL import Image
 
 from vit_convert.config import ViTConfig
 from vit_convert.preprocess import Preprocess
-from vit_tools.attention.maps import readers, wanted
+from vit_tools.attention.maps import layers_that_read, read, wanted
 from vit_tools.attention.on_image import on_image
 from vit_tools.attention.picture import blend
-from vit_tools.images import as_seen, upright
+from vit_tools.images import as_seen
 from vit_tools.model import Array, Framework, Model
 from vit_tools.predict.answers import answer
 
@@ -28,9 +28,8 @@ class Looked:
 
 
 def look(picture: Image.Image, models: dict[Framework, Model]) -> Looked:
-    """The photo through each model; attention by the first of them."""
+    """The photo, upright, through each model; attention by the first of them."""
     first = next(iter(models.values()))
-    picture = upright(picture)
     x = first.preprocess(picture)[None]
     outputs: dict[Framework, Array] = {}
     maps = None
@@ -47,16 +46,14 @@ def look(picture: Image.Image, models: dict[Framework, Model]) -> Looked:
 def layer_maps(found: dict[str, Array], config: ViTConfig, preprocess: Preprocess) -> npt.NDArray[np.float64]:
     """(layers, H, rows, columns): in each block, what the tokens read of each patch that the model pools; after the
     blocks, what attention pooling reads, in a model that has it."""
-    prefix, grid = config.num_prefix, preprocess_grid(config, preprocess)
-    layers = [found[f"blocks.{i}.attn.weights"][0][:, readers(config), prefix:].mean(1) for i in range(config.depth)]
-    if config.pool == "map":
-        layers.append(found["attn_pool.weights"][0])
-    return np.stack(layers).astype(np.float64).reshape(num_layers(config), config.num_heads, *grid)
+    grid = preprocess_grid(config, preprocess)
+    layers = [read(found[name], config, grid)[0][0] for name in layers_that_read(config)]
+    return np.stack(layers).reshape(num_layers(config), config.num_heads, *grid)
 
 
 def num_layers(config: ViTConfig) -> int:
     """That have attention: the blocks, and attention pooling."""
-    return config.depth + (config.pool == "map")
+    return len(layers_that_read(config))
 
 
 def preprocess_grid(config: ViTConfig, preprocess: Preprocess) -> tuple[int, int]:

@@ -2,7 +2,9 @@
 
 from typing import Any
 
+from vit_tools.app.local_only import LocalOnly
 from vit_tools.app.looking import Looked, difference, heat, labels_of, look, num_layers
+from vit_tools.images import Corrupt, open_images
 from vit_tools.model import Framework, Model
 
 NOTHING = "Drop a photo."
@@ -21,10 +23,13 @@ def make_page(models: dict[Framework, Model]) -> Any:
             return None
         return heat(looked, first.preprocess, int(layer) - 1, None if not head else int(head) - 1)
 
-    def dropped(picture: Any, layer: float, head: float) -> list[Any]:
-        if picture is None:
+    def dropped(path: str | None, layer: float, head: float) -> list[Any]:
+        if path is None:
             return [None, *({} for _ in models), NOTHING, None]
-        looked = look(picture, models)
+        photo = next(open_images([path], first.preprocess))
+        if isinstance(photo, Corrupt):
+            raise gradio.Error(f"can't be read: {photo.why}")
+        looked = look(photo.picture, models)
         said = [labels_of(looked, framework, model) for framework, model in models.items()]
         return [looked, *said, difference(looked), shown(looked, layer, head)]
 
@@ -34,7 +39,8 @@ def make_page(models: dict[Framework, Model]) -> Any:
         )
         kept = gradio.State(None)
         with gradio.Row():
-            photo = gradio.Image(type="pil", label="photo", elem_id="photo", height=360)
+            # The file as it was dropped: Gradio's own reading loses transparency, and clips 16 bits to white.
+            photo = gradio.Image(type="filepath", image_mode=None, label="photo", elem_id="photo", height=360)
             seen = gradio.Image(label="attention", elem_id="attention", interactive=False, height=360)
         with gradio.Row():
             layer = gradio.Slider(1, layers, value=layers, step=1, label=named, elem_id="layer")
@@ -46,3 +52,23 @@ def make_page(models: dict[Framework, Model]) -> Any:
         for slider in (layer, head):
             slider.change(shown, [kept, layer, head], seen, show_progress="hidden")
     return page
+
+
+def launch(page: Any, host: str, port: int | None, wait: bool = True) -> str:
+    """Serves the page, which is `LocalOnly`, until Ctrl-C; without `wait` beside what goes on. Returns its address.
+
+    Raises:
+        OSError: nothing can listen there.
+    """
+    from starlette.middleware import Middleware  # pyright: ignore[reportMissingImports]: Gradio brings it
+
+    _, address, _ = page.launch(
+        server_name=host,
+        server_port=port,
+        share=False,
+        quiet=True,
+        prevent_thread_lock=not wait,
+        ssr_mode=False,  # a server of Node's would answer without the header
+        app_kwargs={"middleware": [Middleware(LocalOnly)]},
+    )
+    return address

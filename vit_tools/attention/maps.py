@@ -28,8 +28,18 @@ class Attention:
 
 def wanted(config: ViTConfig) -> tuple[str, ...]:
     """The intermediates that `attention` is computed from."""
+    return (*layers_that_read(config), f"blocks.{config.depth - 1}")
+
+
+def layers_that_read(config: ViTConfig) -> tuple[str, ...]:
+    """The intermediates with attention weights, in order: the blocks', and those of attention pooling."""
     weights = [f"blocks.{i}.attn.weights" for i in range(config.depth)]
-    return (*weights, *["attn_pool.weights"] * (config.pool == "map"), f"blocks.{config.depth - 1}")
+    return tuple(dict.fromkeys((*weights, last_reader(config))))
+
+
+def last_reader(config: ViTConfig) -> str:
+    """The intermediate with the weights by which the pooled feature was read."""
+    return "attn_pool.weights" if config.pool == "map" else f"blocks.{config.depth - 1}.attn.weights"
 
 
 def attention(found: Mapping[str, Any], config: ViTConfig, image_size: tuple[int, int] | None = None) -> Attention:
@@ -45,20 +55,17 @@ def attention(found: Mapping[str, Any], config: ViTConfig, image_size: tuple[int
     grid, prefix = grid_of(image_size or config.image_hw, config.patch_hw), config.num_prefix
     layers = [_checked(found[f"blocks.{i}.attn.weights"], prefix + grid[0] * grid[1]) for i in range(config.depth)]
     rolled = rollout([weights.mean(1) for weights in layers])
+    heads, of_prefix = read(found[last_reader(config)], config, grid)
     if config.pool == "map":
-        pool = as_numpy(found["attn_pool.weights"])  # (B, H, patches)
-        heads, read = pool, np.einsum("bn,bnt->bt", pool.mean(1), rolled[:, prefix:])
-        of_prefix = np.zeros(len(pool))
+        through = np.einsum("bn,bnt->bt", heads.mean(1), rolled[:, prefix:])
     else:
-        rows = readers(config)
-        heads, read = layers[-1][:, :, rows, prefix:].mean(2), rolled[:, rows].mean(1)
-        of_prefix = layers[-1][:, :, rows, :prefix].sum(-1).mean((1, 2))
+        through = rolled[:, readers(config)].mean(1)
     tokens = as_numpy(found[f"blocks.{config.depth - 1}"])[:, prefix:]
     B, H = heads.shape[:2]
     return Attention(
         heads=heads.reshape(B, H, *grid),
         mean=heads.mean(1).reshape(B, *grid),
-        rollout=read[:, prefix:].reshape(B, *grid),
+        rollout=through[:, prefix:].reshape(B, *grid),
         norms=np.linalg.norm(tokens, axis=-1).reshape(B, *grid),
         prefix=of_prefix,
     )
@@ -85,18 +92,32 @@ def rollout(layers: Sequence[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64
 
 
 def attention_map(weights: Any, config: ViTConfig, image_size: tuple[int, int] | None = None) -> Maps:
-    """How much each patch was looked at in one block: (B, H, T, T) softmax weights of either framework -> (B, rows,
-    columns), as `Attention.mean` has it of the last block.
+    """How much each patch was looked at: softmax weights of either framework -> (B, rows, columns), as
+    `Attention.mean` has it of `last_reader`.
 
     Each map sums to the part of the attention that falls on patches: what class and register tokens take is missing,
-    not spread. A model with attention pooling is asked here what its patches read together.
+    not spread.
+
+    Args:
+        weights: (B, H, T, T) of one block, or (B, H, patches) of attention pooling.
 
     Raises:
         ValueError: the weights don't fit the config's tokens.
     """
-    grid, prefix = grid_of(image_size or config.image_hw, config.patch_hw), config.num_prefix
-    of = _checked(weights, prefix + grid[0] * grid[1])
-    return of[:, :, readers(config), prefix:].mean((1, 2)).reshape(-1, *grid)
+    grid = grid_of(image_size or config.image_hw, config.patch_hw)
+    return read(weights, config, grid)[0].mean(1).reshape(-1, *grid)
+
+
+def read(weights: Any, config: ViTConfig, grid: tuple[int, int]) -> tuple[npt.NDArray[np.float64], Any]:
+    """What the readers, or the learned query of attention pooling, read of each patch, head by head (B, H, patches);
+    and of all other tokens together (B,)."""
+    found, prefix = as_numpy(weights), config.num_prefix
+    if config.pool == "map" and found.ndim == 3:
+        if found.shape[2] != grid[0] * grid[1]:
+            raise ValueError(f"weights of attention pooling must be (B, H, {grid[0] * grid[1]}), got {found.shape}")
+        return found, np.zeros(len(found))
+    found = _checked(found, prefix + grid[0] * grid[1])[:, :, readers(config)]
+    return found[..., prefix:].mean(2), found[..., :prefix].sum(-1).mean((1, 2))
 
 
 def as_numpy(array: Any) -> npt.NDArray[np.float64]:

@@ -6,17 +6,22 @@ import numpy.typing as npt
 from vit_convert.preprocess import Preprocess, Size
 
 
-def on_image(heat: npt.NDArray[np.float64], preprocess: Preprocess, size: Size) -> npt.NDArray[np.float64]:
+def on_image(
+    heat: npt.NDArray[np.float64], preprocess: Preprocess, size: Size, drawn: Size | None = None
+) -> npt.NDArray[np.float64]:
     """(rows, columns) of patches -> (height, width) of the original image: each pixel has its patch's value, and NaN
     where the crop left it out. A pixel belongs to the patch that its centre lies in.
 
     Args:
         size: (height, width) of the original image.
+        drawn: (height, width) of what is returned, where that is a smaller picture of it.
     """
+    drawn = drawn or size
     top, left, height, width = preprocess.seen(size)
-    rows, y = _patches(size[0], top, height, heat.shape[0])
-    columns, x = _patches(size[1], left, width, heat.shape[1])
-    spread = np.full(size, np.nan)
+    down, across = (n / of for n, of in zip(drawn, size, strict=True))
+    rows, y = _patches(drawn[0], top * down, height * down, heat.shape[0])
+    columns, x = _patches(drawn[1], left * across, width * across, heat.shape[1])
+    spread = np.full(drawn, np.nan)
     spread[np.ix_(y, x)] = heat[np.ix_(rows[y], columns[x])]
     return spread
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vit_convert.preprocess import Preprocess
+from vit_convert.preprocess import Preprocess, Size
 from vit_tools.attention.maps import Attention
 from vit_tools.attention.on_image import on_image
 from vit_tools.figures import new_figure, save_png
@@ -18,6 +18,8 @@ NORMS = "viridis"  # likewise; another one, for it is another quantity
 HEADS_A_ROW = 4
 PANEL = 2.3  # inches of a panel's longer side
 SHOWN_THROUGH = 0.35  # of the image under its heat
+LONGER_SIDE = 600  # pixels of an image in a picture: twice what a panel has
+MOST = 64  # images in one picture: 21,000 pixels high, and 300 MB while it is made
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -28,6 +30,33 @@ class Seen:
 
     pixels: Pixels
     title: str
+    original: Size | None = None  # (height, width) of the image, where the pixels are fewer
+
+    @property
+    def size(self) -> Size:
+        """(height, width) of the image itself."""
+        return self.original or self.shown
+
+    @property
+    def shown(self) -> Size:
+        """(height, width) of the pixels."""
+        return self.pixels.shape[0], self.pixels.shape[1]
+
+
+def seen(pixels: Pixels, title: str) -> Seen:
+    """An image (height, width, 3) of any size, kept `reduced`."""
+    return Seen(reduced(pixels), title, (pixels.shape[0], pixels.shape[1]))
+
+
+def reduced(pixels: Pixels) -> Pixels:
+    """(height, width, 3), of LONGER_SIDE pixels on the longer side if it has more: a panel shows no more."""
+    if max(pixels.shape[:2]) <= LONGER_SIDE:
+        return pixels
+    from PIL import Image
+
+    image = Image.fromarray(pixels)
+    image.thumbnail((LONGER_SIDE, LONGER_SIDE))
+    return np.asarray(image)
 
 
 def draw(images: Sequence[Seen], found: Attention, preprocess: Preprocess, path: str | PathLike[str]) -> None:
@@ -36,10 +65,10 @@ def draw(images: Sequence[Seen], found: Attention, preprocess: Preprocess, path:
     Attention is shown over an even share: 1 is what every token would get if all were read alike. Token norms show
     the outliers that take over patches as registers do (Darcet et al. 2024).
     """
-    rows = [_row(i, image, found, preprocess) for i, image in enumerate(images)]
+    rows = [_row(i, image, found) for i, image in enumerate(images)]
     if len(images) == 1:
-        rows += _heads(images[0], found, preprocess)
-    _grid(rows, path)
+        rows += _heads(images[0], found)
+    _grid(rows, preprocess, path)
 
 
 def draw_pairs(
@@ -69,62 +98,55 @@ def draw_pairs(
 
 @dataclass(frozen=True)
 class _Panel:
-    pixels: Pixels
+    image: Seen
     title: str
-    heat: npt.NDArray[np.float64] | None = None
+    heat: npt.NDArray[np.float64] | None = None  # (rows, columns); it is spread when it is drawn
     unit: str = ""
     highest: float | None = None
 
 
-def _row(i: int, image: Seen, found: Attention, preprocess: Preprocess) -> list[_Panel]:
-    def panel(title: str, heat: npt.NDArray[np.float64], unit: str) -> _Panel:
-        return _Panel(image.pixels, title, on_image(heat, preprocess, size), unit)
-
-    size, even, elsewhere = image.pixels.shape[:2], found.mean[i].size, found.prefix[i]
+def _row(i: int, image: Seen, found: Attention) -> list[_Panel]:
+    even, elsewhere = found.mean[i].size, found.prefix[i]
     beside = f", {elsewhere:.0%} on other tokens" if elsewhere else ""
     return [
-        _Panel(image.pixels, image.title),
-        panel(f"last layer{beside}", found.mean[i] * even, "attention / even share"),
-        panel("rollout", found.rollout[i] * even, "attention / even share"),
-        panel("size of tokens", found.norms[i], "norm"),
+        _Panel(image, image.title),
+        _Panel(image, f"last layer{beside}", found.mean[i] * even, "attention / even share"),
+        _Panel(image, "rollout", found.rollout[i] * even, "attention / even share"),
+        _Panel(image, "size of tokens", found.norms[i], "norm"),
     ]
 
 
-def _heads(image: Seen, found: Attention, preprocess: Preprocess) -> list[list[_Panel]]:
+def _heads(image: Seen, found: Attention) -> list[list[_Panel]]:
     heads = found.heads[0] * found.mean[0].size
     panels = [
-        _Panel(
-            image.pixels,
-            f"head {h}",
-            on_image(heat, preprocess, image.pixels.shape[:2]),
-            "attention / even share",
-            float(heads.max()),
-        )
-        for h, heat in enumerate(heads)
+        _Panel(image, f"head {h}", heat, "attention / even share", float(heads.max())) for h, heat in enumerate(heads)
     ]
     return [panels[at : at + HEADS_A_ROW] for at in range(0, len(panels), HEADS_A_ROW)]
 
 
-def _grid(rows: list[list[_Panel]], path: str | PathLike[str]) -> None:
+def _grid(rows: list[list[_Panel]], preprocess: Preprocess, path: str | PathLike[str]) -> None:
     columns = max(map(len, rows))
-    heights = [PANEL * min(1.0, max(p.pixels.shape[0] / p.pixels.shape[1] for p in row)) + 0.45 for row in rows]
+    heights = [PANEL * min(1.0, max(p.image.shown[0] / p.image.shown[1] for p in row)) + 0.45 for row in rows]
     figure = new_figure((PANEL + 0.75) * columns, sum(heights) + 0.1)
     cells = figure.subplots(len(rows), columns, squeeze=False, height_ratios=heights)
     for row, axes in zip(rows, cells, strict=True):
         for cell in axes:
             cell.set_axis_off()
         for panel, cell in zip(row, axes, strict=False):
-            _draw_panel(figure, cell, panel)
+            _draw_panel(figure, cell, panel, preprocess)
     save_png(figure, path)
 
 
-def _draw_panel(figure: Any, cell: Any, panel: _Panel) -> None:
+def _draw_panel(figure: Any, cell: Any, panel: _Panel, preprocess: Preprocess) -> None:
+    image = panel.image
     if panel.heat is None:
-        _show(cell, panel.pixels, panel.title)
+        _show(cell, image.pixels, panel.title)
         return
-    highest = panel.highest or float(np.nanmax(panel.heat)) or 1.0
+    spread = on_image(panel.heat, preprocess, image.size, image.shown)
+    highest = panel.highest or float(np.nanmax(spread)) or 1.0
     colours = NORMS if panel.unit == "norm" else COLOURS
-    _show(cell, blend(panel.pixels, panel.heat, highest, colours), panel.title)
+    blended = np.round(blend(image.pixels, spread, highest, colours) * 255).astype(np.uint8)  # an eighth of the memory
+    _show(cell, blended, panel.title)
     _scale(figure, cell, highest, colours, panel.unit)
 
 

@@ -12,6 +12,7 @@ from vit_convert.checkpoint import Checkpoint
 
 Run = Callable[[npt.NDArray[np.float32]], npt.NDArray[Any]]  # preprocessed images (B, H, W, C) -> logits (B, K)
 DTYPES = ("float32", "float16", "bfloat16", "int8")
+RUN_ON = "cpu"  # where every export is run, and compared with its model, whatever it is lowered for
 
 
 @dataclass(frozen=True)
@@ -54,5 +55,15 @@ class Kind:
     load: Callable[[Path], Run]
     read_metadata: Callable[[Path], dict[str, Any]]
     any_size: bool = False  # whether the size of the images can be left open
+    lowers: bool = False  # whether one file is for several platforms
     largest: int | None = None  # bytes of weights that such a file holds
+    limit: str = ""  # whose limit that is
     without: str = ""  # why a dtype is missing
+
+    def holds(self, nbytes: int) -> bool:
+        """Whether weights of so many bytes fit into such a file."""
+        return self.largest is None or nbytes <= self.largest
+
+    def not_run(self, asked: Asked) -> tuple[str, ...]:
+        """The platforms that a file is lowered for and was not run on."""
+        return tuple(name for name in asked.platforms if name != RUN_ON) if self.lowers else ()

@@ -29,14 +29,22 @@ class Checked:
 
 
 def check(run: Run, model: Model, images: npt.NDArray[np.float32]) -> Checked:
-    """Runs both on preprocessed images (N, H, W, C), in batches of several sizes, for the batch is dynamic."""
-    ours = np.concatenate([run(part) for part in parts(images)]).astype(np.float64)
-    theirs = np.concatenate([model(part)[0] for part in parts(images)]).astype(np.float64)
+    """Runs both on preprocessed images (N, H, W, C)."""
+    return compared(answers(run, images), answers(lambda part: model(part)[0], images))
+
+
+def answers(run: Run, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """What it says of images (N, H, W, C), given in batches of several sizes, for the batch is dynamic."""
+    return np.concatenate([run(part) for part in parts(images)]).astype(np.float64)
+
+
+def compared(ours: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64]) -> Checked:
+    """An export's logits (N, K) beside the model's."""
     if ours.shape != theirs.shape or not np.isfinite(ours).all():
-        return Checked(len(images), float("inf"), 0)
+        return Checked(len(theirs), float("inf"), 0)
     largest = np.abs(theirs).max() or 1.0  # a head of zeros
     same = int((ours.argmax(-1) == theirs.argmax(-1)).sum())
-    return Checked(len(images), float(np.abs(ours - theirs).max() / largest), same)
+    return Checked(len(theirs), float(np.abs(ours - theirs).max() / largest), same)
 
 
 def together(found: Sequence[Checked]) -> Checked:

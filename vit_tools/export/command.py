@@ -9,6 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vit_convert.stopping import Stopped, stoppable
+
 if TYPE_CHECKING:  # heavy imports wait until they are needed: help answers at once
     import numpy as np
 
@@ -17,8 +19,8 @@ if TYPE_CHECKING:  # heavy imports wait until they are needed: help answers at o
 
 DESCRIPTION = """Writes a checkpoint of any layout as a program that runs without vit-parity: OUT.onnx, OUT.stablehlo
 (jax.export) or OUT.pt2 (torch.export). The batch is dynamic, and with --dynamic-size the image too. Before OUT is
-there, it is run on real images and compared with the model; labels, preprocessing, config and the weights' SHA-256
-travel inside."""
+there, it is run on this machine's CPU on real images and compared with the model; labels, preprocessing, config and
+the weights' SHA-256 travel inside."""
 
 EPILOG = """Images go in preprocessed and in float32, (B, C, H, W) for ONNX and torch.export, (B, H, W, C) for
 StableHLO; logits come out in float32. A directory for transformers or timm is vit-convert's: --to transformers."""
@@ -49,7 +51,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("--dtype", choices=("float32", "float16", "bfloat16", "int8"), default="float32", help="it computes in")
     add(
         "--platforms", default="cpu,cuda,tpu",
-        help="of cpu, cuda, rocm, tpu, for StableHLO; cpu is always there, to compare on (default: cpu,cuda,tpu)",
+        help="of cpu, cuda, rocm, tpu, for StableHLO; run on cpu, which is always there, lowered alone for the others "
+        "(default: cpu,cuda,tpu)",
     )  # fmt: skip
     add(
         "--dynamic-size", action="store_true",
@@ -65,8 +68,19 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Returns its exit code: 2 for a mistake of the user's, 1 if the export disagrees with the model."""
+    """The command. Returns its exit code: 2 for a mistake of the user's, 1 if the export disagrees with the model, 128
+    and the signal's number if it was ended."""
     args = make_parser().parse_args(argv)
+    try:
+        with stoppable():
+            return said(args)
+    except Stopped as stop:
+        print(f"vit-export: ended by {stop.name}; nothing was written to {args.out}", file=sys.stderr)
+        return 128 + stop.number
+
+
+def said(args: argparse.Namespace) -> int:
+    """`run`, and what stops it in one message."""
     from vit_convert.errors import CheckpointError
     from vit_tools.images import NoImages
 
@@ -89,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     handle, beside = tempfile.mkstemp(prefix=f".{args.out.name}.", suffix=kind.suffix, dir=args.out.absolute().parent)
     os.close(handle)
     try:
-        kind.write(asked, Path(beside), metadata(asked.found, args.dtype, asked.dynamic_size))
+        kind.write(asked, Path(beside), metadata(asked, kind))
         checked = compare(asked, kind, Path(beside), args)
         print(report(asked, kind, checked))
         if not checked.fine(args.dtype):
@@ -153,12 +167,16 @@ def check_size(kind: "Kind", config: Any, dtype: str) -> None:
         UsageError: such a file can't be that large.
     """
     from vit_convert.hub import num_parameters
+    from vit_tools.export.kinds import KINDS
 
-    wide = num_parameters(config) * (2 if dtype == "float16" else 4)  # int8 is made of float32
-    if kind.largest is not None and wide > kind.largest:
+    kept = dtype if dtype in ("float16", "bfloat16") else "float32"  # int8 is made of float32
+    nbytes = num_parameters(config) * (4 if kept == "float32" else 2)
+    if not kind.holds(nbytes):
+        assert kind.largest is not None
+        others = " or ".join(suffix for suffix, other in KINDS.items() if other.holds(nbytes) and kept in other.dtypes)
         raise UsageError(
-            f"{kind.what} holds up to {kind.largest / 1e9:.0f} GB (protobuf's limit), and this model has "
-            f"{wide / 1e9:.1f} GB in {'float16' if dtype == 'float16' else 'float32'}: write .stablehlo or .pt2"
+            f"{kind.what} holds up to {kind.largest / 1e9:.0f} GB ({kind.limit}), and this model has "
+            f"{nbytes / 1e9:.1f} GB in {kept}: write {others}"
         )
 
 
@@ -193,18 +211,20 @@ def compare(asked: "Asked", kind: "Kind", path: Path, args: argparse.Namespace) 
         CannotRun: its own runtime can't run it.
         UsageError: there are no images.
     """
-    from vit_tools.export.check import check, other_sizes, together
+    from vit_tools.export.check import answers, compared, other_sizes, together
     from vit_tools.model import load
 
     framework = "flax" if kind.suffix == ".stablehlo" else "torch"
     model = load(asked.path, framework, **asked.how, dynamic_size=asked.dynamic_size)
     images = inputs(asked, args.images)
     sizes = [images, *(other_sizes(images, asked.found.config.patch_hw) if asked.dynamic_size else ())]
+    theirs = [answers(lambda part: model(part)[0], of_one_size) for of_one_size in sizes]
     try:
         run = kind.load(path)
-        return together([check(run, model, of_one_size) for of_one_size in sizes])
-    except (RuntimeError, ValueError) as error:
+        ours = [answers(run, of_one_size) for of_one_size in sizes]
+    except Exception as error:  # each runtime has its own kinds, and ONNX Runtime's have no base but this
         raise CannotRun(f"{kind.what} can't be run: {error}") from error
+    return together(list(map(compared, ours, theirs)))
 
 
 def inputs(asked: "Asked", folder: str | None) -> "np.ndarray":
@@ -235,13 +255,21 @@ def inputs(asked: "Asked", folder: str | None) -> "np.ndarray":
 
 
 def report(asked: "Asked", kind: "Kind", checked: "Checked") -> str:
-    """What the comparison came to, in words."""
+    """What the comparison came to, in words, and where the program was run."""
     sizes = " of several sizes" if asked.dynamic_size else ""
     said = f"{kind.what} against {asked.path} in float32 on {checked.images} images{sizes}: largest difference "
     if asked.found.answers != "labels":
-        return f"{said}{checked.difference:.1e} of the largest feature"
+        return f"{said}{checked.difference:.1e} of the largest feature; {ran(asked, kind)}"
     same = f"the same label for {checked.same_top1} of {checked.images}"
-    return f"{said}{checked.difference:.1e} of the largest logit, {same}"
+    return f"{said}{checked.difference:.1e} of the largest logit, {same}; {ran(asked, kind)}"
+
+
+def ran(asked: "Asked", kind: "Kind") -> str:
+    """Which platforms the program was run on, and which it was lowered for alone."""
+    from vit_tools.export.base import RUN_ON
+
+    others = kind.not_run(asked)
+    return f"run on {RUN_ON}" + (f"; {', '.join(others)}: lowered, not run" if others else "")
 
 
 if __name__ == "__main__":

@@ -7,21 +7,24 @@ from typing import Any
 
 import numpy as np
 
-from vit_convert.checkpoint import Checkpoint
+from vit_tools.export.base import RUN_ON, Asked, Kind
 
 NAME = "vit-parity.json"  # of the entry or file that holds it
 FORMAT, VERSION = "vit-parity-export", 1
 
 
-def metadata(found: Checkpoint, dtype: str, dynamic_size: bool = False) -> dict[str, Any]:
-    """Plain JSON. `sha256` is of the weights in the hub's names and order, whatever file they came from."""
+def metadata(asked: Asked, kind: Kind) -> dict[str, Any]:
+    """Plain JSON. `sha256` is of the weights in the hub's names and order, whatever file they came from; `platforms`
+    are those that the program was run on, and those that it is lowered for alone."""
+    found = asked.found
     assert found.preprocess is not None
     return {
         "format": FORMAT,
         "version": VERSION,
         "vit_parity": own_version(),
-        "dtype": dtype,
-        "dynamic_size": dynamic_size,
+        "dtype": asked.dtype,
+        "dynamic_size": asked.dynamic_size,
+        "platforms": {"run": [RUN_ON], "lowered": list(kind.not_run(asked))},
         "labels": list(found.labels) if found.labels else None,
         "preprocess": found.preprocess.to_dict(),
         "config": found.config.to_dict(),

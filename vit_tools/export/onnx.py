@@ -78,6 +78,7 @@ ONNX = Kind(
     extra="export",
     any_size=True,
     largest=2 * 10**9,
+    limit="protobuf's limit",
     without="onnxruntime's CPU, which it is checked on, computes in no bfloat16",
     write=write,
     load=load,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vit_tools.export.base import Asked, Kind, Run
+from vit_tools.export.base import RUN_ON, Asked, Kind, Run
 from vit_tools.export.metadata import NAME
 
 
@@ -50,12 +50,15 @@ def archive(said: dict[str, Any]) -> bytes:
 
 
 def load(path: Path) -> Run:
+    import jax
     from jax import export
 
     exported = export.deserialize(bytearray(path.read_bytes()))
+    where = jax.local_devices(backend=RUN_ON)[0]  # the one platform that every file is for
 
     def run(images: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
-        return np.asarray(exported.call(images))
+        with jax.default_device(where):
+            return np.asarray(exported.call(images))
 
     return run
 
@@ -71,6 +74,9 @@ STABLEHLO = Kind(
     dtypes=("float32", "bfloat16", "float16"),
     needs=("jax", "flax"),
     extra="flax",
+    lowers=True,
+    largest=2 * 10**9,  # of 2**31 bytes; the program needs some too
+    limit="flatbuffers' limit, for the weights are constants of the program",
     write=write,
     load=load,
     read_metadata=read_metadata,

@@ -44,7 +44,7 @@ def as_json(answer: Answer, nearest: Sequence[Neighbour] | None = None) -> str:
     found: dict[str, Any] = {"image": answer.path} | ({"classes": classes} if classes else {})
     if nearest is not None:
         found["nearest"] = [{"path": path, "cosine": cosine} for path, cosine in nearest]
-    return json.dumps(found, ensure_ascii=False)
+    return json.dumps(found, ensure_ascii=False, allow_nan=False)  # NaN is no JSON
 
 
 def as_csv(answer: Answer) -> str:

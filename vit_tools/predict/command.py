@@ -7,6 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vit_convert.stopping import Stopped, stoppable
+
 if TYPE_CHECKING:  # heavy imports wait until they are needed: help answers at once
     from vit_tools.images import Corrupt
 
@@ -14,7 +16,8 @@ DESCRIPTION = """The most probable labels of each image, with the checkpoint's o
 what the model looked at, its features, and which images of a folder it finds alike."""
 
 EPILOG = """IMAGE is a file, a folder (all images in it, at any depth), a pattern in quotes ('photos/*.jpg'), or - for a
-list on stdin. An image that can't be read is said, the others are answered, and the exit code is 1. Photos are turned
+list on stdin. An image that can't be read, or of which the model says NaN, is said, the others are answered, and the
+exit code is 1. Photos are turned
 upright by their EXIF orientation. DIR is what
 vit-convert takes: a file, a directory of any library, or hf-hub:owner/name."""
 
@@ -40,7 +43,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--batch-size", type=int, default=16, metavar="N", help="images at once (default: 16)")
     looked = parser.add_argument_group("what it looked at")
     looked.add_argument(
-        "--attention", type=Path, metavar="PNG", help="last layer, rollout and token sizes, a row an image"
+        "--attention", type=Path, metavar="PNG", help="last layer, rollout and token sizes, a row an image (up to 64)"
     )
     looked.add_argument("--attention-npz", type=Path, metavar="NPZ", help="the numbers behind it")
     looked.add_argument("--anatomy", type=Path, metavar="PNG", help="patch filters and positions; needs no image")
@@ -65,8 +68,19 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Returns its exit code: 2 for a mistake of the user's, 1 if some images could not be read."""
+    """The command. Returns its exit code: 2 for a mistake of the user's, 1 if some images could not be read or
+    answered, 128 and the signal's number if it was ended."""
     args = make_parser().parse_args(argv)
+    try:
+        with stoppable():
+            return said(args)
+    except Stopped as stop:
+        print(f"vit-predict: ended by {stop.name}; nothing half-written was left behind", file=sys.stderr)
+        return 128 + stop.number
+
+
+def said(args: argparse.Namespace) -> int:
+    """`run`, and what stops it in one message."""
     from vit_convert.errors import CheckpointError
     from vit_tools.images import NoImages
 
@@ -115,6 +129,21 @@ def check(args: argparse.Namespace) -> None:
         raise UsageError("--nearest-png needs --nearest FOLDER, the images to choose from")
 
 
+def check_count(args: argparse.Namespace, count: int) -> None:
+    """
+    Raises:
+        UsageError: one picture can't show so many images.
+    """
+    from vit_tools.attention.picture import MOST
+
+    for option, instead in (("attention", "--attention-npz"), ("nearest_png", "--nearest alone")):
+        if getattr(args, option) and count > MOST:
+            raise UsageError(
+                f"--{option.replace('_', '-')}: one picture shows up to {MOST} images, got {count:,}: name fewer, or "
+                f"ask for {instead}"
+            )
+
+
 def run(args: argparse.Namespace) -> int:
     """All that is asked for, the model loaded once.
 
@@ -129,6 +158,7 @@ def run(args: argparse.Namespace) -> int:
     from vit_tools.predict import tasks
 
     paths = find_images(args.images) if args.images else []
+    check_count(args, len(paths))
     try:
         overrides = dict(map(parse_override, args.set))
     except ValueError as error:
@@ -148,13 +178,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 class Told:
-    """Says each image that can't be read, once, and counts them."""
+    """Says each image that can't be read or answered, once, and counts them."""
 
     count = 0
 
     def __call__(self, image: "Corrupt") -> None:
         self.count += 1
-        print(f"vit-predict: {image.path}: can't be read: {image.why}", file=sys.stderr)
+        print(f"vit-predict: {image.path}: can't be {image.cannot}: {image.why}", file=sys.stderr)
 
 
 if __name__ == "__main__":

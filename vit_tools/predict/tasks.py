@@ -2,9 +2,7 @@
 
 import argparse
 import json
-import os
-import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -12,15 +10,16 @@ from typing import Any
 import numpy as np
 
 from vit_convert.errors import CheckpointError
-from vit_convert.preprocess import Preprocess
+from vit_convert.preprocess import Preprocess, Size
 from vit_tools.attention.maps import Attention, attention, wanted
 from vit_tools.attention.on_image import on_image
-from vit_tools.attention.picture import Seen, draw
-from vit_tools.features import Batch, features, run, token_source, unit
+from vit_tools.attention.picture import Seen, draw, reduced, seen
+from vit_tools.features import Batch, answered, features, run, token_source, unit
 from vit_tools.images import Corrupt, Opened, as_seen, batches, find_images, open_images, read
 from vit_tools.labelled import Labelled
 from vit_tools.model import Model
 from vit_tools.nearest import draw_nearest, knn_predictions, nearest
+from vit_tools.npz import write_npz
 from vit_tools.predict.answers import CSV_HEADER, Answer, answer, as_csv, as_json, as_table
 
 Tell = Callable[[Corrupt], None]
@@ -86,7 +85,7 @@ def answer_all(model: Model, paths: Sequence[str], asked: Asked, tell: Tell) -> 
     if asked.header and model.has_labels:
         print(asked.header)
     given = batches(open_images(paths, model.preprocess), asked.batch_size, tell)
-    for batch in run(model, given, tuple(dict.fromkeys(names))):
+    for batch in answered(run(model, given, tuple(dict.fromkeys(names))), tell):
         answers = answers_of(model, batch, asked.top)
         for one in answers if not (asked.json and asked.nearest) else ():  # one line an image: with its neighbours
             print(asked.form(one), flush=True)
@@ -96,9 +95,9 @@ def answer_all(model: Model, paths: Sequence[str], asked: Asked, tell: Tell) -> 
     if asked.attention:
         draw(kept.seen, kept.attention, model.preprocess, asked.attention)
     if asked.attention_npz:
-        write_npz(asked.attention_npz, attention_arrays(kept, model))
+        write_npz(asked.attention_npz, attention_arrays(kept, model.preprocess))
     if asked.features:
-        write_npz(asked.features, {"paths": np.array(kept.paths)} | kept.features)
+        write_npz(asked.features, [("paths", np.array(kept.paths)), *kept.features.items()])
     if gallery:
         say_nearest(kept, gallery, asked, model.preprocess)
 
@@ -119,7 +118,8 @@ class Kept:
     def __init__(self) -> None:
         self.paths: list[str] = []
         self.answers: list[Answer] = []  # without labels where the model has none
-        self.seen: list[Seen] = []
+        self.seen: list[Seen] = []  # small, whatever the photos are
+        self.sizes: list[Size] = []  # (height, width) of each
         self.pooled: list[np.ndarray] = []
         self._attention: list[Attention] = []
         self._features: list[dict[str, np.ndarray]] = []
@@ -129,11 +129,12 @@ class Kept:
         self.answers += answers or [Answer(image.path, (), ()) for image in batch.images]
         if asked.attention or asked.attention_npz:
             self._attention.append(attention(batch.found, model.config, model.preprocess.crop))
-        if asked.attention or asked.nearest_png or asked.attention_npz:
+        self.sizes += [(image.picture.height, image.picture.width) for image in batch.images]
+        if asked.attention or asked.nearest_png:
             titles = [f"{a.labels[0]} {a.probabilities[0]:.0%}" for a in answers]
             titles = titles or [Path(image.path).name for image in batch.images]
             images = (as_seen(image.picture, model.preprocess) for image in batch.images)
-            self.seen += [Seen(pixels, title) for pixels, title in zip(images, titles, strict=True)]
+            self.seen += map(seen, images, titles)
         if asked.features:
             found = features(batch, model.config, asked.source)
             if model.answers == "embedding":
@@ -154,27 +155,15 @@ class Kept:
         return {name: np.concatenate([part[name] for part in self._features]) for name in self._features[0]}
 
 
-def attention_arrays(kept: Kept, model: Model) -> dict[str, np.ndarray]:
+def attention_arrays(kept: Kept, preprocess: Preprocess) -> Iterator[tuple[str, np.ndarray]]:
     """heads (N, H, rows, columns), mean, rollout and norms (N, rows, columns), prefix (N,); and image_{i} (height,
-    width): the mean on the original image's pixels, NaN where the crop left them out."""
-    found, p = kept.attention, model.preprocess
-    arrays = {f.name: getattr(found, f.name) for f in fields(Attention)} | {"paths": np.array(kept.paths)}
-    for i, seen in enumerate(kept.seen):
-        arrays[f"image_{i}"] = on_image(found.mean[i], p, seen.pixels.shape[:2])
-    return arrays
-
-
-def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes beside path, then renames. No pickle: names are arrays of strings."""
-    handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.absolute().parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
-        os.chmod(beside, 0o644)
-        os.replace(beside, path)
-    except BaseException:
-        Path(beside).unlink(missing_ok=True)
-        raise
+    width): the mean on the original image's pixels, NaN where the crop left them out. One at a time, for those of many
+    photos fill the memory."""
+    found = kept.attention
+    yield from ((f.name, getattr(found, f.name)) for f in fields(Attention))
+    yield "paths", np.array(kept.paths)
+    for i, size in enumerate(kept.sizes):
+        yield f"image_{i}", on_image(found.mean[i], preprocess, size)
 
 
 @dataclass(frozen=True)
@@ -202,18 +191,18 @@ def compared(model: Model, batch: Batch) -> np.ndarray:
 def pooled_of(
     model: Model, images: Iterable[Opened | Corrupt], batch_size: int, tell: Tell
 ) -> tuple[list[str], np.ndarray]:
-    """(paths of those that can be read, their `compared` (N, D), of length 1).
+    """(paths of those that can be read and answered, their `compared` (N, D), of length 1).
 
     Raises:
-        CheckpointError: none can be read.
+        CheckpointError: there are none.
     """
     found: list[str] = []
     rows: list[np.ndarray] = []
-    for batch in run(model, batches(images, batch_size, tell), ("pooled",)):
+    for batch in answered(run(model, batches(images, batch_size, tell), ("pooled",)), tell):
         found += [image.path for image in batch.images]
         rows.append(compared(model, batch))
     if not found:
-        raise CheckpointError("none of the images to compare with can be read")
+        raise CheckpointError("none of the images to compare with can be read and answered")
     return found, unit(np.concatenate(rows))
 
 
@@ -228,11 +217,12 @@ def say_nearest(kept: Kept, gallery: Gallery, asked: Asked, preprocess: Preproce
             print("\n".join([one.path, *(f"  {cosine:.4f}  {path}" for path, cosine in found)]))
     if asked.nearest_png:
         rows = []
-        for seen, chosen, how in zip(kept.seen, order, cosines, strict=True):
+        for query, chosen, how in zip(kept.seen, order, cosines, strict=True):
             shown = [
-                (as_seen(read(gallery.paths[i]), preprocess), f"{c:.3f}") for i, c in zip(chosen, how, strict=True)
+                (reduced(as_seen(read(gallery.paths[i]), preprocess)), f"{c:.3f}")
+                for i, c in zip(chosen, how, strict=True)
             ]
-            rows.append((seen.pixels, shown))
+            rows.append((query.pixels, shown))
         draw_nearest(rows, asked.nearest_png)
 
 

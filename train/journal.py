@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from train.devices import hosts
 from train.progress import Report
 from train.sinks import Sink
 from train.workdir import write_text
@@ -36,6 +37,10 @@ class Journal:
     def say(self, text: str) -> None:
         """A line for the person watching."""
         self.report.say(text)
+
+    def say_own(self, text: str) -> None:
+        """A line of what this process alone may have met: it is seen whichever process that is."""
+        hosts.say_own(text, self.report.say)
 
     def write(self, row: dict[str, Any]) -> None:
         finite = {k: None if isinstance(v, float) and not isfinite(v) else v for k, v in row.items()}  # JSON has no NaN

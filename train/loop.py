@@ -88,17 +88,22 @@ class Loop:
                 self.journal.write(row)
                 if row.get("skipped"):
                     self.journal.say(f"step {done}: {row['skipped']} updates left out, their loss was not finite")
-                for said in self.unsaid():
-                    self.journal.say(said)
+                self._tell()
             if evaluating:
                 with window.pause():
                     evaluated = self.evaluate(averaged(state))
                     self.journal.write(place | evaluated.row)
+                    self._tell()
                     self.saver.judged(done, evaluated.accuracy, averaged(state))
             if done < total and self.saver.due(done):
                 self._save(done, state, window)
         assert evaluated is not None, "no run goes on from its last step: that one is never saved"
         return state, evaluated
+
+    def _tell(self) -> None:
+        """What the data have to say: of several hosts each of its own images."""
+        for said in self.unsaid():
+            self.journal.say_own(said)
 
     def _save(self, done: int, state: State, window: Window) -> None:
         """Not where the last gradient was infinite or no number: the state after it is no good one, unless that update

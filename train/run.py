@@ -213,7 +213,9 @@ def make_loop(step: Step, data: Data, placement: Placement, journal: Journal, sa
     """The loop of a run."""
     per_epoch = step.config.steps_per_epoch(len(data.train))
     feed, evaluate = make_feed(data, placement, step.total_steps), make_evaluate(step, data, placement)
-    return Loop(step, feed, evaluate, journal, per_epoch, data.unsaid, saver, make_mfu(step.config))
+    alike = data.resident and not hosts.is_first()  # every host has read the whole set: the first one says it
+    unsaid = (lambda: []) if alike else data.unsaid
+    return Loop(step, feed, evaluate, journal, per_epoch, unsaid, saver, make_mfu(step.config))
 
 
 def make_mfu(config: TrainConfig) -> Callable[[float], dict[str, float]]:

@@ -47,6 +47,30 @@ def test_time_left_is_by_the_pace_of_this_process(monkeypatch: pytest.MonkeyPatc
     assert shown(rows, [60.0, 160.0], monkeypatch).splitlines()[-1].endswith("  1:30 left")
 
 
+def test_a_terminal_has_the_time_left_where_rows_are_a_minute_apart(monkeypatch: pytest.MonkeyPatch):
+    clock = iter([0.0, 60.0, 120.0])
+    monkeypatch.setattr("train.progress.time.perf_counter", lambda: next(clock))
+    out = io.StringIO()
+    with Report(100, Console(file=out, width=250, force_terminal=True, force_interactive=True)) as report:
+        report.row(ROW)
+        report.row(ROW | {"step": 40})
+    drawn = out.getvalue()
+    assert "test 87.50%  3:00 left" in drawn
+    assert "-:--:--" not in drawn
+
+
+def test_what_another_process_met_is_said_on_stderr_with_its_number(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Of what is the same on all of them the first one speaks alone."""
+    monkeypatch.setattr("train.devices.hosts.jax.process_index", lambda: 3)
+    with Journal(None, Report(100, quiet=True)) as journal:
+        journal.say("updates left out")
+        journal.say_own("0005.jpg can't be decoded")
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "vit-train: process 3: 0005.jpg can't be decoded\n")
+
+
 def test_a_device_whose_peak_is_unknown_shows_no_mfu(monkeypatch: pytest.MonkeyPatch):
     row = {name: value for name, value in ROW.items() if name != "mfu"}
     assert "MFU" not in shown([row], [20.0], monkeypatch)

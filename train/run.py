@@ -22,7 +22,7 @@ from train.evaluation.picture import draw_confusion
 from train.evaluation.split import make_evaluate
 from train.feed import make_feed
 from train.flops import peak, train_flops
-from train.input.data import Data, class_names, open_data
+from train.input.data import Data, open_data, open_train
 from train.journal import Journal
 from train.loop import Loop, Trained, averaged
 from train.model import abstract_state, make_model
@@ -68,8 +68,9 @@ def run(config: TrainConfig, workdir: Path, *, recipe: str, overwrite: bool = Fa
     first = hosts.is_first()
     hosts.together(lambda: check_sinks(config.log) if first else None)
     hosts.together(lambda: folder.check(workdir, overwrite=overwrite) if first else None)
-    config, start = hosts.together(lambda: open_start(config, class_names(config)))
-    data = hosts.together(lambda: open_data(config, start.checkpoint.preprocess if start else None))
+    train = hosts.together(lambda: open_train(config))
+    config, start = hosts.together(lambda: open_start(config, train.class_names))
+    data = hosts.together(lambda: open_data(config, start.checkpoint.preprocess if start else None, train))
     placement = make_placement(config)
     ready = Run(recipe, make_step(config, data, placement, start), data, placement, workdir, start)
     with ExitStack() as claim:

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from parity_tests.test_train_cli import TINY
 from train.config import ConfigError, LogConfig
+from train.errors import NonFiniteLoss
 from train.journal import Journal
 from train.progress import Report
 from train.sinks import TensorBoard, check_sinks, open_sinks
@@ -95,7 +96,7 @@ def test_tensorboard_has_every_measurement(tmp_path: Path):
     sink = TensorBoard(tmp_path, resume_step=0)
     sink.row(ROW)
     sink.row(ROW | {"step": 40, "loss": 0.75})
-    sink.close()
+    sink.close(failed=False)
     found = scalars(tmp_path)
     assert found["loss", 20] == 1.25
     assert found["loss", 40] == 0.75
@@ -119,8 +120,8 @@ class Recorded(ModuleType):
     def log(self, row: dict[str, Any]) -> None:
         self.told.append(row)
 
-    def finish(self) -> None:
-        self.told.append("finish")
+    def finish(self, exit_code: int) -> None:
+        self.told.append(("finish", exit_code))
 
 
 def test_wandb_gets_settings_rows_and_an_end_and_the_same_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -138,10 +139,20 @@ def test_wandb_gets_settings_rows_and_an_end_and_the_same_run_again(tmp_path: Pa
     assert (first["project"], first["config"], first["name"]) == ("vits", {"seed": 3}, "run")
     assert over == ("*", "step")
     assert row == ROW
-    assert end == "finish"
+    assert end == ("finish", 0)
     assert first["id"] == second["id"] == "one"
     assert third["id"] == "other"
     assert second["resume"] == "allow"
+
+
+def test_wandb_is_told_of_a_run_that_went_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """It would show it as finished."""
+    wandb = Recorded()
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    sinks = open_sinks(LogConfig(wandb="vits"), tmp_path, {}, 0)
+    with pytest.raises(NonFiniteLoss), Journal(None, Report(100, quiet=True), sinks=sinks):
+        raise NonFiniteLoss
+    assert wandb.told[-1] == ("finish", 1)
 
 
 def test_a_missing_package_is_said_before_a_run_begins(monkeypatch: pytest.MonkeyPatch):

@@ -62,7 +62,7 @@ def run(config: TrainConfig, workdir: Path, *, recipe: str, overwrite: bool = Fa
         ConfigError: the config doesn't fit its data, workdir may not be written, or its state/ is another run's;
             nothing was changed.
         NonFiniteLoss: the run diverged; there is no checkpoint, but there may be saved steps.
-        SavingError: a step or weights can't be written.
+        SavingError: a step, weights or another file can't be written; the message names the last good step.
         Stopped: a signal asked it to end; its step is saved.
     """
     first = hosts.is_first()
@@ -97,7 +97,8 @@ class Run:
         native, first = Native(self.step, self.data, self.placement), hosts.is_first()
         rows = self.workdir / "metrics.jsonl" if first else None
         report = Report(self.step.total_steps, quiet=not first)
-        with report, self.saver(native) as saver, hosts.guarded():
+        with report, self.saver(native) as saver, hosts.guarded(), saver.naming():
+            native.describe(saver.folder)
             state = begin(self.step, self.placement, self.start, saver, self.portable)
             self.introduce(report, state, saver)
             done = int(state.step)
@@ -119,7 +120,6 @@ class Run:
     def saver(self, native: Native) -> Saver:
         """What saves its steps."""
         config, steps = self.step.config, self.workdir / "steps"
-        native.describe(steps)
         due = Due(config.checkpoint, agree_steps=config.log.steps)
         best = Best(native.write, self.workdir / "best", steps / "best.json")
         return Saver(steps, config.checkpoint.keep, self.data.position, due, best)

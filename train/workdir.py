@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from train.config import ConfigError
+from train.errors import saving
 from train.saving.lock import holding
 from train.saving.settings import check_same
 from vit_convert.run_folder import FORMAT, VERSION
@@ -99,6 +100,7 @@ def create(workdir: Path, config: dict[str, Any], *, overwrite: bool) -> None:
 
     Raises:
         ConfigError: the run there was stopped, and had other settings.
+        SavingError: config.json can't be written.
     """
     if is_stopped(workdir) and not overwrite:
         check_same(workdir, (_run_in(workdir) or {}).get("train_config", {}), config["train_config"])
@@ -115,10 +117,18 @@ def finish(workdir: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes beside path, then renames."""
+    """Writes beside path, then renames.
+
+    Raises:
+        SavingError: it can't be written; what was there stays.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
+    with saving(path):
+        try:
+            beside.write_text(text, encoding="utf-8")
+            os.replace(beside, path)
+        finally:
+            beside.unlink(missing_ok=True)
 
 
 def _tidy(workdir: Path) -> None:

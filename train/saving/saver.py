@@ -5,7 +5,7 @@ orbax-checkpoint's v1 interface is still in its package `experimental`; the mana
 
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,7 +15,7 @@ from orbax.checkpoint.checkpoint_managers import LatestN
 
 from train.config import ConfigError
 from train.devices import hosts
-from train.errors import SavingError, Stopped
+from train.errors import SavingError, Stopped, saving
 from train.saving.best import Best
 from train.saving.due import Due
 from train.saving.folder import UNFINISHED, last_good
@@ -48,7 +48,8 @@ class Saver:
             save_root_metadata=False,
             async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
         )
-        self.manager = ocp.CheckpointManager(folder.absolute(), options=options, item_names=(STATE, PROGRESS))
+        with saving(folder):
+            self.manager = ocp.CheckpointManager(folder.absolute(), options=options, item_names=(STATE, PROGRESS))
 
     def __enter__(self) -> "Saver":
         self.inner = ExitStack()
@@ -93,7 +94,7 @@ class Saver:
         self.writing = step
         progress = {"position": self.position, "best": self.best.to_dict(), "pending": [dict(row) for row in pending]}
         args = ocp.args.Composite(state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress))  # pyright: ignore[reportCallIssue]
-        with _said(self.folder / str(step)):
+        with self._saved(step):
             self.manager.save(step, args=args, force=True)
         self.due.saved()
         if self.due.ending:
@@ -108,13 +109,36 @@ class Saver:
         """
         if self.writing is None:
             return
-        with _said(self.folder / str(self.writing)):
+        with self._saved(self.writing):
             self.manager.wait_until_finished()
         self.good, self.writing = self.writing, None
 
     def where(self) -> str:
         """In words: the last good step, once it is there."""
         self.wait()
+        return self._last()
+
+    @contextmanager
+    def naming(self) -> Iterator[None]:
+        """Within it the message of what can't be written names the last good step."""
+        try:
+            yield
+        except SavingError as error:
+            if not hosts.several():  # all of several have to wait, and the others don't know of this
+                with suppress(SavingError):
+                    self.wait()
+            raise SavingError(f"{error}; {self._last()}") from error
+
+    @contextmanager
+    def _saved(self, step: int) -> Iterator[None]:
+        """Around what writes a step; one that can't be written is waited for no more."""
+        try:
+            yield
+        except (OSError, ValueError, RuntimeError) as error:
+            self.writing = None
+            raise SavingError(f"{self.folder / str(step)} can't be saved: {error}") from error
+
+    def _last(self) -> str:
         if self.good is None:
             return "no step was saved yet"
         return f"the last good step is saved in {self.folder / str(self.good)}"
@@ -160,11 +184,3 @@ class Unsaved:
 
     def where(self) -> str:
         return "no step is saved"
-
-
-@contextmanager
-def _said(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError, RuntimeError) as error:
-        raise SavingError(f"{path} can't be saved: {error}") from error

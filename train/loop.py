@@ -26,7 +26,8 @@ Advance = Callable[[State, Any], tuple[State, Metrics]]
 
 @dataclass(frozen=True)
 class Trained:
-    """What training came to. Seconds are of the loop with its evaluations, and of compiling before it."""
+    """What training came to. Seconds are of the loop with its evaluations, in all processes of the run up to the steps
+    that were gone on from, and of this one's compiling before it."""
 
     state: State
     evaluated: Evaluated  # after the last step
@@ -66,13 +67,15 @@ class Loop:
                 state, evaluated = self._steps(state, advance, chain([first], given))
             except NonFiniteLoss as error:
                 raise NonFiniteLoss(f"{error}; {self.saver.where()}") from error
-        return Trained(state, evaluated, time.perf_counter() - compiled, compiled - begun)
+        seconds = self.saver.seconds + time.perf_counter() - compiled
+        return Trained(state, evaluated, seconds, compiled - begun)
 
     def _steps(self, state: State, advance: Advance, items: Iterator[Any]) -> tuple[State, Evaluated]:
         """The last state, and what it came to."""
         config, total = self.step.config, self.step.total_steps
         eval_steps = max(1, round(config.eval_epochs * self.steps_per_epoch))
-        begun, window = time.perf_counter(), Window(config.batch_size, self.saver.pending)
+        begun = time.perf_counter() - self.saver.seconds
+        window = Window(config.batch_size, self.saver.pending, self.saver.skipped_in_a_row)
         evaluated: Evaluated | None = None
         for done in range(int(state.step) + 1, total + 1):
             window.keep_pace()
@@ -96,7 +99,7 @@ class Loop:
                     self._tell()
                     self.saver.judged(done, evaluated.accuracy, averaged(state))
             if done < total and self.saver.due(done):
-                self._save(done, state, window)
+                self._save(done, state, window, begun)
         assert evaluated is not None, "no run goes on from its last step: that one is never saved"
         return state, evaluated
 
@@ -105,13 +108,14 @@ class Loop:
         for said in self.unsaid():
             self.journal.say_own(said)
 
-    def _save(self, done: int, state: State, window: Window) -> None:
+    def _save(self, done: int, state: State, window: Window, begun: float) -> None:
         """Not where the last gradient was infinite or no number: the state after it is no good one, unless that update
         was left out."""
         pending = window.fetch(done)
         if math.isfinite(window.last["grad_norm"]) or window.last.get("skipped"):
             with window.pause():
-                self.saver.save(done, state, pending)
+                seconds, skipped = time.perf_counter() - begun, window.skipped_in_a_row
+                self.saver.save(done, state, pending, seconds=seconds, skipped_in_a_row=skipped)
 
 
 def compile_advance(step: Step, fetch: Callable[[Any], Batch], state: State, item: Any) -> Advance:

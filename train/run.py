@@ -41,7 +41,8 @@ from vit_convert.hub import hub_shapes
 
 @dataclass(frozen=True)
 class Result:
-    """What a run came to. Seconds are of the training loop with its evaluations, and of compiling before it."""
+    """What a run came to. Seconds are of the training loop with its evaluations, in all processes of the run, and of
+    the last one's compiling before it."""
 
     test_accuracy: float
     test_loss: float

@@ -40,6 +40,7 @@ class Saver:
     def __init__(self, folder: Path, keep: int, position: Mapping[str, Any], due: Due, best: Best):
         self.folder, self.position, self.due, self.best = folder, dict(position), due, best
         self.pending: Rows = ()  # metrics of the steps since the last line of metrics.jsonl
+        self.seconds, self.skipped_in_a_row = 0.0, 0  # of training so far; updates left out up to that step
         self.said: tuple[str, ...] = ()  # what was found damaged
         self.good = self._find()
         self.writing: int | None = None
@@ -72,6 +73,8 @@ class Saver:
         self._check(progress["position"])
         self.best.restore(progress["best"])
         self.pending = tuple(progress["pending"])
+        # steps that were saved by older versions have neither
+        self.seconds, self.skipped_in_a_row = progress.get("seconds", 0.0), progress.get("skipped_in_a_row", 0)
         return found[STATE]
 
     def begin(self) -> None:
@@ -83,8 +86,12 @@ class Saver:
         """Takes in an evaluation of these weights: the best ones are kept."""
         self.best.judged(step, accuracy, params)
 
-    def save(self, step: int, state: State, pending: Rows) -> None:
+    def save(self, step: int, state: State, pending: Rows, *, seconds: float = 0.0, skipped_in_a_row: int = 0) -> None:
         """Saves the state after this step: it is copied before this returns, and written afterwards.
+
+        Args:
+            seconds: of training so far, over all processes of the run.
+            skipped_in_a_row: updates that were left out one after the other, up to this step.
 
         Raises:
             SavingError: this or the step before can't be written.
@@ -93,6 +100,7 @@ class Saver:
         self.wait()
         self.writing = step
         progress = {"position": self.position, "best": self.best.to_dict(), "pending": [dict(row) for row in pending]}
+        progress |= {"seconds": seconds, "skipped_in_a_row": skipped_in_a_row}
         args = ocp.args.Composite(state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress))  # pyright: ignore[reportCallIssue]
         with self._saved(step):
             self.manager.save(step, args=args, force=True)
@@ -172,6 +180,7 @@ class Unsaved:
     """In a Saver's place: nothing is kept."""
 
     pending: Rows = ()
+    seconds, skipped_in_a_row = 0.0, 0
 
     def due(self, step: int) -> bool:
         return False
@@ -180,7 +189,9 @@ class Unsaved:
 
     def judged(self, step: int, accuracy: float, params: Params) -> None: ...
 
-    def save(self, step: int, state: State, pending: Rows) -> None: ...
+    def save(
+        self, step: int, state: State, pending: Rows, *, seconds: float = 0.0, skipped_in_a_row: int = 0
+    ) -> None: ...
 
     def where(self) -> str:
         return "no step is saved"

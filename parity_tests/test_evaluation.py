@@ -1,6 +1,8 @@
 """Evaluation: a whole split comes to what torch counts, whatever the number of classes; its pictures show it."""
 
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +17,7 @@ from train.evaluation.classes import check_head, match_classes
 from train.evaluation.confused import Confused, Worst, most_confused, worst_classes
 from train.evaluation.counts import CONFUSABLE, count, evaluated, zeros
 from train.evaluation.picture import FEW, draw_confusion, in_blocks, shorten
+from train.evaluation.split import Evaluate
 
 
 @pytest.mark.parametrize("num_classes", [3, 12])
@@ -68,6 +71,36 @@ def test_no_cell_of_a_large_matrix_vanishes():
     assert blocks[0, 249] == 0.1
     assert blocks.sum() == 0.1
     assert in_blocks(shares[:7, :7], 3)[0].shape == (3, 3)
+
+
+class Device:
+    """Computes nothing until it is waited for, and then what it was given first; knows how much lies there."""
+
+    def __init__(self) -> None:
+        self.given, self.done, self.most = 0, 0, 0
+
+    def add(self, totals: Any, params: Any, batch: Any) -> "Total":
+        self.given += 1
+        self.most = max(self.most, self.given - self.done)
+        return Total(self, self.given)
+
+
+class Total:
+    def __init__(self, device: Device, number: int):
+        self.device, self.number = device, number
+
+    def block_until_ready(self) -> "Total":
+        self.device.done = max(self.device.done, self.number)
+        return self
+
+
+def test_an_evaluation_gives_the_devices_one_batch_ahead_and_no_more(monkeypatch: pytest.MonkeyPatch):
+    """Where reading is faster than computing, a whole split would lie in their memory."""
+    monkeypatch.setattr("train.evaluation.split.evaluated", lambda totals: totals.number)
+    device, batches = Device(), iter(range(20))
+    evaluate: Any = Evaluate(device.add, lambda: nullcontext(batches), zero=Total(device, 0))  # pyright: ignore[reportArgumentType]
+    assert evaluate({}) == 20
+    assert device.most == 2
 
 
 @pytest.mark.parametrize("num_classes", [2, FEW, FEW + 1])

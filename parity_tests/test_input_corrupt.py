@@ -5,14 +5,18 @@ import os
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
+import vit_torch
 from parity_tests.datasets import jpegs, picture, tiny_config, write_folder
 from train.__main__ import main
 from train.errors import DataError
+from train.evaluation.checkpoint import Judged
 from train.input.data import Data, open_data
 from train.input.decode import decode
+from vit_convert.config import ViTConfig
 
 ALL = slice(None)
 BROKEN = (2, 3, 9)  # of 10, by their numbers
@@ -95,6 +99,33 @@ def test_the_command_says_so_in_one_message(root: Path, capsys: pytest.CaptureFi
     error = capsys.readouterr().err
     assert "images can't be decoded, more than data.max_corrupt 0.01 of them" in error
     assert "Traceback" not in error
+
+
+@pytest.mark.slow
+def test_what_the_last_evaluation_left_out_is_said(root: Path, capsys: pytest.CaptureFixture[str]):
+    """Here it is the only one, and what was read ahead for its compiling are not yet all images."""
+    arguments = "--model.image-size 16 --model.patch-size 8 --model.dim 16 --model.mlp-dim 16 --model.depth 1"
+    arguments += " --model.num-heads 2 --model.num-classes 1 --model.in-channels 3 --batch-size 2 --data.prefetch 1"
+    arguments += " --steps 1 --augment.mixup-alpha 0 --augment.cutmix-alpha 0 --data.max-corrupt 0.3 --data.mean None"
+    arguments += f" --data.std None --data.name folder:{root} --workdir {root / 'run'}"
+    with jax.enable_x64(False):
+        main(["digits", *arguments.split()])
+    said = capsys.readouterr().out
+    assert all(f"left out, for it can't be decoded: {path_of(root, 'test', number)}: " in said for number in BROKEN)
+
+
+def test_an_evaluation_says_what_was_left_out_whichever_process_met_it(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    left_out = [f"{path_of(root, 'test', number)}: cut short" for number in BROKEN]
+    model, kind = root / "model", dict(image_size=8, patch_size=4, dim=8, depth=1, num_heads=1, mlp_dim=8)
+    vit_torch.ViT(ViTConfig(**kind, num_classes=1)).save_pretrained(model, preprocess=opened(root).preprocess)  # pyright: ignore[reportArgumentType]
+    monkeypatch.setattr("train.evaluation.checkpoint.judge_checkpoint", lambda *given: Judged(None, 1.0, left_out))  # pyright: ignore[reportArgumentType]
+    monkeypatch.setattr("train.devices.hosts.jax.process_index", lambda: 2)
+    main(["evaluate", str(model), "--data", f"folder:{root}"])
+    said = capsys.readouterr()
+    expected = [f"vit-train: process 2: left out, for it can't be decoded: {what}" for what in left_out]
+    assert (said.out, said.err.splitlines()) == ("", expected)
 
 
 def test_an_unreadable_file_is_a_broken_image(root: Path):

@@ -1,19 +1,24 @@
 """Sources: a TFDS dataset without TensorFlow, an image folder, the digits; and one message for what is wrong."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
 
+import vit_torch
 from parity_tests.datasets import jpegs, pngs, tiny_config, write_folder, write_tfds
-from train.config import ConfigError, DataConfig
+from train.config import ConfigError, DataConfig, TrainConfig
 from train.errors import DataError
 from train.input.data import mean_and_std, open_data
 from train.input.sources import Source, open_source
+from train.run import run
 
 ROOT = Path(__file__).parent.parent
 
@@ -26,6 +31,10 @@ source = open_source(DataConfig(name="written", dir=Path(sys.argv[1])), "train")
 assert len(source.examples(range(len(source)))) == 9
 assert not [name for name in sys.modules if name.split(".")[0] in ("tensorflow", "jax", "torch")]
 """
+
+
+class Opened(Exception):
+    """The data of a run are open."""
 
 
 def opened(name: str, split: str, data_dir: Path | None = None) -> Source:
@@ -125,6 +134,30 @@ def test_data_that_do_not_fit_are_one_message_before_an_image_is_read(
     with pytest.raises(ConfigError) as error:
         open_data(tiny_config(name, dir=data_dir, **options))
     assert expected.replace("{tmp}", str(tmp_path)) in str(error.value)
+
+
+@pytest.mark.parametrize("init", [False, True])
+def test_a_run_walks_an_image_folder_once_a_split(init: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A million files on a network disk take minutes."""
+    for split in ("train", "test"):
+        write_folder(tmp_path / "data" / split, jpegs(9))
+    config = tiny_config(f"folder:{tmp_path / 'data'}")
+    if init:
+        vit_torch.ViT(config.model).save_pretrained(tmp_path / "start")
+        config = replace(config, init=str(tmp_path / "start"))
+    walked, walk = [], os.walk
+    monkeypatch.setattr(os, "walk", lambda top, **given: walked.append(Path(top)) or walk(top, **given))
+
+    def enough(config: TrainConfig) -> NoReturn:
+        raise Opened
+
+    monkeypatch.setattr("train.run.make_placement", enough)
+    with pytest.raises(Opened):
+        run(config, tmp_path / "run", recipe="tiny")
+    folders = [
+        path.relative_to(tmp_path / "data").as_posix() for path in walked if path.is_relative_to(tmp_path / "data")
+    ]
+    assert folders == ["train/class0", "train/class1", "test/class0", "test/class1"]
 
 
 def test_grey_images_fit_a_model_of_colours(tmp_path: Path):

@@ -72,6 +72,13 @@ def test_a_window_of_nothing_but_skipped_updates_has_no_loss():
     assert found["skipped"] == 1
 
 
+def test_a_run_that_goes_on_counts_on_the_updates_left_out_in_a_row():
+    window = Window(4, (), MOST_SKIPPED - 1)
+    window.add({name: jnp.asarray(value) for name, value in row(math.nan, skipped=1.0).items()})
+    with pytest.raises(NonFiniteLoss, match=f"{MOST_SKIPPED} updates in a row were left out"):
+        window.close(9)
+
+
 def test_too_many_in_a_row_end_the_run_and_others_in_between_dont():
     one = row(math.nan, skipped=1.0)
     window = measured(*[one] * (MOST_SKIPPED - 1), row(1.0, skipped=0.0), *[one] * (MOST_SKIPPED - 1))

@@ -9,18 +9,23 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from train.__main__ import parse
 from train.config import CheckpointConfig, ConfigError
 from train.devices.placement import make_placement
 from train.errors import SavingError, Stopped
+from train.evaluation.counts import Evaluated
+from train.evaluation.split import Evaluate
 from train.input.data import open_data
+from train.loop import Loop
 from train.model import make_model
 from train.optimizer import RULES
 from train.run import make_step
@@ -28,7 +33,7 @@ from train.saving import due as due_module
 from train.saving.best import Best, Evaluation
 from train.saving.due import Due
 from train.saving.folder import ASIDE, last_good
-from train.saving.saver import Saver
+from train.saving.saver import Saver, Unsaved
 from train.step import State
 from vit_convert.sums import SUMS, damage
 
@@ -82,7 +87,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with saver_in(folder) as saver:
         for step in (1, 2):
             saver.judged(step, step / 10, {})
-            saver.save(step, random_state(step), ROWS)
+            saver.save(step, random_state(step), ROWS, seconds=step + 0.25, skipped_in_a_row=step)
     return folder
 
 
@@ -97,7 +102,62 @@ def test_what_is_restored_has_the_bits_that_were_saved(written: Path):
         assert (saver.good, saver.said) == (2, ())
         assert_same_bits(saver.restore(abstract(random_state(0))), random_state(2))
         assert saver.pending == ROWS
+        assert (saver.seconds, saver.skipped_in_a_row) == (2.25, 2)
         assert saver.best.found == Evaluation(2, 0.2)
+
+
+def test_a_step_that_an_older_version_saved_begins_to_count_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    json_save = ocp.args.JsonSave
+    kept = ("position", "best", "pending")
+    monkeypatch.setattr(ocp.args, "JsonSave", lambda found: json_save({name: found[name] for name in kept}))
+    with saver_in(tmp_path / "steps") as saver:
+        saver.save(1, random_state(1), ROWS, seconds=5.0, skipped_in_a_row=5)
+    with saver_in(tmp_path / "steps") as saver:
+        saver.restore(abstract(random_state(0)))
+        assert (saver.pending, saver.seconds, saver.skipped_in_a_row) == (ROWS, 0.0, 0)
+
+
+class Told(Unsaved):
+    """Of a run that goes on from step 2, after 100 s and with its last 7 updates left out."""
+
+    def __init__(self) -> None:
+        self.seconds, self.skipped_in_a_row = 100.0, 7
+        self.kept: list[dict[str, Any]] = []
+
+    def due(self, step: int) -> bool:
+        return True
+
+    def save(self, step: int, state: State, pending: Any, **kept: Any) -> None:
+        self.kept.append(kept)
+
+
+def test_a_run_that_goes_on_counts_its_seconds_and_skipped_updates_on(monkeypatch: pytest.MonkeyPatch):
+    """Each step takes 10 s here, and the third and fourth updates are left out."""
+    now, rows, saver = [5000.0], [], Told()
+    monkeypatch.setattr("train.loop.time", SimpleNamespace(perf_counter=lambda: now[0]))
+
+    def advance(state: Any, skipped: float) -> tuple[Any, dict[str, jax.Array]]:
+        now[0] += 10
+        row = {"loss": 1.0, "accuracy": 0.5, "grad_norm": 1.0, "learning_rate": 0.1, "skipped": skipped}
+        return state, {name: jnp.asarray(value) for name, value in row.items()}
+
+    monkeypatch.setattr("train.loop.compile_advance", lambda *given: advance)
+    judged = Evaluated(4, 2, 3, 1.0, np.array([4]), np.array([2]), None)
+    parts: dict[str, Any] = dict(
+        step=SimpleNamespace(
+            config=SimpleNamespace(eval_epochs=9, batch_size=4, log=SimpleNamespace(steps=1)), total_steps=5
+        ),
+        feed=SimpleNamespace(items=lambda start: (skipped for skipped in (1.0, 1.0, 0.0)), fetch=None),
+        evaluate=Evaluate(lambda *given: pytest.fail("nothing is judged"), lambda: pytest.fail("nor read"), judged),  # pyright: ignore[reportArgumentType]
+        journal=SimpleNamespace(write=rows.append, say=lambda text: None, say_own=lambda text: None),
+    )
+    monkeypatch.setattr(Evaluate, "compile", lambda self, params: None)
+    monkeypatch.setattr(Evaluate, "__call__", lambda self, params: judged)
+    begun: Any = SimpleNamespace(step=2, params={}, ema=None)
+    trained = Loop(**parts, steps_per_epoch=100, unsaid=lambda: [], saver=saver).run(begun)
+    assert [row["seconds"] for row in rows if "seconds" in row] == [110, 120, 130]
+    assert trained.seconds == 130
+    assert saver.kept == [{"seconds": 110, "skipped_in_a_row": 8}, {"seconds": 120, "skipped_in_a_row": 9}]
 
 
 # In a process of its own: JAX has its devices when it starts.

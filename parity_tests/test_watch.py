@@ -15,6 +15,7 @@ from rich.console import Console
 from parity_tests.test_train_cli import TINY
 from parity_tests.tolerances import FLOAT32
 from train.config import ConfigError, LogConfig
+from train.errors import NonFiniteLoss
 from train.journal import Journal
 from train.progress import Report
 from train.sinks import TensorBoard, check_sinks, open_sinks
@@ -48,6 +49,30 @@ def test_time_left_is_by_the_pace_of_this_process(monkeypatch: pytest.MonkeyPatc
     assert shown(rows, [60.0, 160.0], monkeypatch).splitlines()[-1].endswith("  1:30 left")
 
 
+def test_a_terminal_has_the_time_left_where_rows_are_a_minute_apart(monkeypatch: pytest.MonkeyPatch):
+    clock = iter([0.0, 60.0, 120.0])
+    monkeypatch.setattr("train.progress.time.perf_counter", lambda: next(clock))
+    out = io.StringIO()
+    with Report(100, Console(file=out, width=250, force_terminal=True, force_interactive=True)) as report:
+        report.row(ROW)
+        report.row(ROW | {"step": 40})
+    drawn = out.getvalue()
+    assert "test 87.50%  3:00 left" in drawn
+    assert "-:--:--" not in drawn
+
+
+def test_what_another_process_met_is_said_on_stderr_with_its_number(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Of what is the same on all of them the first one speaks alone."""
+    monkeypatch.setattr("train.devices.hosts.jax.process_index", lambda: 3)
+    with Journal(None, Report(100, quiet=True)) as journal:
+        journal.say("updates left out")
+        journal.say_own("0005.jpg can't be decoded")
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "vit-train: process 3: 0005.jpg can't be decoded\n")
+
+
 def test_a_device_whose_peak_is_unknown_shows_no_mfu(monkeypatch: pytest.MonkeyPatch):
     row = {name: value for name, value in ROW.items() if name != "mfu"}
     assert "MFU" not in shown([row], [20.0], monkeypatch)
@@ -72,7 +97,7 @@ def test_tensorboard_has_every_measurement(tmp_path: Path):
     sink = TensorBoard(tmp_path, resume_step=0)
     sink.row(ROW)
     sink.row(ROW | {"step": 40, "loss": 0.75})
-    sink.close()
+    sink.close(failed=False)
     found = scalars(tmp_path)
     assert found["loss", 20] == 1.25
     assert found["loss", 40] == 0.75
@@ -96,8 +121,8 @@ class Recorded(ModuleType):
     def log(self, row: dict[str, Any]) -> None:
         self.told.append(row)
 
-    def finish(self) -> None:
-        self.told.append("finish")
+    def finish(self, exit_code: int) -> None:
+        self.told.append(("finish", exit_code))
 
 
 def test_wandb_gets_settings_rows_and_an_end_and_the_same_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -115,10 +140,20 @@ def test_wandb_gets_settings_rows_and_an_end_and_the_same_run_again(tmp_path: Pa
     assert (first["project"], first["config"], first["name"]) == ("vits", {"seed": 3}, "run")
     assert over == ("*", "step")
     assert row == ROW
-    assert end == "finish"
+    assert end == ("finish", 0)
     assert first["id"] == second["id"] == "one"
     assert third["id"] == "other"
     assert second["resume"] == "allow"
+
+
+def test_wandb_is_told_of_a_run_that_went_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """It would show it as finished."""
+    wandb = Recorded()
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    sinks = open_sinks(LogConfig(wandb="vits"), tmp_path, {}, 0)
+    with pytest.raises(NonFiniteLoss), Journal(None, Report(100, quiet=True), sinks=sinks):
+        raise NonFiniteLoss
+    assert wandb.told[-1] == ("finish", 1)
 
 
 def test_a_missing_package_is_said_before_a_run_begins(monkeypatch: pytest.MonkeyPatch):

@@ -53,6 +53,8 @@ def main(argv: list[str] | None = None) -> None:
         _main(args)
     except (ConfigError, DataError) as error:
         _fail(error, 2)
+    except SavingError as error:  # evaluate's picture
+        _fail(error, 1)
     except KeyboardInterrupt:  # of evaluate and prepare; a run has its own way to end
         sys.exit(130)
     except BrokenPipeError:  # `vit-train --help | head`: who reads has seen enough

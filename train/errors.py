@@ -1,5 +1,9 @@
 """How a run ends that went wrong while it ran."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 
 class NonFiniteLoss(RuntimeError):
     """The loss became infinite or no number; the message says at which step and learning rate."""
@@ -10,7 +14,20 @@ class DataError(RuntimeError):
 
 
 class SavingError(RuntimeError):
-    """A step or weights can't be written; the message says which and why."""
+    """A step, weights or another file of a run can't be written; the message says which and why."""
+
+
+@contextmanager
+def saving(path: Path) -> Iterator[None]:
+    """Around what writes path.
+
+    Raises:
+        SavingError: the disk is full, or writing is not permitted.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise SavingError(f"{path} can't be written: {error.strerror or error}") from error
 
 
 class Stopped(Exception):

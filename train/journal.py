@@ -8,6 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from train.devices import hosts
+from train.errors import saving
 from train.progress import Report
 from train.sinks import Sink
 from train.workdir import write_text
@@ -19,27 +21,37 @@ class Journal:
 
     def __init__(self, path: Path | None, report: Report, resume_step: int = 0, sinks: Sequence[Sink] = ()):
         """The rows up to resume_step stay; those of later steps, which come again, go."""
-        path = Path(os.devnull) if path is None else path
-        if path.is_file():
-            keep_rows(path, resume_step)
-        self.lines, self.report = path.open("a", encoding="utf-8", buffering=1), report  # a line at a time
-        self.sinks = sinks
+        self.path, self.report, self.sinks = Path(os.devnull) if path is None else path, report, sinks
+        if self.path.is_file():
+            keep_rows(self.path, resume_step)
+        with saving(self.path):
+            self.lines = self.path.open("a", encoding="utf-8", buffering=1)  # a line at a time
 
     def __enter__(self) -> "Journal":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.lines.close()
         for sink in self.sinks:
-            sink.close()
+            sink.close(failed=error is not None)
+        with saving(self.path):  # half a line may still be there to be written
+            self.lines.close()
 
     def say(self, text: str) -> None:
         """A line for the person watching."""
         self.report.say(text)
 
+    def say_own(self, text: str) -> None:
+        """A line of what this process alone may have met: it is seen whichever process that is."""
+        hosts.say_own(text, self.report.say)
+
     def write(self, row: dict[str, Any]) -> None:
+        """
+        Raises:
+            SavingError: the disk is full.
+        """
         finite = {k: None if isinstance(v, float) and not isfinite(v) else v for k, v in row.items()}  # JSON has no NaN
-        self.lines.write(json.dumps(finite) + "\n")
+        with saving(self.path):
+            self.lines.write(json.dumps(finite) + "\n")
         self.report.row(row)
         for sink in self.sinks:
             sink.row(row)

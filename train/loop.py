@@ -26,7 +26,8 @@ Advance = Callable[[State, Any], tuple[State, Metrics]]
 
 @dataclass(frozen=True)
 class Trained:
-    """What training came to. Seconds are of the loop with its evaluations, and of compiling before it."""
+    """What training came to. Seconds are of the loop with its evaluations, in all processes of the run up to the steps
+    that were gone on from, and of this one's compiling before it."""
 
     state: State
     evaluated: Evaluated  # after the last step
@@ -66,13 +67,15 @@ class Loop:
                 state, evaluated = self._steps(state, advance, chain([first], given))
             except NonFiniteLoss as error:
                 raise NonFiniteLoss(f"{error}; {self.saver.where()}") from error
-        return Trained(state, evaluated, time.perf_counter() - compiled, compiled - begun)
+        seconds = self.saver.seconds + time.perf_counter() - compiled
+        return Trained(state, evaluated, seconds, compiled - begun)
 
     def _steps(self, state: State, advance: Advance, items: Iterator[Any]) -> tuple[State, Evaluated]:
         """The last state, and what it came to."""
         config, total = self.step.config, self.step.total_steps
         eval_steps = max(1, round(config.eval_epochs * self.steps_per_epoch))
-        begun, window = time.perf_counter(), Window(config.batch_size, self.saver.pending)
+        begun = time.perf_counter() - self.saver.seconds
+        window = Window(config.batch_size, self.saver.pending, self.saver.skipped_in_a_row)
         evaluated: Evaluated | None = None
         for done in range(int(state.step) + 1, total + 1):
             window.keep_pace()
@@ -88,26 +91,32 @@ class Loop:
                 self.journal.write(row)
                 if row.get("skipped"):
                     self.journal.say(f"step {done}: {row['skipped']} updates left out, their loss was not finite")
-                for said in self.unsaid():
-                    self.journal.say(said)
+                self._tell()
             if evaluating:
                 with window.pause():
                     evaluated = self.evaluate(averaged(state))
                     self.journal.write(place | evaluated.row)
+                    self._tell()
                     check_finite(evaluated, done, window.last["learning_rate"])
                     self.saver.judged(done, evaluated.accuracy, averaged(state))
             if done < total and self.saver.due(done):
-                self._save(done, state, window)
+                self._save(done, state, window, begun)
         assert evaluated is not None, "no run goes on from its last step: that one is never saved"
         return state, evaluated
 
-    def _save(self, done: int, state: State, window: Window) -> None:
+    def _tell(self) -> None:
+        """What the data have to say: of several hosts each of its own images."""
+        for said in self.unsaid():
+            self.journal.say_own(said)
+
+    def _save(self, done: int, state: State, window: Window, begun: float) -> None:
         """Not where the last gradient was infinite or no number: the state after it is no good one, unless that update
         was left out."""
         pending = window.fetch(done)
         if math.isfinite(window.last["grad_norm"]) or window.last.get("skipped"):
             with window.pause():
-                self.saver.save(done, state, pending)
+                seconds, skipped = time.perf_counter() - begun, window.skipped_in_a_row
+                self.saver.save(done, state, pending, seconds=seconds, skipped_in_a_row=skipped)
 
 
 def check_finite(evaluated: Evaluated, step: int, learning_rate: float) -> None:

@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from train.errors import saving
+
 
 def new_figure(width: float, height: float) -> Any:
     """An empty matplotlib figure, in inches. Without pyplot: no display, no global state."""
@@ -16,10 +18,15 @@ def new_figure(width: float, height: float) -> Any:
 
 
 def save_png(figure: Any, path: Path) -> None:
-    """Writes beside path, then renames."""
+    """Writes beside path, then renames.
+
+    Raises:
+        SavingError: it can't be written.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        figure.canvas.print_png(beside)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with saving(path):
+        try:
+            figure.canvas.print_png(beside)
+            os.replace(beside, path)
+        finally:
+            beside.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 QUIET_SECONDS = 10.0  # a plain line at least this often
 
@@ -30,10 +30,9 @@ class Report:
         self.seen: dict[str, Any] = {}
         self.last_line = time.perf_counter()
         self.first: tuple[int, float] | None = None  # step and time of the first row: a run may go on from any step
+        # rich's own column for the time that is left knows none where rows come less often than twice a minute
         columns = TextColumn("{task.description}"), BarColumn(bar_width=16), TextColumn("{task.fields[line]}")
-        self.live = Progress(
-            *columns, TimeRemainingColumn(), console=self.console, disable=not self.console.is_terminal
-        )
+        self.live = Progress(*columns, console=self.console, disable=not self.console.is_terminal)
         self.task = self.live.add_task("train", total=total_steps, line="compiling")
 
     def __enter__(self) -> "Report":
@@ -50,12 +49,13 @@ class Report:
     def row(self, row: dict[str, Any]) -> None:
         """Takes in one row of metrics.jsonl."""
         self.seen.update(row)
-        self.live.update(self.task, completed=row["step"], line=self.line())
         now = time.perf_counter()
         self.first = self.first or (row["step"], now)
+        line = f"{self.line()}  {self.left(now)} left"
+        self.live.update(self.task, completed=row["step"], line=line)
         if not self.console.is_terminal and ("test_accuracy" in row or now - self.last_line > QUIET_SECONDS):
             self.last_line = now
-            self.say(self.line() + f"  {self.left(now)} left")
+            self.say(line)
 
     def line(self) -> str:
         """The run so far in one line; test accuracy is of the latest evaluation."""

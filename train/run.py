@@ -22,7 +22,7 @@ from train.evaluation.picture import draw_confusion
 from train.evaluation.split import make_evaluate
 from train.feed import make_feed
 from train.flops import peak, train_flops
-from train.input.data import Data, class_names, open_data
+from train.input.data import Data, open_data, open_train
 from train.journal import Journal
 from train.loop import Loop, Trained, averaged
 from train.model import abstract_state, make_model
@@ -41,7 +41,8 @@ from vit_convert.hub import hub_shapes
 
 @dataclass(frozen=True)
 class Result:
-    """What a run came to. Seconds are of the training loop with its evaluations, and of compiling before it."""
+    """What a run came to. Seconds are of the training loop with its evaluations, in all processes of the run, and of
+    the last one's compiling before it."""
 
     test_accuracy: float
     test_loss: float
@@ -62,14 +63,15 @@ def run(config: TrainConfig, workdir: Path, *, recipe: str, overwrite: bool = Fa
         ConfigError: the config doesn't fit its data, workdir may not be written, or its state/ is another run's;
             nothing was changed.
         NonFiniteLoss: the run diverged; there is no checkpoint, but there may be saved steps.
-        SavingError: a step or weights can't be written.
+        SavingError: a step, weights or another file can't be written; the message names the last good step.
         Stopped: a signal asked it to end; its step is saved.
     """
     first = hosts.is_first()
     hosts.together(lambda: check_sinks(config.log) if first else None)
     hosts.together(lambda: folder.check(workdir, overwrite=overwrite) if first else None)
-    config, start = hosts.together(lambda: open_start(config, class_names(config)))
-    data = hosts.together(lambda: open_data(config, start.checkpoint.preprocess if start else None))
+    train = hosts.together(lambda: open_train(config))
+    config, start = hosts.together(lambda: open_start(config, train.class_names))
+    data = hosts.together(lambda: open_data(config, start.checkpoint.preprocess if start else None, train))
     placement = make_placement(config)
     ready = Run(recipe, make_step(config, data, placement, start), data, placement, workdir, start)
     with ExitStack() as claim:
@@ -96,7 +98,8 @@ class Run:
         native, first = Native(self.step, self.data, self.placement), hosts.is_first()
         rows = self.workdir / "metrics.jsonl" if first else None
         report = Report(self.step.total_steps, quiet=not first)
-        with report, self.saver(native) as saver, hosts.guarded():
+        with report, self.saver(native) as saver, hosts.guarded(), saver.naming():
+            native.describe(saver.folder)
             state = begin(self.step, self.placement, self.start, saver, self.portable)
             self.introduce(report, state, saver)
             done = int(state.step)
@@ -118,7 +121,6 @@ class Run:
     def saver(self, native: Native) -> Saver:
         """What saves its steps."""
         config, steps = self.step.config, self.workdir / "steps"
-        native.describe(steps)
         due = Due(config.checkpoint, agree_steps=config.log.steps)
         best = Best(native.write, self.workdir / "best", steps / "best.json")
         return Saver(steps, config.checkpoint.keep, self.data.position, due, best)
@@ -213,7 +215,9 @@ def make_loop(step: Step, data: Data, placement: Placement, journal: Journal, sa
     """The loop of a run."""
     per_epoch = step.config.steps_per_epoch(len(data.train))
     feed, evaluate = make_feed(data, placement, step.total_steps), make_evaluate(step, data, placement)
-    return Loop(step, feed, evaluate, journal, per_epoch, data.unsaid, saver, make_mfu(step.config))
+    alike = data.resident and not hosts.is_first()  # every host has read the whole set: the first one says it
+    unsaid = (lambda: []) if alike else data.unsaid
+    return Loop(step, feed, evaluate, journal, per_epoch, unsaid, saver, make_mfu(step.config))
 
 
 def make_mfu(config: TrainConfig) -> Callable[[float], dict[str, float]]:

@@ -16,8 +16,8 @@ class Sink(Protocol):
         """One of them."""
         ...
 
-    def close(self) -> None:
-        """After the last."""
+    def close(self, *, failed: bool) -> None:
+        """After the last; `failed` where the run has not come to its end."""
         ...
 
 
@@ -35,7 +35,7 @@ class TensorBoard:
             if name != "step":
                 self.writer.add_scalar(name, value, row["step"])
 
-    def close(self) -> None:
+    def close(self, *, failed: bool) -> None:
         self.writer.close()
 
 
@@ -56,8 +56,8 @@ class WandB:
     def row(self, row: Mapping[str, Any]) -> None:
         self.run.log(dict(row))
 
-    def close(self) -> None:
-        self.run.finish()
+    def close(self, *, failed: bool) -> None:
+        self.run.finish(exit_code=int(failed))
 
 
 def check_sinks(config: LogConfig) -> None:

@@ -20,11 +20,12 @@ class Window:
     Time is that of training alone: `pause` keeps evaluations and saving out of it.
     """
 
-    def __init__(self, batch_size: int, pending: Sequence[Mapping[str, float]] = ()):
-        """`pending`: metrics of the steps since the last line that a run which was stopped had made already."""
+    def __init__(self, batch_size: int, pending: Sequence[Mapping[str, float]] = (), skipped_in_a_row: int = 0):
+        """Of a run that was stopped: metrics of the steps that it had made since the last line, and how many updates up
+        to the last of them were left out one after the other."""
         self.batch_size = batch_size
         self.last: Mapping[str, float] = {}  # metrics of the last step that was fetched
-        self.skipped_in_a_row = 0
+        self.skipped_in_a_row = skipped_in_a_row
         self._empty()
         self.rows += pending
 

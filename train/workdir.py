@@ -3,12 +3,15 @@
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from train.config import ConfigError
+from train.errors import saving
+from train.saving.lock import holding
 from train.saving.settings import check_same
 from vit_convert.run_folder import FORMAT, VERSION
 
@@ -16,6 +19,7 @@ OUTPUTS = (
     *("config.json", "metrics.jsonl", "tensorboard", "wandb", "curves.png", "confusion.png", "attention.png"),
     *("checkpoint", "best", "last", "steps", "state"),
 )
+LOCK = ".lock"  # there while a run is
 
 
 def check(workdir: Path, *, overwrite: bool) -> None:
@@ -68,30 +72,26 @@ def checkpoint_of(path: str) -> str:
 def claimed(workdir: Path) -> Iterator[None]:
     """Makes the folder; within it no other process may run there. The claim ends with the process, killed or not.
 
+    Where files can't be locked that is said, and the run goes on: the claim is against a second one started there by
+    mistake, and clusters often mount Lustre without locks.
+
     Raises:
         ConfigError: the folder can't be made, or another process has it.
     """
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        folder = os.open(workdir, os.O_RDONLY)
-    except OSError as error:
-        raise ConfigError(f"--workdir {workdir} can't be made: {error.strerror}") from None
-    try:
-        _lock(folder, workdir)
+    with ExitStack() as claim:
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            why = claim.enter_context(holding(workdir / LOCK))
+        except BlockingIOError:
+            raise ConfigError(f"--workdir {workdir}: a run is going on there, in another process") from None
+        except OSError as error:
+            raise ConfigError(f"--workdir {workdir} can't be made: {error.strerror}") from None
+        if why is not None:
+            print(
+                f"vit-train: note: --workdir {workdir} can't be claimed ({why}): see to it that no other run uses it",
+                file=sys.stderr,
+            )
         yield
-    finally:
-        os.close(folder)
-
-
-def _lock(folder: int, workdir: Path) -> None:
-    try:
-        import fcntl
-    except ModuleNotFoundError:  # Windows
-        return
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ConfigError(f"--workdir {workdir}: a run is going on there, in another process") from None
 
 
 def create(workdir: Path, config: dict[str, Any], *, overwrite: bool) -> None:
@@ -100,6 +100,7 @@ def create(workdir: Path, config: dict[str, Any], *, overwrite: bool) -> None:
 
     Raises:
         ConfigError: the run there was stopped, and had other settings.
+        SavingError: config.json can't be written.
     """
     if is_stopped(workdir) and not overwrite:
         check_same(workdir, (_run_in(workdir) or {}).get("train_config", {}), config["train_config"])
@@ -116,10 +117,18 @@ def finish(workdir: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes beside path, then renames."""
+    """Writes beside path, then renames.
+
+    Raises:
+        SavingError: it can't be written; what was there stays.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
+    with saving(path):
+        try:
+            beside.write_text(text, encoding="utf-8")
+            os.replace(beside, path)
+        finally:
+            beside.unlink(missing_ok=True)
 
 
 def _tidy(workdir: Path) -> None:

@@ -57,6 +57,14 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
+def say_own(text: str, say: Callable[[str], None]) -> None:
+    """Says what this process alone may have met: the first one by `say`, the others on stderr, with their numbers."""
+    if is_first():
+        say(text)
+    else:
+        print(f"vit-train: process {jax.process_index()}: {text}", file=sys.stderr, flush=True)
+
+
 def together(action: Callable[[], T]) -> T:
     """action(), which every host does; a mistake of the user's that one of them meets is raised by all.
 

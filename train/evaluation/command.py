@@ -79,6 +79,8 @@ def main(args: list[str]) -> None:
         note(opened.said)
     with hosts.guarded():
         judged = judge_checkpoint(opened, progress if hosts.is_first() else lambda batches, count: batches)
+    for what in judged.left_out:
+        hosts.say_own(f"left out, for it can't be decoded: {what}", lambda text: note([text]))
     if hosts.is_first():
         report(opened, judged, given.confusion, as_json=given.json)
 
@@ -115,7 +117,6 @@ def progress(batches: Iterable[Any], count: int) -> Iterable[Any]:
 
 def report(opened: "Opened", judged: "Judged", confusion: Path | None, *, as_json: bool) -> None:
     """Prints what came of it, and leaves the picture."""
-    note(f"left out, for it can't be decoded: {what}" for what in judged.left_out)
     print(json.dumps(facts(opened, judged), indent=2) if as_json else text(opened, judged))
     matrix = judged.evaluated.confusion
     if confusion and matrix is not None:

@@ -36,10 +36,12 @@ class Evaluate:
             self.add(self.zero, params, next(iter(batches)))
 
     def __call__(self, params: Params) -> Evaluated:
+        """Batches are given to the devices one ahead: more of them would only lie in their memory and wait."""
         totals = self.zero
         with self.batches() as batches:
             for batch in batches:
-                totals = self.add(totals, params, batch)
+                before, totals = totals, self.add(totals, params, batch)
+                jax.block_until_ready(before)
         return evaluated(totals)
 
 

@@ -163,26 +163,27 @@ def _chunks(count: int) -> Iterator[range]:
     return (range(at, min(at + CHUNK, count)) for at in range(0, count, CHUNK))
 
 
-def class_names(config: TrainConfig) -> tuple[str, ...]:
-    """What the labels 0, 1, ... of the config's dataset stand for.
+def open_train(config: TrainConfig) -> Source:
+    """What the config trains on.
 
     Raises:
-        ConfigError: no such dataset.
+        ConfigError: no such dataset or split.
     """
-    return open_source(config.data, config.data.train_split).class_names
+    return open_source(config.data, config.data.train_split)
 
 
-def open_data(config: TrainConfig, given: Preprocess | None = None) -> Data:
+def open_data(config: TrainConfig, given: Preprocess | None = None, train: Source | None = None) -> Data:
     """The config's dataset, checked against its model; no image is read, no device touched.
 
     Args:
         given: the preprocessing of the checkpoint that the run starts from: its mean and std are used.
+        train: what open_train gave, where that was called already: opening walks a folder of a million images.
 
     Raises:
         ConfigError: no such dataset or split, or one that doesn't fit the model; all that doesn't is named.
     """
-    train, test = (open_source(config.data, split) for split in (config.data.train_split, config.data.test_split))
-    data = Data(config, train, test, given)
+    train = open_train(config) if train is None else train
+    data = Data(config, train, open_source(config.data, config.data.test_split), given)
     check_all(_checks(data))
     return data
 

@@ -41,7 +41,11 @@ class Best:
         self.found = Evaluation()
 
     def judged(self, step: int, accuracy: float, params: Params) -> None:
-        """Takes in an evaluation. All hosts have to call it, with the same accuracy."""
+        """Takes in an evaluation. All hosts have to call it, with the same accuracy.
+
+        Raises:
+            SavingError: the weights or the record can't be written.
+        """
         if accuracy > self.found.accuracy:
             self.write(params, self.folder)
             self.found = Evaluation(step, accuracy)

@@ -7,7 +7,7 @@ from typing import Any
 
 from train.devices import hosts
 from train.devices.placement import Placement
-from train.errors import SavingError
+from train.errors import SavingError, saving
 from train.input.data import Data
 from train.step import Params, Step
 from train.workdir import write_text
@@ -39,10 +39,15 @@ class Native:
             raise SavingError(str(error)) from error
 
     def describe(self, steps: Path) -> None:
-        """The config.json beside the steps: with it each opens as a checkpoint while the run goes on."""
+        """The config.json beside the steps: with it each opens as a checkpoint while the run goes on.
+
+        Raises:
+            SavingError: the disk is full, or writing is not permitted.
+        """
         if not hosts.is_first():
             return
-        steps.mkdir(exist_ok=True)
+        with saving(steps):
+            steps.mkdir(exist_ok=True)
         model, data = self.step.config.model, self.data
         files = get_layout("flax").write(model, data.preprocess, tuple(data.class_names)).files
         for name, content in files.items():

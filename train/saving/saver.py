@@ -5,7 +5,7 @@ orbax-checkpoint's v1 interface is still in its package `experimental`; the mana
 
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,7 +15,7 @@ from orbax.checkpoint.checkpoint_managers import LatestN
 
 from train.config import ConfigError
 from train.devices import hosts
-from train.errors import SavingError, Stopped
+from train.errors import SavingError, Stopped, saving
 from train.saving.best import Best
 from train.saving.due import Due
 from train.saving.folder import UNFINISHED, last_good
@@ -40,6 +40,7 @@ class Saver:
     def __init__(self, folder: Path, keep: int, position: Mapping[str, Any], due: Due, best: Best):
         self.folder, self.position, self.due, self.best = folder, dict(position), due, best
         self.pending: Rows = ()  # metrics of the steps since the last line of metrics.jsonl
+        self.seconds, self.skipped_in_a_row = 0.0, 0  # of training so far; updates left out up to that step
         self.said: tuple[str, ...] = ()  # what was found damaged
         self.good = self._find()
         self.writing: int | None = None
@@ -48,7 +49,8 @@ class Saver:
             save_root_metadata=False,
             async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
         )
-        self.manager = ocp.CheckpointManager(folder.absolute(), options=options, item_names=(STATE, PROGRESS))
+        with saving(folder):
+            self.manager = ocp.CheckpointManager(folder.absolute(), options=options, item_names=(STATE, PROGRESS))
 
     def __enter__(self) -> "Saver":
         self.inner = ExitStack()
@@ -71,6 +73,8 @@ class Saver:
         self._check(progress["position"])
         self.best.restore(progress["best"])
         self.pending = tuple(progress["pending"])
+        # steps that were saved by older versions have neither
+        self.seconds, self.skipped_in_a_row = progress.get("seconds", 0.0), progress.get("skipped_in_a_row", 0)
         return found[STATE]
 
     def begin(self) -> None:
@@ -82,8 +86,12 @@ class Saver:
         """Takes in an evaluation of these weights: the best ones are kept."""
         self.best.judged(step, accuracy, params)
 
-    def save(self, step: int, state: State, pending: Rows) -> None:
+    def save(self, step: int, state: State, pending: Rows, *, seconds: float = 0.0, skipped_in_a_row: int = 0) -> None:
         """Saves the state after this step: it is copied before this returns, and written afterwards.
+
+        Args:
+            seconds: of training so far, over all processes of the run.
+            skipped_in_a_row: updates that were left out one after the other, up to this step.
 
         Raises:
             SavingError: this or the step before can't be written.
@@ -92,8 +100,9 @@ class Saver:
         self.wait()
         self.writing = step
         progress = {"position": self.position, "best": self.best.to_dict(), "pending": [dict(row) for row in pending]}
+        progress |= {"seconds": seconds, "skipped_in_a_row": skipped_in_a_row}
         args = ocp.args.Composite(state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress))  # pyright: ignore[reportCallIssue]
-        with _said(self.folder / str(step)):
+        with self._saved(step):
             self.manager.save(step, args=args, force=True)
         self.due.saved()
         if self.due.ending:
@@ -108,13 +117,36 @@ class Saver:
         """
         if self.writing is None:
             return
-        with _said(self.folder / str(self.writing)):
+        with self._saved(self.writing):
             self.manager.wait_until_finished()
         self.good, self.writing = self.writing, None
 
     def where(self) -> str:
         """In words: the last good step, once it is there."""
         self.wait()
+        return self._last()
+
+    @contextmanager
+    def naming(self) -> Iterator[None]:
+        """Within it the message of what can't be written names the last good step."""
+        try:
+            yield
+        except SavingError as error:
+            if not hosts.several():  # all of several have to wait, and the others don't know of this
+                with suppress(SavingError):
+                    self.wait()
+            raise SavingError(f"{error}; {self._last()}") from error
+
+    @contextmanager
+    def _saved(self, step: int) -> Iterator[None]:
+        """Around what writes a step; one that can't be written is waited for no more."""
+        try:
+            yield
+        except (OSError, ValueError, RuntimeError) as error:
+            self.writing = None
+            raise SavingError(f"{self.folder / str(step)} can't be saved: {error}") from error
+
+    def _last(self) -> str:
         if self.good is None:
             return "no step was saved yet"
         return f"the last good step is saved in {self.folder / str(self.good)}"
@@ -148,6 +180,7 @@ class Unsaved:
     """In a Saver's place: nothing is kept."""
 
     pending: Rows = ()
+    seconds, skipped_in_a_row = 0.0, 0
 
     def due(self, step: int) -> bool:
         return False
@@ -156,15 +189,9 @@ class Unsaved:
 
     def judged(self, step: int, accuracy: float, params: Params) -> None: ...
 
-    def save(self, step: int, state: State, pending: Rows) -> None: ...
+    def save(
+        self, step: int, state: State, pending: Rows, *, seconds: float = 0.0, skipped_in_a_row: int = 0
+    ) -> None: ...
 
     def where(self) -> str:
         return "no step is saved"
-
-
-@contextmanager
-def _said(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError, RuntimeError) as error:
-        raise SavingError(f"{path} can't be saved: {error}") from error

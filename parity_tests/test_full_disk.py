@@ -1,0 +1,144 @@
+"""A full disk ends a run with one message that names the last good step, and nothing half-written stays."""
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import pytest
+
+import vit_torch
+from parity_tests.test_saved_steps import random_state, saver_in, write_nothing
+from parity_tests.test_train_cli import TINY
+from train.__main__ import main
+from train.errors import SavingError
+from train.input.data import open_data
+from train.journal import Journal
+from train.pictures import new_figure, save_png
+from train.progress import Report
+from train.recipes import RECIPES
+from train.saving.best import Best
+from train.saving.native import Native
+from train.workdir import create, write_text
+
+FULL = "No space left on device"
+Fill = Callable[[str], None]
+
+
+@pytest.fixture
+def fill(monkeypatch: pytest.MonkeyPatch) -> Fill:
+    """From now on nothing of this name comes to be there."""
+    replace = os.replace
+
+    def call(name: str) -> None:
+        def full(source: Any, target: Any) -> None:
+            if Path(target).name == name:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            replace(source, target)
+
+        monkeypatch.setattr(os, "replace", full)
+
+    return call
+
+
+def test_a_text_that_cannot_be_written_leaves_the_one_before(tmp_path: Path, fill: Fill):
+    write_text(tmp_path / "config.json", "before")
+    fill("config.json")
+    with pytest.raises(SavingError, match=f"{tmp_path / 'config.json'} can't be written: {FULL}"):
+        write_text(tmp_path / "config.json", "after")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("config.json", "before")]
+
+
+def test_a_row_that_cannot_be_written_is_one_message():
+    """/dev/full is a disk that is."""
+    with (
+        pytest.raises(SavingError, match=f"/dev/full can't be written: {FULL}"),
+        Journal(Path("/dev/full"), Report(9, quiet=True)) as journal,
+    ):
+        journal.write({"step": 1})
+
+
+def test_a_picture_that_cannot_be_written_is_one_message(tmp_path: Path, fill: Fill):
+    fill("curves.png")
+    with pytest.raises(SavingError, match=f"{tmp_path / 'curves.png'} can't be written: {FULL}"):
+        save_png(new_figure(1, 1), tmp_path / "curves.png")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_new_run_that_has_no_room_says_so(tmp_path: Path, fill: Fill):
+    fill("config.json")
+    with pytest.raises(SavingError, match=f"{tmp_path / 'config.json'} can't be written: {FULL}"):
+        create(tmp_path, {"train_config": {}}, overwrite=False)
+
+
+def test_a_record_of_the_best_weights_that_has_no_room_says_so(tmp_path: Path, fill: Fill):
+    fill("best.json")
+    best = Best(write_nothing, tmp_path / "best", tmp_path / "best.json")
+    with pytest.raises(SavingError, match=f"{tmp_path / 'best.json'} can't be written: {FULL}"):
+        best.judged(1, 0.5, {})
+
+
+def test_a_folder_of_steps_that_has_no_room_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*given: Any, **options: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    nothing: Any = None
+    monkeypatch.setattr(Path, "mkdir", full)
+    with pytest.raises(SavingError, match=f"{tmp_path / 'steps'} can't be written: {FULL}"):
+        Native(nothing, nothing, nothing).describe(tmp_path / "steps")
+
+
+def test_the_message_names_the_last_good_step(tmp_path: Path):
+    """That which is being written is waited for."""
+    with saver_in(tmp_path / "steps") as saver:
+        with pytest.raises(SavingError, match="x can't be written; no step was saved yet"), saver.naming():
+            raise SavingError("x can't be written")
+        saver.save(2, random_state(2), ())
+        left = f"x can't be written; the last good step is saved in {tmp_path / 'steps' / '2'}"
+        with pytest.raises(SavingError, match=left), saver.naming():
+            raise SavingError("x can't be written")
+
+
+def test_a_step_that_cannot_be_saved_is_not_the_last_good_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Nor is it waited for again, when the run is left."""
+
+    def full(*given: Any, **options: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with saver_in(tmp_path / "steps") as saver:
+        saver.save(2, random_state(2), ())
+        saver.wait()
+        monkeypatch.setattr(saver.manager, "save", full)
+        with pytest.raises(SavingError) as error, saver.naming():
+            saver.save(3, random_state(3), ())
+    steps = tmp_path / "steps"
+    assert str(error.value).startswith(f"{steps / '3'} can't be saved: ")
+    assert str(error.value).endswith(f"{FULL}; the last good step is saved in {steps / '2'}")
+
+
+def test_a_picture_of_an_evaluation_that_has_no_room_is_one_message(
+    tmp_path: Path, fill: Fill, capsys: pytest.CaptureFixture[str]
+):
+    config = RECIPES["digits"]()
+    model = vit_torch.ViT(config.model.replace(dim=16, depth=1, num_heads=2, mlp_dim=16))
+    model.save_pretrained(tmp_path / "model", preprocess=open_data(config).preprocess)
+    fill("confusion.png")
+    with pytest.raises(SystemExit) as stop:
+        main(["evaluate", str(tmp_path / "model"), "--data", "digits", "--confusion", str(tmp_path / "confusion.png")])
+    assert stop.value.code == 1
+    assert capsys.readouterr().err == f"vit-train: error: {tmp_path / 'confusion.png'} can't be written: {FULL}\n"
+
+
+@pytest.mark.slow
+def test_a_run_whose_disk_is_full_says_where_it_can_be_gone_on_with(
+    tmp_path: Path, fill: Fill, capsys: pytest.CaptureFixture[str]
+):
+    fill("curves.png")
+    with jax.enable_x64(False), pytest.raises(SystemExit) as stop:
+        main(["digits", "--workdir", str(tmp_path / "run"), *TINY.split(), "--checkpoint.steps", "3"])
+    assert stop.value.code == 1
+    run = tmp_path / "run"
+    left = f"the last good step is saved in {run / 'steps' / '6'}"
+    assert capsys.readouterr().err == f"vit-train: error: {run / 'curves.png'} can't be written: {FULL}; {left}\n"

@@ -1,0 +1,88 @@
+"""The folder of a run: one process at a time has it, on whichever disk."""
+
+import errno
+import fcntl
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from train.config import ConfigError
+from train.workdir import LOCK, claimed
+
+
+def test_a_folder_that_is_claimed_is_no_others_and_free_again_afterwards(tmp_path: Path):
+    for _ in range(2):
+        with claimed(tmp_path / "run"):
+            with (
+                pytest.raises(ConfigError, match="a run is going on there, in another process"),
+                claimed(tmp_path / "run"),
+            ):
+                pass
+            assert (tmp_path / "run" / LOCK).is_file()
+        assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_claim_is_a_file_open_for_writing_which_hosts_can_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """NFS and Lustre lock no folders across hosts."""
+    locked, flock = [], fcntl.flock
+
+    def noted(file: int, how: int) -> None:
+        locked.append((stat.S_ISREG(os.fstat(file).st_mode), fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE))
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", noted)
+    with claimed(tmp_path):
+        assert locked == [(True, os.O_RDWR)]
+
+
+@pytest.mark.parametrize("another_came", [False, True])
+def test_a_file_that_its_holder_removed_meanwhile_is_no_claim(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, another_came: bool
+):
+    """It was opened before that run ended: a third one would make another file, and have the folder as well."""
+    flock, times = fcntl.flock, iter(range(9))
+
+    def late(file: int, how: int) -> None:
+        if next(times) == 0:
+            (tmp_path / LOCK).unlink()
+            if another_came:
+                (tmp_path / LOCK).touch()
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with claimed(tmp_path), pytest.raises(ConfigError, match="a run is going on there"), claimed(tmp_path):
+        pass
+
+
+def test_what_a_killed_run_left_there_is_no_claim(tmp_path: Path):
+    (tmp_path / LOCK).touch()
+    with claimed(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS])
+def test_a_disk_that_locks_nothing_is_said_and_the_run_goes_on(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def refused(file: int, how: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    with claimed(tmp_path):
+        said = capsys.readouterr().err
+    assert said.startswith(f"vit-train: note: --workdir {tmp_path} can't be claimed ({os.strerror(number)}): ")
+    assert said.count("\n") == 1
+
+
+def test_a_folder_where_nothing_can_be_made_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*given: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("train.saving.lock.os.open", full)
+    with (
+        pytest.raises(ConfigError, match=f"--workdir {tmp_path} can't be made: No space left on device"),
+        claimed(tmp_path),
+    ):
+        pass

@@ -137,7 +137,7 @@ def special(kind: str) -> Image.Image:
     photo = picture(2, (60, 40))
     if kind == "deep":
         return Image.fromarray(np.asarray(photo.convert("L"), np.uint16) * 257)
-    photo.putalpha(Image.fromarray(np.repeat(np.repeat(np.uint8([[0, 255]]), 40, 0), 30, 1)))
+    photo.putalpha(Image.fromarray(np.repeat(np.array([[0, 255]], np.uint8), 30, 1).repeat(40, 0)))
     return photo
 
 

@@ -15,7 +15,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="vit-app",
         description="A page on this machine: drop a photo, see its labels in PyTorch and in Flax side by side, their "
-        "difference, and attention by layer and head. Nothing leaves the machine; only it can open the page.",
+        "difference, and attention by layer and head. Nothing leaves the machine, and without --host only it can open "
+        "the page.",
         allow_abbrev=False,
     )
     add = parser.add_argument

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
@@ -39,6 +40,7 @@ from train.config import ConfigError
 from train.config.paths import absolute
 from train.config.read import read_config
 from train.input.data import open_data
+from train.saving.due import Due
 from vit_convert.checkpoint import open_checkpoint
 from vit_convert.errors import CheckpointError
 
@@ -101,6 +103,31 @@ def test_a_run_killed_at_each_random_moment_ends_with_the_same_bits(tmp_path: Pa
     if not (tmp_path / "run" / "checkpoint").exists():
         finish(start(tmp_path / "run", *LONGER))
     assert_same_run(tmp_path / "run", tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_run_told_to_end_while_it_is_evaluated_goes_on_to_the_same_bits(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """It waits for no whole split: after the next batch it saves, and what goes on makes the evaluation first."""
+    asked: list[int] = []
+
+    def told(due: Due, count: int) -> bool:
+        asked.append(count)
+        due.ending = signal.SIGTERM
+        return count == 2
+
+    monkeypatch.setattr(Due, "told", told)
+    with jax.enable_x64(False), pytest.raises(SystemExit) as stop:
+        main(["digits", "--workdir", str(tmp_path / "run"), *SETTINGS])
+    assert stop.value.code == 128 + signal.SIGTERM
+    assert asked == [1, 2]
+    assert "SIGTERM: the last good step is saved in" in capsys.readouterr().err
+    assert not [row for row in rows(tmp_path / "run") if "test_loss" in row]
+    monkeypatch.undo()
+    with jax.enable_x64(False):
+        main(["digits", "--workdir", str(tmp_path / "run"), *SETTINGS])
+    assert_same_run(tmp_path / "run", whole)
 
 
 @pytest.fixture(scope="module")

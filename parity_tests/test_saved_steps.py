@@ -145,19 +145,22 @@ def test_a_run_that_goes_on_counts_its_seconds_and_skipped_updates_on(monkeypatc
     judged = Evaluated(4, 2, 3, 1.0, np.array([4]), np.array([2]), None)
     parts: dict[str, Any] = dict(
         step=SimpleNamespace(
-            config=SimpleNamespace(eval_epochs=9, batch_size=4, log=SimpleNamespace(steps=1)), total_steps=5
+            config=SimpleNamespace(eval_epochs=9, batch_size=4, log=SimpleNamespace(steps=1)),
+            total_steps=5,
+            learning_rate=lambda step: 0.1,
         ),
         feed=SimpleNamespace(items=lambda start: (skipped for skipped in (1.0, 1.0, 0.0)), fetch=None),
         evaluate=Evaluate(lambda *given: pytest.fail("nothing is judged"), lambda: pytest.fail("nor read"), judged),  # pyright: ignore[reportArgumentType]
         journal=SimpleNamespace(write=rows.append, say=lambda text: None, say_own=lambda text: None),
     )
     monkeypatch.setattr(Evaluate, "compile", lambda self, params: None)
-    monkeypatch.setattr(Evaluate, "__call__", lambda self, params: judged)
+    monkeypatch.setattr(Evaluate, "unless", lambda self, stopped, params: judged)
     begun: Any = SimpleNamespace(step=2, params={}, ema=None)
     trained = Loop(**parts, steps_per_epoch=100, unsaid=lambda: [], saver=saver).run(begun)
     assert [row["seconds"] for row in rows if "seconds" in row] == [110, 120, 130]
     assert trained.seconds == 130
-    assert saver.kept == [{"seconds": 110, "skipped_in_a_row": 8}, {"seconds": 120, "skipped_in_a_row": 9}]
+    kept = [{"seconds": 110, "skipped_in_a_row": 8}, {"seconds": 120, "skipped_in_a_row": 9}]
+    assert saver.kept == [row | {"unevaluated": False} for row in kept]
 
 
 # In a process of its own: JAX has its devices when it starts.

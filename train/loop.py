@@ -76,17 +76,16 @@ class Loop:
         eval_steps = max(1, round(config.eval_epochs * self.steps_per_epoch))
         begun = time.perf_counter() - self.saver.seconds
         window = Window(config.batch_size, self.saver.pending, self.saver.skipped_in_a_row)
-        evaluated: Evaluated | None = None
+        evaluated = self._evaluate(int(state.step), state, never) if self.saver.unevaluated else None
         for done in range(int(state.step) + 1, total + 1):
             window.keep_pace()
             with window.waiting():
                 item = next(items)
             state, measured = advance(state, item)
             window.add(measured)
-            place = {"step": done, "epoch": done / self.steps_per_epoch}
             evaluating = done == total or done % eval_steps == 0
             if evaluating or done % config.log.steps == 0:
-                row = place | window.close(done)
+                row = self._place(done) | window.close(done)
                 row |= {**self.mfu(row["step_seconds"]), "seconds": time.perf_counter() - begun}
                 self.journal.write(row)
                 if row.get("skipped"):
@@ -94,29 +93,52 @@ class Loop:
                 self._tell()
             if evaluating:
                 with window.pause():
-                    evaluated = self.evaluate(averaged(state))
-                    self.journal.write(place | evaluated.row)
-                    self._tell()
-                    check_finite(evaluated, done, window.last["learning_rate"])
-                    self.saver.judged(done, evaluated.accuracy, averaged(state))
-            if done < total and self.saver.due(done):
-                self._save(done, state, window, begun)
+                    evaluated = self._evaluate(done, state, self.saver.told if done < total else never)
+            left_off = evaluating and evaluated is None
+            if done < total and (left_off or self.saver.due(done)):
+                self._save(done, state, window, begun, unevaluated=left_off)
         assert evaluated is not None, "no run goes on from its last step: that one is never saved"
         return state, evaluated
+
+    def _evaluate(self, done: int, state: State, stopped: Callable[[int], bool]) -> Evaluated | None:
+        """Judges the weights after this step; None if the run was told to end meanwhile: a spot machine waits for no
+        whole split. The last evaluation is the result, and made in any case; so is one that was left off before.
+
+        Raises:
+            NonFiniteLoss: the held-out loss is infinite or no number.
+        """
+        evaluated = self.evaluate.unless(stopped, averaged(state))
+        if evaluated is not None:
+            self.journal.write(self._place(done) | evaluated.row)
+            self._tell()
+            check_finite(evaluated, done, float(self.step.learning_rate(state.step - 1)))
+            self.saver.judged(done, evaluated.accuracy, averaged(state))
+        return evaluated
+
+    def _place(self, done: int) -> dict[str, float]:
+        """How every row of metrics.jsonl begins."""
+        return {"step": done, "epoch": done / self.steps_per_epoch}
 
     def _tell(self) -> None:
         """What the data have to say: of several hosts each of its own images."""
         for said in self.unsaid():
             self.journal.say_own(said)
 
-    def _save(self, done: int, state: State, window: Window, begun: float) -> None:
+    def _save(self, done: int, state: State, window: Window, begun: float, *, unevaluated: bool) -> None:
         """Not where the last gradient was infinite or no number: the state after it is no good one, unless that update
         was left out."""
         pending = window.fetch(done)
         if math.isfinite(window.last["grad_norm"]) or window.last.get("skipped"):
             with window.pause():
                 seconds, skipped = time.perf_counter() - begun, window.skipped_in_a_row
-                self.saver.save(done, state, pending, seconds=seconds, skipped_in_a_row=skipped)
+                self.saver.save(
+                    done, state, pending, seconds=seconds, skipped_in_a_row=skipped, unevaluated=unevaluated
+                )
+
+
+def never(count: int) -> bool:
+    """An evaluation that is made to its end."""
+    return False
 
 
 def check_finite(evaluated: Evaluated, step: int, learning_rate: float) -> None:

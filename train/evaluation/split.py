@@ -36,12 +36,23 @@ class Evaluate:
             self.add(self.zero, params, next(iter(batches)))
 
     def __call__(self, params: Params) -> Evaluated:
-        """Batches are given to the devices one ahead: more of them would only lie in their memory and wait."""
+        """Over all batches."""
+        found = self.unless(lambda _: False, params)
+        assert found is not None
+        return found
+
+    def unless(self, stopped: Callable[[int], bool], params: Params) -> Evaluated | None:
+        """The same, or None as soon as `stopped`, which is asked after each batch, of how many there were.
+
+        Batches are given to the devices one ahead: more of them would only lie in their memory and wait.
+        """
         totals = self.zero
         with self.batches() as batches:
-            for batch in batches:
+            for count, batch in enumerate(batches, 1):
                 before, totals = totals, self.add(totals, params, batch)
                 jax.block_until_ready(before)
+                if stopped(count):
+                    return None
         return evaluated(totals)
 
 

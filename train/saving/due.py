@@ -32,6 +32,13 @@ class Due:
                 return True
         return self.config.steps is not None and step % self.config.steps == 0
 
+    def told(self, count: int) -> bool:
+        """Whether the run is to end, asked after so many batches of an evaluation, by all hosts."""
+        if hosts.several() and count % self.agree_steps:
+            return False
+        self.ending = max(signal for (signal,) in hosts.gather_numbers(self.interrupts.received))
+        return self.ending > 0
+
     def _late(self) -> bool:
         minutes = self.config.minutes
         return minutes is not None and time.monotonic() - self.since >= 60 * minutes

@@ -41,6 +41,7 @@ class Saver:
         self.folder, self.position, self.due, self.best = folder, dict(position), due, best
         self.pending: Rows = ()  # metrics of the steps since the last line of metrics.jsonl
         self.seconds, self.skipped_in_a_row = 0.0, 0  # of training so far; updates left out up to that step
+        self.unevaluated = False  # whether that step's evaluation is still due
         self.said: tuple[str, ...] = ()  # what was found damaged
         self.good = self._find()
         self.writing: int | None = None
@@ -75,6 +76,7 @@ class Saver:
         self.pending = tuple(progress["pending"])
         # steps that were saved by older versions have neither
         self.seconds, self.skipped_in_a_row = progress.get("seconds", 0.0), progress.get("skipped_in_a_row", 0)
+        self.unevaluated = progress.get("unevaluated", False)
         return found[STATE]
 
     def begin(self) -> None:
@@ -82,16 +84,30 @@ class Saver:
         saved."""
         self.due.interrupts.begun = True
 
+    def told(self, count: int) -> bool:
+        """Whether the run is to end at once, asked after so many batches of an evaluation."""
+        return self.due.told(count)
+
     def judged(self, step: int, accuracy: float, params: Params) -> None:
         """Takes in an evaluation of these weights: the best ones are kept."""
         self.best.judged(step, accuracy, params)
 
-    def save(self, step: int, state: State, pending: Rows, *, seconds: float = 0.0, skipped_in_a_row: int = 0) -> None:
+    def save(
+        self,
+        step: int,
+        state: State,
+        pending: Rows,
+        *,
+        seconds: float = 0.0,
+        skipped_in_a_row: int = 0,
+        unevaluated: bool = False,
+    ) -> None:
         """Saves the state after this step: it is copied before this returns, and written afterwards.
 
         Args:
             seconds: of training so far, over all processes of the run.
             skipped_in_a_row: updates that were left out one after the other, up to this step.
+            unevaluated: an evaluation of this step was due, and was left off.
 
         Raises:
             SavingError: this or the step before can't be written.
@@ -100,7 +116,7 @@ class Saver:
         self.wait()
         self.writing = step
         progress = {"position": self.position, "best": self.best.to_dict(), "pending": [dict(row) for row in pending]}
-        progress |= {"seconds": seconds, "skipped_in_a_row": skipped_in_a_row}
+        progress |= {"seconds": seconds, "skipped_in_a_row": skipped_in_a_row, "unevaluated": unevaluated}
         args = ocp.args.Composite(state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress))  # pyright: ignore[reportCallIssue]
         with self._saved(step):
             self.manager.save(step, args=args, force=True)
@@ -180,7 +196,10 @@ class Unsaved:
     """In a Saver's place: nothing is kept."""
 
     pending: Rows = ()
-    seconds, skipped_in_a_row = 0.0, 0
+    seconds, skipped_in_a_row, unevaluated = 0.0, 0, False
+
+    def told(self, count: int) -> bool:
+        return False
 
     def due(self, step: int) -> bool:
         return False
@@ -190,7 +209,14 @@ class Unsaved:
     def judged(self, step: int, accuracy: float, params: Params) -> None: ...
 
     def save(
-        self, step: int, state: State, pending: Rows, *, seconds: float = 0.0, skipped_in_a_row: int = 0
+        self,
+        step: int,
+        state: State,
+        pending: Rows,
+        *,
+        seconds: float = 0.0,
+        skipped_in_a_row: int = 0,
+        unevaluated: bool = False,
     ) -> None: ...
 
     def where(self) -> str:

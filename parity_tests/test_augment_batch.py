@@ -157,6 +157,7 @@ def erased(image: np.ndarray, box: np.ndarray) -> np.ndarray:
     return x
 
 
+@pytest.mark.slow
 def test_every_operation_is_drawn_as_often_as_the_others():
     """Within four standard deviations; half are done, half negative, magnitudes about 9 and never above 10."""
     config, count = AugmentConfig(rand_augment_layers=2), 3000

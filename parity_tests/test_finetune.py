@@ -108,6 +108,7 @@ def train(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "train", *arguments], capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_fine_tuning_from_the_command_line_learns_and_loads_in_pytorch(checkpoint: Write, tmp_path: Path):
     path, workdir = checkpoint("timm", num_classes=7), tmp_path / "run"
     done = train("digits", "--workdir", str(workdir), "--init", str(path), "--steps", "3", "--batch-size", "100")

@@ -15,7 +15,7 @@ NAMES = tuple(hub_shapes(MODEL))
 @pytest.mark.parametrize(
     ("patterns", "trained"),
     [
-        (("*", "!head.*"), {"head.kernel", "head.bias"}),
+        pytest.param(("*", "!head.*"), {"head.kernel", "head.bias"}, marks=pytest.mark.slow),
         (("patch_embed.*", "blocks.0.*", "pos_embed"), None),
     ],
 )

@@ -127,6 +127,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[
     return folder, found
 
 
+@pytest.mark.slow
 def test_the_first_process_writes_and_speaks_alone(trained: tuple[Path, list[tuple[int, str, str]]]):
     folder, ((_, first, _), (_, second, _)) = trained
     assert "cpu x 4" in first
@@ -157,6 +158,7 @@ def test_a_run_on_two_hosts_learns_what_one_on_one_host_learns(
     assert gap(np.asarray(a(images)), np.asarray(b(images))) < FLOAT32_CHAIN
 
 
+@pytest.mark.slow
 def test_a_mistake_that_one_host_meets_is_said_by_all(trained: tuple[Path, list[tuple[int, str, str]]]):
     """Only the first looks at the folder: the other would wait for it for ever."""
     port = slurm_port()

@@ -34,6 +34,7 @@ def coefficient(product: np.ndarray) -> float:
     return float(np.diag(product).mean())
 
 
+@pytest.mark.slow
 def test_values_and_projection_make_minus_the_identity_and_noise(begun: Params):
     for block in range(4):
         qkv, proj = (np.asarray(begun[f"blocks.{block}.attn.{name}.kernel"]) for name in ("qkv", "proj"))

@@ -46,6 +46,7 @@ def test_a_text_that_is_gone_is_told():
         Mutant("x", "vit_flax/mlp.py", "what was never there", "", "nobody", "model: plain").applied("text")
 
 
+@pytest.mark.slow
 def test_mistakes_of_every_kind_are_seen_and_the_true_code_is_not():
     ran = mutants(*FEW, "--seeds", "1", "--no-conventional")
     assert ran.returncode == 0, ran.stdout + ran.stderr

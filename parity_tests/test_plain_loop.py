@@ -98,7 +98,7 @@ def plain(config: TrainConfig, data: Data, **wrong: Any) -> Came:
     rates = jnp.array(up + down)
 
     merge, params = model_of(config), initial(config)
-    average = params
+    average: Any = params
     decayed = {path: path.endswith("kernel") for path in params}
     rule = optax.adamw(lambda count: rates[count], weight_decay=wrong.get("decay", decay), mask=decayed)
     state = rule.init(params)
@@ -121,7 +121,7 @@ def plain(config: TrainConfig, data: Data, **wrong: Any) -> Came:
         params, state, loss = advance(params, state, *map(jnp.asarray, batch), draws.drop_path)
         average = optax.incremental_update(params, average, 1 - config.ema_decay)
         losses.append(float(loss))
-    return Came(losses, {path: np.asarray(x) for path, x in average.items()})
+    return Came(losses, {path: np.asarray(average[path]) for path in params})
 
 
 def normalised(images: np.ndarray, data: Data) -> np.ndarray:

@@ -102,6 +102,7 @@ def test_each_does_what_it_is_for():
     assert len(checkpoint.findall(remat)) == 5
 
 
+@pytest.mark.slow
 def test_intermediates_are_there_whichever_way_it_is_run():
     names = ("blocks.1", "blocks.0.attn.weights")
     (_, plain), (_, scanned) = (make(BASE, scan=scan)(jnp.asarray(IMAGES), names) for scan in (False, True))

@@ -303,7 +303,7 @@ def test_a_layer_that_is_not_finite_is_a_disagreement_wherever_it_stands(lost: f
     truth = {name: np.ones(4) for name in ("embeddings", "blocks.0", "blocks.1")}
     torch = {name: x + 1e-7 for name, x in truth.items()}
     flax = torch | {"blocks.1": np.array([1, lost, 1, 1])}
-    products = dict.fromkeys(("patches", "dim", "mlp_dim"), Product(4, Errors(1.0, 1.0)))
+    products = {name: Product(4, Errors(1.0, 1.0)) for name in ("patches", "dim", "mlp_dim")}
     found = compare_rounded(Run(torch, {}), Run(flax, {}), Run(truth, {}), products)
     assert found.layers["blocks.1"].ratio == np.inf
     (check,) = _rounded("float32", found)

@@ -90,7 +90,9 @@ def test_json_has_every_number(native: Path, verify: Callable[..., Out]) -> None
 @pytest.mark.parametrize(
     ("mistake", "where"),
     [
-        (swapped_q_and_k, "PyTorch and Flax part at blocks.0.attn.weights (float64)"),
+        pytest.param(
+            swapped_q_and_k, "PyTorch and Flax part at blocks.0.attn.weights (float64)", marks=pytest.mark.slow
+        ),
         (tanh_gelu, "PyTorch and Flax part at blocks.0 (float64)"),
     ],
 )

@@ -17,19 +17,14 @@ def add_positions(
     patches: adding before or after the prefix is put in front is one and the same.
     """
     if config.pos_embed == "sincos2d":
-        patches = patches + fixed_positions(config, grid, like=patches)
+        open_size = symbolic.is_symbolic(grid)
+        waves = symbolic.sincos2d(grid, config.dim, patches) if open_size else torch.tensor(sincos2d(grid, config.dim))
+        patches = patches + waves.to(device=patches.device, dtype=patches.dtype)
     elif table is not None:
         rows = config.num_pos_prefix
         patches = patches + resize_positions(config, table[:, rows:], grid)
         prefix = torch.cat([prefix[:, :rows] + table[:, :rows], prefix[:, rows:]], dim=1)
     return torch.cat([prefix, patches], dim=1)
-
-
-def fixed_positions(config: ViTConfig, grid: tuple[int, int], like: Tensor) -> Tensor:
-    """The 2D sine-cosine table (N, D), in `like`'s dtype."""
-    if symbolic.is_symbolic(grid):
-        return symbolic.sincos2d(grid, config.dim, like).to(like.dtype)
-    return torch.tensor(sincos2d(grid, config.dim), dtype=like.dtype, device=like.device)
 
 
 def resize_positions(config: ViTConfig, table: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -95,6 +95,7 @@ def rope_table(config: ViTConfig, grid: Grid, like: Tensor) -> tuple[Tensor, Ten
 def rope_coordinates(config: ViTConfig, n: Any, like: Tensor) -> Tensor:
     """Where n patches of one axis lie: (n,)."""
     if config.rope == "eva02":
+        assert config.rope_ref_grid is not None
         return steps(n, like) / number(n, like) * config.rope_ref_grid
     return 2 * torch.pi * (2 * (steps(n, like) + 0.5) / number(n, like) - 1)
 

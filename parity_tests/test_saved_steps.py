@@ -33,7 +33,7 @@ from train.saving import due as due_module
 from train.saving.best import Best, Evaluation
 from train.saving.due import Due
 from train.saving.folder import ASIDE, last_good
-from train.saving.saver import Saver, Unsaved
+from train.saving.saver import NONE, Progress, Saver, Unsaved
 from train.step import State
 from vit_convert.sums import SUMS, damage
 
@@ -87,7 +87,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with saver_in(folder) as saver:
         for step in (1, 2):
             saver.judged(step, step / 10, {})
-            saver.save(step, random_state(step), ROWS, seconds=step + 0.25, skipped_in_a_row=step)
+            saver.save(step, random_state(step), ROWS, Progress(step + 0.25, step, unevaluated=step == 2))
     return folder
 
 
@@ -102,7 +102,7 @@ def test_what_is_restored_has_the_bits_that_were_saved(written: Path):
         assert (saver.good, saver.said) == (2, ())
         assert_same_bits(saver.restore(abstract(random_state(0))), random_state(2))
         assert saver.pending == ROWS
-        assert (saver.seconds, saver.skipped_in_a_row) == (2.25, 2)
+        assert saver.progress == Progress(2.25, 2, unevaluated=True)
         assert saver.best.found == Evaluation(2, 0.2)
 
 
@@ -111,24 +111,24 @@ def test_a_step_that_an_older_version_saved_begins_to_count_anew(tmp_path: Path,
     kept = ("position", "best", "pending")
     monkeypatch.setattr(ocp.args, "JsonSave", lambda found: json_save({name: found[name] for name in kept}))
     with saver_in(tmp_path / "steps") as saver:
-        saver.save(1, random_state(1), ROWS, seconds=5.0, skipped_in_a_row=5)
+        saver.save(1, random_state(1), ROWS, Progress(5.0, 5))
     with saver_in(tmp_path / "steps") as saver:
         saver.restore(abstract(random_state(0)))
-        assert (saver.pending, saver.seconds, saver.skipped_in_a_row) == (ROWS, 0.0, 0)
+        assert (saver.pending, saver.progress) == (ROWS, Progress())
 
 
 class Told(Unsaved):
     """Of a run that goes on from step 2, after 100 s and with its last 7 updates left out."""
 
     def __init__(self) -> None:
-        self.seconds, self.skipped_in_a_row = 100.0, 7
-        self.kept: list[dict[str, Any]] = []
+        self.progress = Progress(100.0, 7)
+        self.kept: list[Progress] = []
 
     def due(self, step: int) -> bool:
         return True
 
-    def save(self, step: int, state: State, pending: Any, **kept: Any) -> None:
-        self.kept.append(kept)
+    def save(self, step: int, state: State, pending: Any, progress: Progress = NONE) -> None:
+        self.kept.append(progress)
 
 
 def test_a_run_that_goes_on_counts_its_seconds_and_skipped_updates_on(monkeypatch: pytest.MonkeyPatch):
@@ -159,8 +159,7 @@ def test_a_run_that_goes_on_counts_its_seconds_and_skipped_updates_on(monkeypatc
     trained = Loop(**parts, steps_per_epoch=100, unsaid=lambda: [], saver=saver).run(begun)
     assert [row["seconds"] for row in rows if "seconds" in row] == [110, 120, 130]
     assert trained.seconds == 130
-    kept = [{"seconds": 110, "skipped_in_a_row": 8}, {"seconds": 120, "skipped_in_a_row": 9}]
-    assert saver.kept == [row | {"unevaluated": False} for row in kept]
+    assert saver.kept == [Progress(110, 8), Progress(120, 9)]
 
 
 # In a process of its own: JAX has its devices when it starts.

@@ -192,3 +192,14 @@ def test_help_for_a_reader_who_leaves_is_no_error():
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
     assert done.stderr == ""
     assert len(done.stdout.splitlines()) == 1
+
+
+@pytest.mark.parametrize("unevaluated", [False, True])
+def test_an_evaluation_that_comes_again_stands_once(tmp_path: Path, unevaluated: bool):
+    """A run that was killed after it had made up for an evaluation that it left off makes it again."""
+    rows = [{"step": 3, "loss": 1.0}, {"step": 4, "loss": 0.5}, {"step": 4, "test_count": 9}, {"step": 5, "loss": 0.4}]
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step"')
+    with Journal(path, Report(9, quiet=True), 4, unevaluated=unevaluated):
+        pass
+    assert [json.loads(line) for line in path.read_text().splitlines()] == rows[: 2 if unevaluated else 3]

@@ -19,11 +19,20 @@ class Journal:
     """Writes rows to metrics.jsonl (None: nowhere, for another host does) and hands them to the report and the sinks. A
     context manager."""
 
-    def __init__(self, path: Path | None, report: Report, resume_step: int = 0, sinks: Sequence[Sink] = ()):
-        """The rows up to resume_step stay; those of later steps, which come again, go."""
+    def __init__(
+        self,
+        path: Path | None,
+        report: Report,
+        resume_step: int = 0,
+        sinks: Sequence[Sink] = (),
+        *,
+        unevaluated: bool = False,
+    ):
+        """The rows up to resume_step stay; those of later steps, which come again, go, and so does that step's own
+        evaluation if it comes again: a run may be killed after it has made up for one that it left off."""
         self.path, self.report, self.sinks = Path(os.devnull) if path is None else path, report, sinks
         if self.path.is_file():
-            keep_rows(self.path, resume_step)
+            keep_rows(self.path, resume_step, unevaluated)
         with saving(self.path):
             self.lines = self.path.open("a", encoding="utf-8", buffering=1)  # a line at a time
 
@@ -57,8 +66,12 @@ class Journal:
             sink.row(row)
 
 
-def keep_rows(path: Path, step: int) -> None:
+def keep_rows(path: Path, step: int, unevaluated: bool) -> None:
     """Leaves the rows up to this step. The last line may be half a row, where the process was killed in it."""
+
+    def stays(row: dict[str, Any]) -> bool:
+        return row["step"] <= step and not (unevaluated and row["step"] == step and "test_count" in row)
+
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     whole = (line for line in lines if line.endswith("\n"))
-    write_text(path, "".join(line for line in whole if json.loads(line)["step"] <= step))
+    write_text(path, "".join(line for line in whole if stays(json.loads(line))))

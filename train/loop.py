@@ -13,10 +13,10 @@ from jax import Array
 
 from train.errors import NonFiniteLoss
 from train.evaluation.counts import Evaluated
-from train.evaluation.split import Evaluate
+from train.evaluation.split import Evaluate, never
 from train.feed import Feed
 from train.journal import Journal
-from train.saving.saver import Saver, Unsaved
+from train.saving.saver import Progress, Saver, Unsaved
 from train.step import Batch, Params, State, Step
 from train.window import Window
 
@@ -67,16 +67,17 @@ class Loop:
                 state, evaluated = self._steps(state, advance, chain([first], given))
             except NonFiniteLoss as error:
                 raise NonFiniteLoss(f"{error}; {self.saver.where()}") from error
-        seconds = self.saver.seconds + time.perf_counter() - compiled
+        seconds = self.saver.progress.seconds + time.perf_counter() - compiled
         return Trained(state, evaluated, seconds, compiled - begun)
 
     def _steps(self, state: State, advance: Advance, items: Iterator[Any]) -> tuple[State, Evaluated]:
         """The last state, and what it came to."""
         config, total = self.step.config, self.step.total_steps
         eval_steps = max(1, round(config.eval_epochs * self.steps_per_epoch))
-        begun = time.perf_counter() - self.saver.seconds
-        window = Window(config.batch_size, self.saver.pending, self.saver.skipped_in_a_row)
-        evaluated = self._evaluate(int(state.step), state, never) if self.saver.unevaluated else None
+        before = self.saver.progress
+        begun = time.perf_counter() - before.seconds
+        evaluated = self._evaluate(int(state.step), state, never) if before.unevaluated else None
+        window = Window(config.batch_size, self.saver.pending, before.skipped_in_a_row)
         for done in range(int(state.step) + 1, total + 1):
             window.keep_pace()
             with window.waiting():
@@ -130,15 +131,8 @@ class Loop:
         pending = window.fetch(done)
         if math.isfinite(window.last["grad_norm"]) or window.last.get("skipped"):
             with window.pause():
-                seconds, skipped = time.perf_counter() - begun, window.skipped_in_a_row
-                self.saver.save(
-                    done, state, pending, seconds=seconds, skipped_in_a_row=skipped, unevaluated=unevaluated
-                )
-
-
-def never(count: int) -> bool:
-    """An evaluation that is made to its end."""
-    return False
+                seconds = time.perf_counter() - begun
+                self.saver.save(done, state, pending, Progress(seconds, window.skipped_in_a_row, unevaluated))
 
 
 def check_finite(evaluated: Evaluated, step: int, learning_rate: float) -> None:

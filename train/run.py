@@ -104,7 +104,7 @@ class Run:
             self.introduce(report, state, saver)
             done = int(state.step)
             sinks = open_sinks(self.step.config.log, self.workdir, self.written(), done) if first else []
-            with Journal(rows, report, done, sinks) as journal:
+            with Journal(rows, report, done, sinks, unevaluated=saver.progress.unevaluated) as journal:
                 trained = make_loop(self.step, self.data, self.placement, journal, saver).run(state)
             result = self.result(trained, saver.best.found)
             self.leave(native, result)

@@ -22,6 +22,11 @@ Batches = Callable[[], AbstractContextManager[Iterable[EvalBatch]]]  # all of a 
 Logits = Callable[[Params, Array], Array]  # parameters, images (B, H, W, C) as read -> (B, K)
 
 
+def never(count: int) -> bool:
+    """For an evaluation that is made to its end."""
+    return False
+
+
 @dataclass(frozen=True)
 class Evaluate:
     """params -> Evaluated, over the split that `batches` gives."""
@@ -37,7 +42,7 @@ class Evaluate:
 
     def __call__(self, params: Params) -> Evaluated:
         """Over all batches."""
-        found = self.unless(lambda _: False, params)
+        found = self.unless(never, params)
         assert found is not None
         return found
 

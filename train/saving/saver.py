@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import LatestN
@@ -26,6 +26,17 @@ STATE, PROGRESS = "state", "progress"
 Rows = Sequence[Mapping[str, float]]
 
 
+class Progress(NamedTuple):
+    """How far a run was at a step, beside its state. Steps that were saved before a field was have its default."""
+
+    seconds: float = 0.0  # of training so far, over all processes of the run
+    skipped_in_a_row: int = 0  # updates that were left out one after the other, up to this step
+    unevaluated: bool = False  # an evaluation of this step was due, and was left off
+
+
+NONE = Progress()
+
+
 class Saver:
     """WORKDIR/steps/N: the state after N updates and what else the run needs to go on as if it had never stopped.
 
@@ -40,8 +51,7 @@ class Saver:
     def __init__(self, folder: Path, keep: int, position: Mapping[str, Any], due: Due, best: Best):
         self.folder, self.position, self.due, self.best = folder, dict(position), due, best
         self.pending: Rows = ()  # metrics of the steps since the last line of metrics.jsonl
-        self.seconds, self.skipped_in_a_row = 0.0, 0  # of training so far; updates left out up to that step
-        self.unevaluated = False  # whether that step's evaluation is still due
+        self.progress = NONE  # at that step
         self.said: tuple[str, ...] = ()  # what was found damaged
         self.good = self._find()
         self.writing: int | None = None
@@ -75,8 +85,7 @@ class Saver:
         self.best.restore(progress["best"])
         self.pending = tuple(progress["pending"])
         # steps that were saved by older versions have neither
-        self.seconds, self.skipped_in_a_row = progress.get("seconds", 0.0), progress.get("skipped_in_a_row", 0)
-        self.unevaluated = progress.get("unevaluated", False)
+        self.progress = Progress(**{name: progress[name] for name in Progress._fields if name in progress})
         return found[STATE]
 
     def begin(self) -> None:
@@ -92,22 +101,8 @@ class Saver:
         """Takes in an evaluation of these weights: the best ones are kept."""
         self.best.judged(step, accuracy, params)
 
-    def save(
-        self,
-        step: int,
-        state: State,
-        pending: Rows,
-        *,
-        seconds: float = 0.0,
-        skipped_in_a_row: int = 0,
-        unevaluated: bool = False,
-    ) -> None:
+    def save(self, step: int, state: State, pending: Rows, progress: Progress = NONE) -> None:
         """Saves the state after this step: it is copied before this returns, and written afterwards.
-
-        Args:
-            seconds: of training so far, over all processes of the run.
-            skipped_in_a_row: updates that were left out one after the other, up to this step.
-            unevaluated: an evaluation of this step was due, and was left off.
 
         Raises:
             SavingError: this or the step before can't be written.
@@ -115,9 +110,9 @@ class Saver:
         """
         self.wait()
         self.writing = step
-        progress = {"position": self.position, "best": self.best.to_dict(), "pending": [dict(row) for row in pending]}
-        progress |= {"seconds": seconds, "skipped_in_a_row": skipped_in_a_row, "unevaluated": unevaluated}
-        args = ocp.args.Composite(state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress))  # pyright: ignore[reportCallIssue]
+        kept = {"position": self.position, "best": self.best.to_dict(), "pending": [dict(row) for row in pending]}
+        kept |= progress._asdict()
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(kept))  # pyright: ignore[reportCallIssue]
         with self._saved(step):
             self.manager.save(step, args=args, force=True)
         self.due.saved()
@@ -196,7 +191,7 @@ class Unsaved:
     """In a Saver's place: nothing is kept."""
 
     pending: Rows = ()
-    seconds, skipped_in_a_row, unevaluated = 0.0, 0, False
+    progress = NONE
 
     def told(self, count: int) -> bool:
         return False
@@ -208,16 +203,7 @@ class Unsaved:
 
     def judged(self, step: int, accuracy: float, params: Params) -> None: ...
 
-    def save(
-        self,
-        step: int,
-        state: State,
-        pending: Rows,
-        *,
-        seconds: float = 0.0,
-        skipped_in_a_row: int = 0,
-        unevaluated: bool = False,
-    ) -> None: ...
+    def save(self, step: int, state: State, pending: Rows, progress: Progress = NONE) -> None: ...
 
     def where(self) -> str:
         return "no step is saved"

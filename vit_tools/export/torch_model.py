@@ -30,10 +30,7 @@ def torch_model(asked: Asked) -> tuple[Any, Any, dict[int, Any]]:
 
     axes: dict[int, Any] = {0: torch.export.Dim("batch", min=1)}
     if asked.dynamic_size:  # an example whose sizes are not one another's, nor the model's own
-        rows, columns = (n // p for n, p in zip(asked.size, model.config.patch_hw, strict=True))
-        height, width = (
-            p * (n + more) for n, p, more in zip((rows, columns), model.config.patch_hw, (3, 4), strict=True)
-        )
-        for axis, name, p in zip((2, 3), ("rows", "columns"), model.config.patch_hw, strict=True):
-            axes[axis] = p * torch.export.Dim(name, min=2)
+        p, q = model.config.patch_hw
+        height, width = height + 3 * p, width + 4 * q
+        axes |= {2: p * torch.export.Dim("rows", min=2), 3: q * torch.export.Dim("columns", min=2)}
     return Exported().eval(), torch.zeros(2, asked.channels, height, width), axes

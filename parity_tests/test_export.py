@@ -158,7 +158,14 @@ def test_the_weights_sum_is_of_the_weights(checkpoint: Path, exported, tmp_path:
 
 @pytest.mark.parametrize(
     ("suffix", "dtype"),
-    [("onnx", "float16"), ("onnx", "int8"), ("pt2", "bfloat16"), ("pt2", "float16"), ("stablehlo", "bfloat16")],
+    [
+        ("onnx", "float16"),
+        ("onnx", "bfloat16"),
+        ("onnx", "int8"),
+        ("pt2", "bfloat16"),
+        ("pt2", "float16"),
+        ("stablehlo", "bfloat16"),
+    ],
 )
 def test_smaller_dtypes_are_near_the_model_and_smaller(
     checkpoint: Path, exported, tmp_path: Path, capsys, suffix: str, dtype: str
@@ -171,6 +178,21 @@ def test_smaller_dtypes_are_near_the_model_and_smaller(
     assert 1e-6 < gap(found, logits(checkpoint, images(4))) < 0.2
     assert inside(out)["dtype"] == dtype
     assert out.stat().st_size < exported[suffix].stat().st_size
+
+
+def test_onnx_in_bfloat16_is_the_float32_model_with_rounded_factors(checkpoint: Path, exported, tmp_path: Path):
+    """The weights of linear maps and of the patches; norms, biases and positions keep their bits. Half the size."""
+    model = vit_torch.ViT.from_pretrained(checkpoint)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
+                module.weight.copy_(module.weight.bfloat16())
+    model.save_pretrained(tmp_path / "rounded")
+    out = tmp_path / "model.onnx"
+    assert main([str(checkpoint), str(out), "--dtype", "bfloat16"]) == 0
+    assert gap(by_onnxruntime(out, images(4)), logits(tmp_path / "rounded", images(4))) < FLOAT32_CHAIN
+    rounded = sum(p.numel() for name, p in model.named_parameters() if p.ndim > 1 and name.endswith("weight"))
+    assert exported["onnx"].stat().st_size - out.stat().st_size > 1.5 * rounded
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

@@ -58,7 +58,7 @@ class Kind:
     lowers: bool = False  # whether one file is for several platforms
     largest: int | None = None  # bytes of weights that such a file holds
     limit: str = ""  # whose limit that is
-    without: str = ""  # why a dtype is missing
+    from_float32: tuple[str, ...] = ()  # dtypes that are made of the float32 program, which computes in float32
 
     def holds(self, nbytes: int) -> bool:
         """Whether weights of so many bytes fit into such a file."""

@@ -48,7 +48,11 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("src", metavar="SRC")
     add("out", metavar="OUT", type=Path)
-    add("--dtype", choices=("float32", "float16", "bfloat16", "int8"), default="float32", help="it computes in")
+    add(
+        "--dtype", choices=("float32", "float16", "bfloat16", "int8"), default="float32",
+        help="it computes in; ONNX computes in float32 with weights that are stored in bfloat16, and the products of "
+        "int8 in whole numbers (default: float32)",
+    )  # fmt: skip
     add(
         "--platforms", default="cpu,cuda,tpu",
         help="of cpu, cuda, rocm, tpu, for StableHLO; run on cpu, which is always there, lowered alone for the others "
@@ -128,8 +132,7 @@ def kind_of(args: argparse.Namespace) -> "Kind":
     if kind is None:
         raise UsageError(f"OUT must end in {', '.join(KINDS)}, got {args.out}")
     if args.dtype not in kind.dtypes:
-        why = f" ({kind.without})" if kind.without else ""
-        raise UsageError(f"--dtype {args.dtype}: {kind.what} is written in {', '.join(kind.dtypes)}{why}")
+        raise UsageError(f"--dtype {args.dtype}: {kind.what} is written in {', '.join(kind.dtypes)}")
     if args.dynamic_size and not kind.any_size:
         others = " or ".join(suffix for suffix, other in KINDS.items() if other.any_size)
         raise UsageError(f"--dynamic-size: {kind.what} is written for images of one size; write {others}")
@@ -169,7 +172,7 @@ def check_size(kind: "Kind", config: Any, dtype: str) -> None:
     from vit_convert.hub import num_parameters
     from vit_tools.export.kinds import KINDS
 
-    kept = dtype if dtype in ("float16", "bfloat16") else "float32"  # int8 is made of float32
+    kept = "float32" if dtype in kind.from_float32 else dtype
     nbytes = num_parameters(config) * (4 if kept == "float32" else 2)
     if not kind.holds(nbytes):
         assert kind.largest is not None

@@ -1,8 +1,9 @@
-"""ONNX, by torch.onnx through torch.export; int8 by onnxruntime's dynamic quantization."""
+"""ONNX, by torch.onnx through torch.export; int8 by onnxruntime's dynamic quantization, bfloat16 for what is stored."""
 
 import json
 import tempfile
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from vit_tools.export.metadata import NAME
 from vit_tools.export.torch_model import torch_model
 
 INPUT, OUTPUT = "images", "logits"
+PRODUCTS = ("MatMul", "Gemm", "Conv")  # operators of two factors
 
 
 def write(asked: Asked, path: Path, said: dict[str, Any]) -> None:
@@ -21,15 +23,16 @@ def write(asked: Asked, path: Path, said: dict[str, Any]) -> None:
     import onnx
     import torch
 
-    model, example, axes = torch_model(asked)
+    change = FROM_FLOAT32.get(asked.dtype)
+    model, example, axes = torch_model(replace(asked, dtype="float32") if change else asked)
     names: dict[str, Any] = dict(input_names=[INPUT], output_names=[OUTPUT])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch's exporter calls what torch deprecates
         program = torch.onnx.export(model, (example,), dynamo=True, dynamic_shapes=(axes,), verbose=False, **names)
     assert program is not None
     found = program.model_proto
-    if asked.dtype == "int8":
-        found = quantized(found)
+    if change:
+        found = change(found)
     entry = found.metadata_props.add()
     entry.key, entry.value = NAME, json.dumps(said)
     onnx.save_model(found, str(path))
@@ -48,6 +51,26 @@ def quantized(model: Any) -> Any:
             before, after, weight_type=QuantType.QInt8, per_channel=True, op_types_to_quantize=["MatMul", "Gemm"]
         )
         return onnx.load_model(str(after))
+
+
+def in_bfloat16(model: Any) -> Any:
+    """The weights of matrix products are stored in bfloat16 and cast to float32, which everything is computed in: what
+    ONNX Runtime's CPU can run, for it has no product of bfloat16. Changes `model`."""
+    import ml_dtypes
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    graph = model.graph
+    takers = [node for node in graph.node if node.op_type in PRODUCTS]
+    taken = {name for node in takers for name in node.input[:2]}  # a third is a bias
+    for weight in graph.initializer:
+        if weight.name not in taken or weight.data_type != TensorProto.FLOAT:
+            continue
+        stored, name = f"{weight.name}.bfloat16", weight.name
+        weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight).astype(ml_dtypes.bfloat16), stored))
+        graph.node.insert(0, helper.make_node("Cast", [stored], [name], to=TensorProto.FLOAT))
+    onnx.checker.check_model(model)
+    return model
 
 
 def load(path: Path) -> Run:
@@ -70,16 +93,18 @@ def read_metadata(path: Path) -> dict[str, Any]:
     return json.loads(props[NAME])
 
 
+FROM_FLOAT32 = {"int8": quantized, "bfloat16": in_bfloat16}
+
 ONNX = Kind(
     suffix=".onnx",
     what="ONNX",
-    dtypes=("float32", "float16", "int8"),
+    dtypes=("float32", "float16", "bfloat16", "int8"),
     needs=("torch", "onnx", "onnxscript", "onnxruntime"),
     extra="export",
+    from_float32=tuple(FROM_FLOAT32),
     any_size=True,
     largest=2 * 10**9,
     limit="protobuf's limit",
-    without="onnxruntime's CPU, which it is checked on, computes in no bfloat16",
     write=write,
     load=load,
     read_metadata=read_metadata,

@@ -14,7 +14,7 @@ def torch_model(asked: Asked) -> tuple[Any, Any, dict[int, Any]]:
 
     from vit_torch import ViT
 
-    dtype = getattr(torch, "float32" if asked.dtype == "int8" else asked.dtype)
+    dtype = getattr(torch, asked.dtype)
     height, width = asked.size
     model = ViT.from_pretrained(asked.path, **asked.how, dtype=dtype, dynamic_size=asked.resized)
 

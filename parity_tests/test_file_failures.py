@@ -78,7 +78,7 @@ def full_disk() -> Iterator[None]:
     plain = builtins.open
 
     def opening(path, mode="r", *args, **more):
-        if "w" in mode and str(path).endswith(".part"):
+        if "w" in mode and f".{os.getpid()}" in str(path):
             return io.BufferedWriter(FullDisk(path, "w"))
         return plain(path, mode, *args, **more)
 

@@ -1,10 +1,10 @@
 """What the pictures of a run have in common: made without a display, and never half-written."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 from train.errors import saving
+from vit_convert.beside import beside
 
 
 def new_figure(width: float, height: float) -> Any:
@@ -23,10 +23,5 @@ def save_png(figure: Any, path: Path) -> None:
     Raises:
         SavingError: it can't be written.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with saving(path):
-        try:
-            figure.canvas.print_png(beside)
-            os.replace(beside, path)
-        finally:
-            beside.unlink(missing_ok=True)
+    with saving(path), beside(path) as temporary:
+        figure.canvas.print_png(temporary)

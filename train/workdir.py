@@ -13,6 +13,7 @@ from train.config import ConfigError
 from train.errors import saving
 from train.saving.lock import holding
 from train.saving.settings import check_same
+from vit_convert.beside import beside
 from vit_convert.run_folder import FORMAT, VERSION
 
 OUTPUTS = (
@@ -122,13 +123,8 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         SavingError: it can't be written; what was there stays.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with saving(path):
-        try:
-            beside.write_text(text, encoding="utf-8")
-            os.replace(beside, path)
-        finally:
-            beside.unlink(missing_ok=True)
+    with saving(path), beside(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _tidy(workdir: Path) -> None:

@@ -4,6 +4,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from vit_convert.beside import beside
+
 
 def new_figure(width: float, height: float) -> Any:
     """An empty matplotlib figure, in inches. Without pyplot: no display, no global state."""
@@ -17,9 +19,5 @@ def new_figure(width: float, height: float) -> Any:
 
 def save_png(figure: Any, path: str | PathLike[str]) -> None:
     """Writes beside path, then renames."""
-    beside = Path(path).with_name(f".{Path(path).name}.part")
-    try:
-        figure.savefig(beside, format="png")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with beside(Path(path)) as temporary:
+        figure.savefig(temporary, format="png")

@@ -1,12 +1,12 @@
 """npz files, an entry at a time and never half-written."""
 
-import os
-import tempfile
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+
+from vit_convert.beside import beside
 
 
 def write_npz(path: Path, entries: Iterable[tuple[str, np.ndarray]]) -> None:
@@ -16,13 +16,7 @@ def write_npz(path: Path, entries: Iterable[tuple[str, np.ndarray]]) -> None:
     Raises:
         OSError: it can't be written; nothing of it is left.
     """
-    handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.absolute().parent)
-    try:
-        with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as zipped:
-            for name, array in entries:
-                with zipped.open(f"{name}.npy", "w", force_zip64=True) as entry:  # its size is not known before
-                    np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)
-        os.chmod(beside, 0o644)
-        os.replace(beside, path)
-    finally:
-        Path(beside).unlink(missing_ok=True)
+    with beside(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as zipped:
+        for name, array in entries:
+            with zipped.open(f"{name}.npy", "w", force_zip64=True) as entry:  # its size is not known before
+                np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)

@@ -1,12 +1,12 @@
 """docs/mutants.md: which promise sees which mistake, and which mistakes the usual test lets through."""
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from parity_tests.mutants.judge import Kept, Verdict
 from parity_tests.mutants.outcome import CONVENTIONAL, Outcome, passes
 from parity_tests.mutants.table import MUTANTS
+from vit_convert.beside import beside
 
 HEAD = """# Deliberate mistakes
 
@@ -56,9 +56,8 @@ def sentence(outcome: Outcome) -> str:
 
 def write(outcome: Outcome, path: Path) -> None:
     """Writes the page, beside it first."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(page(outcome), encoding="utf-8")
-    os.replace(part, path)
+    with beside(path) as temporary:
+        temporary.write_text(page(outcome), encoding="utf-8")
 
 
 def page(outcome: Outcome) -> str:

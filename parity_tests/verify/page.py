@@ -1,6 +1,5 @@
 """The report: one page that needs nothing beside it, neither a script nor a network."""
 
-import os
 from importlib.resources import files
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from parity_tests.verify.markup import text
 from parity_tests.verify.prove import Proof
 from parity_tests.verify.table import title
 from parity_tests.verify.verdict import Check, agrees, summary
+from vit_convert.beside import beside
 
 
 def write_page(path: Path, proof: Proof, checks: tuple[Check, ...], command: str) -> None:
@@ -17,12 +17,8 @@ def write_page(path: Path, proof: Proof, checks: tuple[Check, ...], command: str
     Raises:
         OSError: it can't be written.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(page(proof, checks, command), encoding="utf-8")
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with beside(path) as temporary:
+        temporary.write_text(page(proof, checks, command), encoding="utf-8")
 
 
 def page(proof: Proof, checks: tuple[Check, ...], command: str) -> str:

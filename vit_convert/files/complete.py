@@ -1,6 +1,5 @@
 """What every writer keeps: exactly the tensors that were promised, in a file that is complete or not there."""
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from vit_convert.beside import beside
 from vit_convert.errors import CheckpointError, some
 from vit_convert.files.tensors import Spec
 from vit_convert.rules import check
@@ -20,13 +20,8 @@ PIECE = 2**20
 @contextmanager
 def complete(path: Path) -> Iterator[BinaryIO]:
     """A file beside `path` to write into; it takes the name at the end, or vanishes on failure."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with beside(path) as temporary, open(temporary, "wb") as file:
+        yield file
 
 
 def promised(specs: Mapping[str, Spec], tensors: Iterable[tuple[str, np.ndarray]]) -> Iterator[tuple[str, np.ndarray]]:

@@ -3,12 +3,12 @@
 import argparse
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vit_convert.beside import beside
 from vit_convert.stopping import Stopped, stoppable
 
 if TYPE_CHECKING:  # heavy imports wait until they are needed: help answers at once
@@ -33,8 +33,8 @@ class UsageError(ValueError):
     """Options that don't go together, packages that are missing, a place that can't be written."""
 
 
-class CannotRun(Exception):
-    """What was written doesn't load, or takes no batch of another size."""
+class Broken(Exception):
+    """What was written doesn't load, takes no batch of another size, or is not the model."""
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -93,7 +93,7 @@ def said(args: argparse.Namespace) -> int:
     except (CheckpointError, NoImages, UsageError, OSError) as error:
         print(f"vit-export: error: {error}", file=sys.stderr)
         return MISTAKE
-    except CannotRun as error:
+    except Broken as error:
         print(f"vit-export: error: {error}: nothing was written to {args.out}", file=sys.stderr)
         return DISAGREES
 
@@ -104,19 +104,12 @@ def run(args: argparse.Namespace) -> int:
     asked = asked_of(args, kind)
     from vit_tools.export.metadata import metadata
 
-    handle, beside = tempfile.mkstemp(prefix=f".{args.out.name}.", suffix=kind.suffix, dir=args.out.absolute().parent)
-    os.close(handle)
-    try:
-        kind.write(asked, Path(beside), metadata(asked, kind))
-        checked = compare(asked, kind, Path(beside), args)
+    with beside(args.out) as temporary:
+        kind.write(asked, temporary, metadata(asked, kind))
+        checked = compare(asked, kind, temporary, args)
         print(report(asked, kind, checked))
         if not checked.fine(args.dtype):
-            print(f"vit-export: error: it is not the model: nothing was written to {args.out}", file=sys.stderr)
-            return DISAGREES
-        os.chmod(beside, 0o644)
-        os.replace(beside, args.out)
-    finally:
-        Path(beside).unlink(missing_ok=True)
+            raise Broken("it is not the model")
     print(f"{args.out}  {args.out.stat().st_size / 1e6:,.1f} MB, {kind.what}, {args.dtype}")
     return 0
 
@@ -211,7 +204,7 @@ def compare(asked: "Asked", kind: "Kind", path: Path, args: argparse.Namespace) 
     """The written file beside the model in float32, in the file's own framework.
 
     Raises:
-        CannotRun: its own runtime can't run it.
+        Broken: its own runtime can't run it.
         UsageError: there are no images.
     """
     from vit_tools.export.check import answers, compared, other_sizes, together
@@ -226,7 +219,7 @@ def compare(asked: "Asked", kind: "Kind", path: Path, args: argparse.Namespace) 
         run = kind.load(path)
         ours = [answers(run, of_one_size) for of_one_size in sizes]
     except Exception as error:  # each runtime has its own kinds, and ONNX Runtime's have no base but this
-        raise CannotRun(f"{kind.what} can't be run: {error}") from error
+        raise Broken(f"{kind.what} can't be run: {error}") from error
     return together(list(map(compared, ours, theirs)))
 
 

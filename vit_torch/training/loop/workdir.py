@@ -1,12 +1,12 @@
 """The folder of a run: config.json, metrics.jsonl, state/ and, once it is complete, checkpoint/."""
 
 import json
-import os
 import secrets
 import shutil
 from pathlib import Path
 from typing import Any
 
+from vit_convert.beside import beside
 from vit_torch.training.loop.errors import Refused
 from vit_torch.training.loop.settings import FORMAT, VERSION, Settings, check_same, checked, nested, read_run
 
@@ -67,9 +67,8 @@ def written(recipe: str, settings: Settings) -> dict[str, Any]:
 
 def write_text(path: Path, text: str) -> None:
     """Writes beside path, then renames."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
+    with beside(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _remove(path: Path) -> None:

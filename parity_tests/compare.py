@@ -87,8 +87,10 @@ def kinds(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def noise(found: Arrays, truth: Arrays, names: Iterable[str]) -> float:
-    """Root mean square of the errors of several tensors, each one's as a part of its own size."""
-    sizes = {name: rms(truth[name]) or 1.0 for name in names}  # what is zero has no size to be a part of
+    """Root mean square of the errors of several tensors, each one's as a part of its own size, or of a thousandth of
+    the largest size in `truth`, if that is more: a gradient that is zero has only the noise of others for its own."""
+    least = GRADIENT_FLOOR * max(map(rms, truth.values())) or 1.0  # what is all zero has no size to be a part of
+    sizes = {name: max(rms(truth[name]), least) for name in names}
     return rms(np.concatenate([((found[n] - truth[n]) / size).ravel() for n, size in sizes.items()]))
 
 

@@ -83,8 +83,9 @@ Made by `python -m parity_tests.margins` from what the tests measured; not writt
     python -m parity_tests.margins DIR
 
 A margin is the worst that was seen, over the tolerance: 0.01 leaves two digits, and at 1 the test fails. The
-tolerances and their reasons are those of [parity_tests/tolerances.py](../parity_tests/tolerances.py); no test has a
-number of its own. Any row again: `python -m pytest parity_tests/FILE`. Tests that plant a mistake are left out."""
+tolerances and their reasons are those of [parity_tests/tolerances.py](../parity_tests/tolerances.py); no test of
+rounding has a number of its own. Any row again: `python -m pytest parity_tests/FILE`. Tests that plant a mistake are
+left out."""
 
 
 def versions() -> str:

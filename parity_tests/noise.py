@@ -1,13 +1,11 @@
 """float32 and bfloat16 are judged by their noise: errors against the float64 truth, ours beside PyTorch's."""
 
-import re
 from collections.abc import Mapping
 
-import numpy as np
 import torch
 
 import vit_torch
-from parity_tests.compare import rms
+from parity_tests.compare import kinds, noise
 from parity_tests.pairs import Arrays, held_exactly, randomise
 from parity_tests.tolerances import NOISE_RATIO
 from vit_convert.config import ViTConfig
@@ -26,15 +24,8 @@ def in_dtype(config: ViTConfig, dtype: str) -> tuple[vit_torch.ViT, vit_torch.Vi
 
 
 def noise_by_kind(found: Arrays, truth: Arrays) -> dict[str, float]:
-    """Root mean square of the errors, each tensor's as a part of its own size, by kind of parameter.
-
-    All blocks together: one bias alone has too few values for a steady mean.
-    """
-    kinds: dict[str, list[np.ndarray]] = {}
-    for name, exact in truth.items():
-        error = (found[name] - exact) / rms(exact)
-        kinds.setdefault(re.sub(r"[.][0-9]+[.]", ".", name), []).append(error.ravel())
-    return {kind: rms(np.concatenate(errors)) for kind, errors in kinds.items()}
+    """`compare.noise` by kind of parameter, of all blocks: one bias alone has too few values for a steady mean."""
+    return {kind: noise(found, truth, names) for kind, names in kinds(truth).items()}
 
 
 def check_ratios(ours: Mapping[str, float], theirs: Mapping[str, float]) -> None:

@@ -15,7 +15,7 @@ import vit_torch
 from parity_tests.compare import gap, leaf_gaps, noise, rms
 from parity_tests.pairs import AS_USERS, grads_flax, grads_torch, held_exactly, randomise, run_flax, run_torch
 from parity_tests.photographs import photograph
-from parity_tests.tolerances import EXACT, FLOAT32, FORWARD, GRADIENT, NOISE_RATIO
+from parity_tests.tolerances import EXACT, FLOAT32, FORWARD, GRADIENT, NOISE_RATIO, PRODUCT_RATIO
 from parity_tests.verify.asked import Asked
 from parity_tests.verify.images import count_for, make_images
 from parity_tests.verify.measure import (
@@ -311,6 +311,19 @@ def test_a_layer_that_is_not_finite_is_a_disagreement_wherever_it_stands(lost: f
     assert (check.measured, check.where) == (np.inf, "blocks.1")
     assert check.parting.startswith("PyTorch and Flax part at blocks.1 (float32): Flax is inf times as far")
     assert noise(flax, truth, truth) == np.inf
+
+
+def test_a_gradient_that_is_zero_has_no_noise_of_its_own() -> None:
+    """What float64 leaves of it, 1e-17, is no size to measure another gradient's error by."""
+    truth = {"head.bias": np.ones(4), "attn_pool.k.bias": np.full(4, 1e-17)}
+    found = {"head.bias": np.full(4, 1 + 3e-7), "attn_pool.k.bias": np.full(4, 1e-9)}
+    worse = found | {"head.bias": np.full(4, 1 + 3e-5)}
+    assert noise(worse, truth, truth) > 20 * noise(found, truth, truth)
+    assert noise({"k.bias": np.zeros(2)}, {"k.bias": np.zeros(2)}, ["k.bias"]) == 0
+
+
+def test_a_product_that_is_no_matter_of_order_widens_nothing_further() -> None:
+    assert allowed(Product(4, Errors(1e-7, 1e-3))) == NOISE_RATIO * PRODUCT_RATIO
 
 
 def test_gradients_of_few_values_are_judged_together() -> None:

@@ -226,6 +226,20 @@ def test_a_mistake_is_one_message(
     assert message in err
 
 
+def test_a_mistake_of_its_own_is_no_verdict(
+    native: Path, verify: Callable[..., Out], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever reads the exit code alone would take 1 for a disagreement."""
+
+    def fail(*given: object) -> None:
+        raise RuntimeError("can't allocate memory")
+
+    monkeypatch.setattr("parity_tests.verify.prove.prove", fail)
+    code, out, err = verify(native)
+    assert (code, out) == (70, "")
+    assert "RuntimeError: can't allocate memory" in err
+
+
 def test_a_missing_library_is_one_message(
     native: Path, verify: Callable[..., Out], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,14 +12,26 @@ import pytest
 import torch
 
 import vit_torch
+from parity_tests.compare import gap
 from parity_tests.families import FAMILIES, Family
 from parity_tests.families.timm import SIZES
 from parity_tests.families.timm import saver as timm_saver
+from parity_tests.pairs import grads_torch
+from parity_tests.real.base import Forward
 from parity_tests.selection import quick
-from parity_tests.tolerances import FORWARD
+from parity_tests.tolerances import FORWARD, GRADIENT
 from parity_tests.verify.asked import Asked
 from parity_tests.verify.command import main
-from parity_tests.verify.original import OPEN, Original, Refused, Unavailable, open_original, run_blocks
+from parity_tests.verify.original import (
+    IMAGE_GRADIENT,
+    OPEN,
+    Original,
+    Refused,
+    Unavailable,
+    image_gradient,
+    open_original,
+    run_blocks,
+)
 from parity_tests.verify.prove import OriginalGaps, prove
 from parity_tests.verify.source import open_source
 from parity_tests.verify.verdict import agrees, check_all, summary
@@ -45,7 +57,7 @@ def test_both_frameworks_are_the_function_of_its_own_class(tmp_path: Path, famil
     assert found.original.name.startswith(f"{library} ")
     assert (cls in found.original.name) == (library != "open_clip")  # of which the visual tower is run alone
     expected = ["blocks.0", "blocks.1"] if found.source.checkpoint.config.depth == 2 else found.original.torch
-    assert set(expected) | {"output"} == set(found.original.torch) == set(found.original.flax)
+    assert set(expected) | {"output", IMAGE_GRADIENT} == set(found.original.torch) == set(found.original.flax)
     checks = check_all(found)
     assert agrees(checks), summary(found, checks)
     assert summary(found, checks) == f"On this checkpoint PyTorch, Flax and {found.original.name} are one function."
@@ -58,9 +70,13 @@ def test_every_family_that_has_a_class_here_is_run_in_it(tmp_path: Path, family:
     source = open_source(str(saved.path), overrides=family.given)
     config = source.checkpoint.config
     images = np.random.default_rng(0).standard_normal((2, *config.image_hw, config.in_channels))
-    found = run_blocks(open_original(source), images, config.depth)
+    original = open_original(source)
+    found = run_blocks(original, images, config.depth)
     assert np.array_equal(found["output"], saved.answer(images))
     assert {f"blocks.{i}" for i in range(config.depth)} < set(found)
+    cotangent = np.random.default_rng(1).standard_normal(found["output"].shape)
+    ours = grads_torch(source.torch("float64"), images, cotangent)["images"]
+    assert gap(ours, image_gradient(original, images, cotangent)) < GRADIENT
 
 
 def test_another_function_than_its_own_class_exits_1_and_names_the_block(
@@ -143,13 +159,13 @@ def raises(error: Exception) -> Callable[[Any], Any]:
     return fail
 
 
-def answers(change: Callable[[np.ndarray], Any]) -> Callable[[Any], Original]:
+def answers(change: Callable[[torch.Tensor], Any]) -> Callable[[Any], Original]:
     """timm's own class whose answer is changed."""
     opens = OPEN["timm"]
 
     def changed(source: Any) -> Original:
         original = opens(source)
-        return replace(original, answer=lambda images: change(original.answer(images)))
+        return replace(original, answer=Forward(lambda pixels: change(original.answer.run(pixels))))
 
     return changed
 
@@ -196,6 +212,29 @@ def test_its_own_class_failing_is_a_disagreement_with_its_reason(
     assert (check["promise"], check["measured"], check["bound"]) == ("original", 0, 1)
     assert found["summary"] == f"They disagree. Its own class gives nothing to compare with (float64): {reason}."
     assert "It disagrees: " in report.read_text(encoding="utf-8").split('id="original"')[1]
+
+
+def test_a_class_whose_gradient_is_another_disagrees_though_its_output_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(OPEN, "timm", answers(lambda logits: 2 * logits - logits.detach()))
+    timm_saver("vit_base_patch16_224", **SIZES)(tmp_path)
+    found = check_all(prove(open_source(str(tmp_path)), FLOAT64))
+    failed = [check for check in found if not check.agrees]
+    assert [check.what.partition(" against")[0] for check in failed] == ["PyTorch", "Flax"]
+    assert all("part at gradient of the images (float64): 5.0e-01 of its largest" in check.parting for check in failed)
+
+
+@pytest.mark.parametrize("said", ["bfloat16", "float16"])
+def test_transformers_class_has_the_files_numbers_whatever_dtype_its_config_names(tmp_path: Path, said: str) -> None:
+    (family,) = [f for f in HAD if (f.layout, f.real) == ("transformers:vit", "transformers ViTModel")][:1]
+    saved = family.save(tmp_path)
+    path = Path(saved.path) / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"dtype": said, "torch_dtype": said}))
+    source = open_source(str(saved.path), overrides=family.given)
+    config = source.checkpoint.config
+    images = np.random.default_rng(0).standard_normal((2, *config.image_hw, config.in_channels))
+    assert np.array_equal(open_original(source).answer(images), saved.answer(images))
 
 
 def test_a_class_that_lacks_tensors_refuses_the_file(tmp_path: Path) -> None:

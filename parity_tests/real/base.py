@@ -2,12 +2,32 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
+from parity_tests.pairs import nchw
+
 Answer = Callable[[np.ndarray], np.ndarray]  # float64 images (B, H, W, C) -> the real class's output, float64
+
+
+@dataclass(frozen=True)
+class Forward:
+    """A real class that is here, as an Answer, and what its gradients are."""
+
+    run: Callable[[torch.Tensor], torch.Tensor]  # float64 images (B, C, H, W) -> the output
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return self.run(nchw(images)).numpy()
+
+    def gradient(self, images: np.ndarray, cotangent: np.ndarray) -> np.ndarray:
+        """Of sum(output * cotangent), by the images: (B, H, W, C) like them. It comes back through every layer."""
+        pixels = nchw(images).requires_grad_()
+        (found,) = torch.autograd.grad((self.run(pixels) * torch.tensor(cotangent)).sum(), pixels)
+        return found.permute(0, 2, 3, 1).numpy()
 
 
 @contextmanager

@@ -4,12 +4,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 
-from parity_tests.pairs import nchw
 from parity_tests.peers import float64_rotary_tables, import_torchvision
-from parity_tests.real.base import Answer
+from parity_tests.real.base import Forward
 
 VISUAL = "visual."  # before the tower's names in a whole CLIP
 
@@ -37,9 +35,9 @@ def make_tower(model_cfg: Mapping[str, Any], state: Mapping[str, torch.Tensor]) 
     return visual
 
 
-def answer(visual: torch.nn.Module) -> Answer:
-    def run(images: np.ndarray) -> np.ndarray:
-        with torch.no_grad(), float64_rotary_tables():
-            return visual(nchw(images)).numpy()
+def answer(visual: torch.nn.Module) -> Forward:
+    def run(pixels: torch.Tensor) -> torch.Tensor:
+        with float64_rotary_tables():
+            return visual(pixels)
 
-    return run
+    return Forward(run)

@@ -3,13 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import timm
 import torch
 
-from parity_tests.pairs import nchw
 from parity_tests.peers import float64_rotary_tables
-from parity_tests.real.base import Answer, float_is_double
+from parity_tests.real.base import Forward, float_is_double
 
 
 def make(name: str, state: Mapping[str, torch.Tensor] | None = None, **options: Any) -> torch.nn.Module:
@@ -21,9 +19,9 @@ def make(name: str, state: Mapping[str, torch.Tensor] | None = None, **options: 
     return model
 
 
-def answer(model: torch.nn.Module) -> Answer:
-    def run(images: np.ndarray) -> np.ndarray:
-        with torch.no_grad(), float_is_double(), float64_rotary_tables():
-            return model(nchw(images)).numpy()
+def answer(model: torch.nn.Module) -> Forward:
+    def run(pixels: torch.Tensor) -> torch.Tensor:
+        with float_is_double(), float64_rotary_tables():
+            return model(pixels)
 
-    return run
+    return Forward(run)

@@ -3,12 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 
-from parity_tests.pairs import nchw
 from parity_tests.peers import import_torchvision
-from parity_tests.real.base import Answer
+from parity_tests.real.base import Forward
 from vit_convert.config import ViTConfig
 
 
@@ -37,9 +35,5 @@ def options_of(config: ViTConfig) -> dict[str, Any]:
     )
 
 
-def answer(model: torch.nn.Module) -> Answer:
-    def run(images: np.ndarray) -> np.ndarray:
-        with torch.no_grad():
-            return model(nchw(images)).numpy()
-
-    return run
+def answer(model: torch.nn.Module) -> Forward:
+    return Forward(model)

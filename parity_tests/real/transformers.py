@@ -7,14 +7,13 @@ import torch
 import transformers
 from transformers.models.dinov3_vit import modeling_dinov3_vit
 
-from parity_tests.pairs import nchw
 from parity_tests.peers import float64_rotary_tables
-from parity_tests.real.base import Answer, float_is_double
+from parity_tests.real.base import Forward, float_is_double
 
 Model = Any  # one of transformers' models
 
 
-def answer(model: Model, method: str = "__call__", **arguments: Any) -> Answer:
+def answer(model: Model, method: str = "__call__", **arguments: Any) -> Forward:
     """What the model says of images: in float64, its head's output or else what its class pools."""
     if isinstance(model, transformers.DINOv3ViTModel):
         with float64_rotary_tables():
@@ -23,13 +22,12 @@ def answer(model: Model, method: str = "__call__", **arguments: Any) -> Answer:
     if isinstance(model, transformers.ViTMAEModel):
         model.config.mask_ratio = 0.0
 
-    def run(images: np.ndarray) -> np.ndarray:
-        pixels = nchw(images)
-        with torch.no_grad(), float_is_double(), float64_rotary_tables():
+    def run(pixels: torch.Tensor) -> torch.Tensor:
+        with float_is_double(), float64_rotary_tables():
             result = getattr(model, method)(pixels, **arguments, **unshuffled(model, pixels))
-        return pooled(model, result).numpy()
+        return pooled(model, result)
 
-    return run
+    return Forward(run)
 
 
 def unshuffled(model: Model, pixels: torch.Tensor) -> dict[str, torch.Tensor]:

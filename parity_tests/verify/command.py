@@ -4,7 +4,9 @@ import argparse
 import json
 import os
 import shlex
+import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,17 +20,20 @@ if TYPE_CHECKING:  # heavy imports wait until they are needed: help answers at o
     from parity_tests.verify.source import Source
 
 PROG = "vit-verify"
+BROKEN = 70  # EX_SOFTWARE of sysexits.h
 DESCRIPTION = """Loads a ViT checkpoint in PyTorch, in Flax and, where its library is installed, in the class that it
 was written for, and compares every intermediate, every gradient and the predictions, on photographs and on noise: in
 float64, where two ways to compute one function differ by rounding alone, and in float32 and bfloat16, where Flax's
-error is held against PyTorch's. Exits with 0 if all agree and with 1 if not. Runs on the CPU."""
+error is held against PyTorch's. Its own class is run in float64: its blocks, its output and the gradient of the
+images are compared. Exits with 0 if all agree and with 1 if not; 2 is a mistake in what was asked, 70 one of its own.
+Runs on the CPU."""
 EPILOG = """SRC is a file (.safetensors, .pt, .pth, .bin, .npz, .msgpack), a directory of any library, the folder of a
 run of vit-train, or hf-hub:owner/name. What it doesn't tell is asked for, as vit-convert does."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Returns the exit code: 0 if all agree, 1 if not, 2 for what the user can mend, 128 and the signal's
-    number if it was ended."""
+    """The command. Returns the exit code: 0 if all agree, 1 if not and for nothing else, 2 for what the user can mend,
+    BROKEN for a mistake of its own, 128 and the signal's number if it was ended."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         with stoppable():
@@ -38,15 +43,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + stop.number
     except BrokenPipeError:
         sys.stderr.close()  # the reader went away, as in `vit-verify SRC | head -1`
-        return 1
+        return 128 + signal.SIGPIPE
     except ModuleNotFoundError as error:
         return _failed(f"needs {error.name}: pip install 'vit-parity[verify]'")
     except MemoryError as error:
         return _failed(f"not enough memory: {error}")
-    except (ValueError, OSError) as error:
-        if not _expected(error):
-            raise
-        return _failed(str(error))
+    except Exception as error:
+        if _expected(error):
+            return _failed(str(error))
+        traceback.print_exc()  # Python's own exit code would be that of a verdict
+        return BROKEN
 
 
 def run(arguments: Sequence[str]) -> int:

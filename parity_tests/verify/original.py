@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from parity_tests.peers import import_torchvision
-from parity_tests.real.base import Answer
+from parity_tests.real.base import Forward
 from parity_tests.verify.source import Source
 from vit_convert.errors import some
 from vit_convert.files import INDEX, WEIGHTS, find_weights, open_tensors, read_json
@@ -36,6 +36,7 @@ NO_PACKAGE = {
     "scenic": "google-research/scenic's ViT",
     "transformers_flax": "transformers' Flax class (gone since transformers 5)",
 }
+IMAGE_GRADIENT = "gradient of the images"  # beside the names of intermediates
 OURS = ("native", "flax")  # vit_torch and vit_flax are what they were written for
 # Classes of transformers that hold more than the vision tower, and what gives that tower's answer.
 TOWERS = {"CLIPModel": "get_image_features", "SiglipModel": "get_image_features"}
@@ -57,7 +58,7 @@ class Original:
     name: str  # "transformers ViTForImageClassification"
     version: str  # of its library
     model: nn.Module
-    answer: Answer
+    answer: Forward
 
 
 def open_original(source: Source) -> Original:
@@ -129,7 +130,9 @@ def of_transformers(source: Source) -> Original:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     cls = class_of(transformers, str((said.get("architectures") or [""])[0]))
-    options: dict[str, Any] = dict(local_files_only=True, use_safetensors=path.name in (WEIGHTS, INDEX))
+    # The file's own numbers: left to itself it rounds them to the dtype that config.json names.
+    options: dict[str, Any] = dict(dtype=torch.float64, local_files_only=True)
+    options["use_safetensors"] = path.name in (WEIGHTS, INDEX)
     config = source.checkpoint.config
     if said["model_type"] in ("vit", "deit") and not config.num_classes and not config.pre_logits:
         options["add_pooling_layer"] = False
@@ -217,6 +220,23 @@ def run_blocks(original: Original, images: np.ndarray, depth: int) -> dict[str, 
     found = _of_blocks(given, len(lists), depth) | {"output": output}
     if broken := [name for name, array in found.items() if not np.isfinite(array).all()]:
         raise Refused(f"{original.name} gives values that are NaN or infinite, the first in {broken[0]}")
+    return found
+
+
+def image_gradient(original: Original, images: np.ndarray, cotangent: np.ndarray) -> np.ndarray:
+    """Of sum(output * cotangent), by the images: (B, H, W, C), float64.
+
+    Raises:
+        Refused: it has none, or one that isn't finite.
+    """
+    try:
+        found = original.answer.gradient(images, cotangent)
+    except MemoryError:
+        raise
+    except Exception as error:  # as above
+        raise Refused(f"{original.name} gives no gradient of these images: {first_line(error)}") from error
+    if not np.isfinite(found).all():
+        raise Refused(f"{original.name} gives a gradient of the images that is NaN or infinite")
     return found
 
 

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from parity_tests.tolerances import FORWARD
@@ -70,6 +71,9 @@ def _series(axes: Any, values: Mapping[str, float], label: str, colour: str, mar
     dots = {places[name]: max(value, LEAST) for name, value in values.items() if name.endswith(WEIGHTS)}
     axes.plot(list(line), list(line.values()), color=colour, marker=marker, markersize=size, linewidth=1.4, label=label)
     axes.plot(list(dots), list(dots.values()), color=colour, marker=marker, markersize=size - 1, linewidth=0, alpha=0.6)
+    lost = [place for place, value in (line | dots).items() if not isfinite(value)]
+    at_the_top = axes.get_xaxis_transform()  # no axis has a place for NaN and infinity
+    axes.plot(lost, [0.97] * len(lost), color=colour, marker="x", linewidth=0, transform=at_the_top, clip_on=False)
 
 
 def _ticks(axes: Any, names: list[str], most: int) -> None:

@@ -1,7 +1,7 @@
 """The proof: one checkpoint in both frameworks, in every dtype, and in its own class."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -9,10 +9,11 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from parity_tests.pairs import Arrays
 from parity_tests.verify.asked import Asked
 from parity_tests.verify.images import Images, count_for, make_images
 from parity_tests.verify.measure import Exact, Predictions, Rounded, all_gaps, compare_exact, compare_rounded, predict
-from parity_tests.verify.original import Refused, Unavailable, open_original, run_blocks
+from parity_tests.verify.original import IMAGE_GRADIENT, Refused, Unavailable, image_gradient, open_original, run_blocks
 from parity_tests.verify.places import Place, place_of
 from parity_tests.verify.products import allowed, noisiest, products_of
 from parity_tests.verify.run import (
@@ -59,7 +60,8 @@ class Measured:
 
 @dataclass(frozen=True)
 class OriginalGaps:
-    """Both frameworks against the checkpoint's own class, in float64: intermediate -> gap, the output last."""
+    """Both frameworks against the checkpoint's own class, in float64: its blocks and output -> gap, and
+    IMAGE_GRADIENT's where gradients are taken."""
 
     name: str
     version: str
@@ -237,5 +239,15 @@ def _against_original(
     if theirs != ours:
         return OriginalFailed(f"{original.name} answers {theirs}, this model {ours}: another output")
     fitting = {name: array for name, array in found.items() if array.shape == torch.arrays[name].shape}
-    gaps = [{} if run is None else all_gaps({n: run.arrays[n] for n in fitting}, fitting) for run in (torch, flax)]
+    if batch.graded:
+        graded = batch.images[: batch.graded]
+        try:
+            fitting[IMAGE_GRADIENT] = image_gradient(original, graded, batch.cotangent((len(graded), *ours[1:])))
+        except Refused as reason:
+            return OriginalFailed(str(reason))
+    gaps = [{} if run is None else all_gaps(_chosen(run, fitting), fitting) for run in (torch, flax)]
     return OriginalGaps(original.name, original.version, *gaps)
+
+
+def _chosen(run: Run, names: Iterable[str]) -> Arrays:
+    return {name: run.gradients["images"] if name == IMAGE_GRADIENT else run.arrays[name] for name in names}

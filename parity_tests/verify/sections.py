@@ -102,8 +102,8 @@ def original(proof: Proof) -> str:
         f"<p>{text(found.name)}, version {text(found.version)}, in float64, with the file's own tensors. What it casts "
         "to float32 on the way (rotary tables, norms) is kept in float64 here: as it comes it is off by that.</p>"
     )
-    body = table(("output of", "PyTorch", "Flax"), rows, "narrow")
-    return section("original", "Its own class", said, folded(f"{len(rows)} outputs compared", body))
+    body = table(("of its class", "PyTorch", "Flax"), rows, "narrow")
+    return section("original", "Its own class", said, folded(f"{len(rows)} compared", body))
 
 
 def predictions(proof: Proof) -> str:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from parity_tests.tolerances import FORWARD, GRADIENT
 from parity_tests.verify.measure import Errors, Exact, Rounded
+from parity_tests.verify.original import IMAGE_GRADIENT
 from parity_tests.verify.products import allowed, noisiest
 from parity_tests.verify.prove import Measured, OriginalFailed, OriginalGaps, Proof
 
@@ -138,14 +139,15 @@ def _original(original: OriginalGaps | OriginalFailed | str) -> Iterator[Check]:
     for side, gaps in {"torch": original.torch, "flax": original.flax}.items():
         if not gaps:
             continue
-        worst = max(gaps, key=lambda name: gaps[name])
-        first = next((name for name, gap in gaps.items() if not gap < FORWARD), None)
+        bounds = {name: GRADIENT if name == IMAGE_GRADIENT else FORWARD for name in gaps}
+        worst = max(gaps, key=lambda name: gaps[name] / bounds[name])
+        first = next((name for name, gap in gaps.items() if not gap < bounds[name]), None)
         parting = ""
         if first is not None:
             who = f"{SIDES[side]} and {original.name} part at {first} (float64)"
-            parting = f"{who}: {gaps[first]:.1e} of its largest value, the bound is {FORWARD:.0e}."
-        what = f"{SIDES[side]} against {original.name}"
-        yield Check("float64", "original", what, "below", gaps[worst], FORWARD, worst, parting)
+            parting = f"{who}: {gaps[first]:.1e} of its largest value, the bound is {bounds[first]:.0e}."
+        what = f"{SIDES[side]} against {original.name} ({len(gaps)})"
+        yield Check("float64", "original", what, "below", gaps[worst], bounds[worst], worst, parting)
 
 
 def _rounded(dtype: str, found: Rounded) -> Iterator[Check]:

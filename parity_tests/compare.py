@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from parity_tests.tolerances import GRADIENT_FLOOR
+from parity_tests.tolerances import GRADIENT_FLOOR, ZERO_GRADIENT
 
 Arrays = Mapping[str, npt.NDArray]
 
@@ -87,10 +87,11 @@ def kinds(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def noise(found: Arrays, truth: Arrays, names: Iterable[str]) -> float:
-    """Root mean square of the errors of several tensors, each one's as a part of its own size, or of a thousandth of
-    the largest size in `truth`, if that is more: a gradient that is zero has only the noise of others for its own."""
-    least = GRADIENT_FLOOR * max(map(rms, truth.values())) or 1.0  # what is all zero has no size to be a part of
-    sizes = {name: max(rms(truth[name]), least) for name in names}
+    """Root mean square of the errors of several tensors, each one's as a part of its own size; as a part of the largest
+    size in `truth` where it is zero but for ZERO_GRADIENT of that."""
+    largest = max(map(rms, truth.values())) or 1.0  # what is all zero has no size to be a part of
+    own = {name: rms(truth[name]) for name in names}
+    sizes = {name: size if size > ZERO_GRADIENT * largest else largest for name, size in own.items()}
     return rms(np.concatenate([((found[n] - truth[n]) / size).ravel() for n, size in sizes.items()]))
 
 

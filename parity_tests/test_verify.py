@@ -316,9 +316,9 @@ def test_a_layer_that_is_not_finite_is_a_disagreement_wherever_it_stands(lost: f
 def test_a_gradient_that_is_zero_has_no_noise_of_its_own() -> None:
     """What float64 leaves of it, 1e-17, is no size to measure another gradient's error by."""
     truth = {"head.bias": np.ones(4), "attn_pool.k.bias": np.full(4, 1e-17)}
-    found = {"head.bias": np.full(4, 1 + 3e-7), "attn_pool.k.bias": np.full(4, 1e-9)}
-    worse = found | {"head.bias": np.full(4, 1 + 3e-5)}
-    assert noise(worse, truth, truth) > 20 * noise(found, truth, truth)
+    found = {"head.bias": np.full(4, 1 + 2.0**-21), "attn_pool.k.bias": np.full(4, 2.0**-24)}
+    worse = found | {"head.bias": np.full(4, 1 + 2.0**-14)}
+    assert noise(worse, truth, truth) > 100 * noise(found, truth, truth)
     assert noise({"k.bias": np.zeros(2)}, {"k.bias": np.zeros(2)}, ["k.bias"]) == 0
 
 

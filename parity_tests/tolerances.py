@@ -40,6 +40,14 @@ GRADIENT_FLOOR = Bound(
     "others: a leaf is measured against its own largest value or this part of the largest anywhere.",
 )
 
+ZERO_GRADIENT = Bound(
+    "ZERO_GRADIENT",
+    1e-10,
+    "A gradient that is zero by its formula (a bias of keys: it adds one number to all logits of a softmax) comes to "
+    "1e-16 of the largest in float64. What is below this part of the largest has no size of its own to measure noise "
+    "by: it is measured by the largest.",
+)
+
 NOISE_RATIO = Bound(
     "NOISE_RATIO",
     1.5,

@@ -72,8 +72,8 @@ def _series(axes: Any, values: Mapping[str, float], label: str, colour: str, mar
     axes.plot(list(line), list(line.values()), color=colour, marker=marker, markersize=size, linewidth=1.4, label=label)
     axes.plot(list(dots), list(dots.values()), color=colour, marker=marker, markersize=size - 1, linewidth=0, alpha=0.6)
     lost = [place for place, value in (line | dots).items() if not isfinite(value)]
-    at_the_top = axes.get_xaxis_transform()  # no axis has a place for NaN and infinity
-    axes.plot(lost, [0.97] * len(lost), color=colour, marker="x", linewidth=0, transform=at_the_top, clip_on=False)
+    if lost:  # no axis has a place for NaN and infinity: at the top
+        axes.plot(lost, [0.97] * len(lost), color=colour, marker="x", linewidth=0, transform=axes.get_xaxis_transform())
 
 
 def _ticks(axes: Any, names: list[str], most: int) -> None:

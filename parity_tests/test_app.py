@@ -62,6 +62,17 @@ def test_both_frameworks_labels_are_the_models(models, checkpoint: Path, photo: 
     assert "the same label" in difference(looked)
 
 
+def test_classes_of_one_name_are_told_apart_and_none_is_lost(models, photo: Path):
+    """As ImageNet's two cranes: each has its number, whoever has a name alone keeps it as it is."""
+    cranes = ("crane", "dog", "crane", "a", "a", "bird", "a")
+    with Image.open(photo) as opened:
+        looked = look(opened, models)
+    for framework, model in models.items():
+        apart = ["crane (0)", "dog", "crane (2)", "a (3)", "a (4)", "bird", "a (6)"]
+        expected = {apart[LABELS.index(name)]: p for name, p in labels_of(looked, framework, model).items()}
+        assert labels_of(looked, framework, replace(model, labels=cranes)) == expected
+
+
 def test_heat_is_the_layers_and_the_heads_on_the_photo(models, photo: Path):
     with Image.open(photo) as opened:
         looked = look(opened, models)

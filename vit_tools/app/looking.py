@@ -1,5 +1,7 @@
 """What the page shows of one photo: computed once in both frameworks, drawn again for each layer and head."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,11 +72,18 @@ def heat(looked: Looked, preprocess: Preprocess, layer: int, head: int | None) -
 
 
 def labels_of(looked: Looked, framework: Framework, model: Model) -> dict[str, float]:
-    """Label -> probability, the best TOP; none for a model without them."""
+    """Label -> probability, the best TOP, `told_apart`; none for a model without them."""
     if not model.has_labels:
         return {}
-    found = answer("", looked.outputs[framework], model.label_names, TOP)
+    found = answer("", looked.outputs[framework], told_apart(model.label_names), TOP)
     return dict(zip(found.labels, found.probabilities, strict=True))
+
+
+def told_apart(labels: Sequence[str]) -> list[str]:
+    """The labels, those that several classes have with the class's number: ImageNet's two cranes are "crane (134)" and
+    "crane (517)". The page shows one line a label."""
+    times = Counter(labels)
+    return [label if times[label] == 1 else f"{label} ({i})" for i, label in enumerate(labels)]
 
 
 def difference(looked: Looked) -> str:

@@ -229,7 +229,8 @@ def test_images_of_several_sizes_are_drawn_in_their_own_shape(tmp_path, count: i
     ours, _ = make_pair(CONFIG)
     found = attention(run_torch(ours, images_for(CONFIG, batch=count), list(wanted(CONFIG))), CONFIG)
     random = np.random.default_rng(0)
-    images = [Seen(random.integers(0, 256, (40 + 30 * i, 60, 3)).astype(np.uint8), f"$ {i}") for i in range(count)]
+    pixels = [random.integers(0, 256, (40 + 30 * i, 60, 3)).astype(np.uint8) for i in range(count)]
+    images = [Seen(each, f"$ {i} \udce9") for i, each in enumerate(pixels)]
     draw(images, found, Preprocess(resize=(12, 20), crop=(12, 20)), tmp_path / "attention.png")
     with Image.open(tmp_path / "attention.png") as picture:
         assert picture.format == "PNG"

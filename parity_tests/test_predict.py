@@ -211,7 +211,7 @@ def test_images_are_named_by_file_folder_pattern_and_list(folder: Path, tmp_path
     assert [Path(p).name for p in find_images([str(photos)])] == ["a.jpg", "b.PNG", "c.webp", "d.jpeg", "e.png"]
     assert [Path(p).name for p in find_images([str(photos / "*.jpg"), str(photos / "e.png")])] == ["a.jpg", "e.png"]
     assert [Path(p).name for p in find_images([str(photos / "**/*.jpeg")])] == ["d.jpeg"]
-    assert find_images(["-"], ["one.jpg\n", "\n", " two.png\n"]) == ["one.jpg", "two.png"]
+    assert find_images(["-"], ["one.jpg\n", "\n", " a two.png \r\n"]) == ["one.jpg", " a two.png "]
     (tmp_path / "a[1].jpg").write_bytes(b"")
     assert find_images([str(tmp_path / "a[1].jpg")]) == [str(tmp_path / "a[1].jpg")]
     with pytest.raises(NoImages, match=r"gone.jpg: no such file or folder"):
@@ -219,6 +219,32 @@ def test_images_are_named_by_file_folder_pattern_and_list(folder: Path, tmp_path
     (tmp_path / "empty").mkdir()
     with pytest.raises(NoImages, match="no image is in this folder"):
         find_images([str(tmp_path / "empty")])
+
+
+def test_a_file_name_that_is_not_utf8_is_read_and_printed_as_it_is(folder: Path, tmp_path: Path):
+    """Named, of a folder and of a list on stdin, byte for byte; of an image that can't be read too."""
+    latin, broken, listed = (os.fsencode(tmp_path / name) for name in ("photos", "broken.jpg", "listed"))
+    os.mkdir(latin)
+    latin, listed = latin + b"/caf\xe9.jpg", listed + b" \xff.jpg"
+    for i, name in enumerate((latin, listed)):
+        Path(os.fsdecode(name)).write_bytes(encoded(picture(i)))
+    broken = broken.replace(b"broken", b"\xfebroken")
+    Path(os.fsdecode(broken)).write_bytes(b"<html>")
+    command = [sys.executable, "-m", "vit_tools.predict.command", os.path.dirname(latin), broken, "-", "--csv"]
+    asked = ["--checkpoint", folder / "checkpoint", "--top", "1"]
+    env = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}  # as under a locale of UTF-8, not C
+    done = subprocess.run([*command, *asked], input=listed + b"\n", env=env, capture_output=True)
+    assert [line.split(b",")[0] for line in done.stdout.splitlines()] == [b"image", latin, listed], done.stderr
+    assert done.returncode == 1
+    assert b"broken.jpg: can't be read: no image that Pillow reads\n" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_json_is_utf8_whatever_an_image_is_called():
+    for name in ("café.jpg", "caf\udce9.jpg"):
+        text = as_json(Answer(name, ("été",), (1.0,)))
+        assert json.loads(text.encode()) == {"image": name, "classes": [{"label": "été", "probability": 1.0}]}
+    assert '"café.jpg"' in as_json(Answer("café.jpg", (), ()))
 
 
 @pytest.mark.parametrize("framework", ["torch", "flax"])

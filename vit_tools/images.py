@@ -49,7 +49,8 @@ def find_images(named: Sequence[str], stdin: Iterable[str] | None = None) -> lis
     found: list[str] = []
     for name in named:
         if name == "-":
-            found += [line.strip() for line in (sys.stdin if stdin is None else stdin) if line.strip()]
+            lines = (line.rstrip("\r\n") for line in (sys.stdin if stdin is None else stdin))
+            found += [line for line in lines if line.strip()]  # spaces are part of a name, but no name alone
         else:
             found += _named(name)
     if not found:

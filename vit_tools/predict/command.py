@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vit_convert.stopping import Stopped, stoppable
+from vit_tools.streams import keep_names
 
 if TYPE_CHECKING:  # heavy imports wait until they are needed: help answers at once
     from vit_tools.images import Corrupt
@@ -70,6 +71,7 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command. Returns its exit code: 2 for a mistake of the user's, 1 if some images could not be read or
     answered, 128 and the signal's number if it was ended."""
+    keep_names()
     args = make_parser().parse_args(argv)
     try:
         with stoppable():

@@ -26,6 +26,7 @@ from parity_tests.compare import gap
 from parity_tests.datasets import encoded, picture, write_folder, write_tfds
 from parity_tests.pairs import randomise
 from parity_tests.tolerances import EXACT, FLOAT32, FLOAT32_CHAIN
+from train.input.sources.folder import Folder as TrainedFolder
 from vit_convert.config import ViTConfig
 from vit_convert.preprocess import Preprocess
 from vit_tools.anatomy import position_similarity, principal_filters
@@ -34,6 +35,7 @@ from vit_tools.attention.on_image import on_image
 from vit_tools.attention.picture import MOST, seen
 from vit_tools.features import run
 from vit_tools.images import NoImages, Opened, as_seen, batches, find_images
+from vit_tools.labelled import Folder, labelled
 from vit_tools.model import Array, Found, Model
 from vit_tools.nearest import knn_predictions, nearest
 from vit_tools.npz import write_npz
@@ -219,6 +221,45 @@ def test_images_are_named_by_file_folder_pattern_and_list(folder: Path, tmp_path
     (tmp_path / "empty").mkdir()
     with pytest.raises(NoImages, match="no image is in this folder"):
         find_images([str(tmp_path / "empty")])
+
+
+def test_a_folders_images_are_those_that_vit_train_takes(tmp_path: Path):
+    """Linked files and folders too, hidden ones not; a link back up is not followed for ever."""
+    whole, elsewhere = tmp_path / "photos" / "train", tmp_path / "elsewhere"
+    names = ["cat/a.jpg", "cat/deep/b.PNG", "cat/._a.jpg", "dog/c.webp", "dog/notes.txt", ".cache/d.jpg"]
+    for at in [*(whole / name for name in names), elsewhere / "e.jpg"]:
+        at.parent.mkdir(parents=True, exist_ok=True)
+        at.touch()
+    (whole / "linked").symlink_to(elsewhere)
+    (whole / "dog" / "f.jpg").symlink_to(elsewhere / "e.jpg")
+    trained = TrainedFolder(f"{tmp_path}/photos", "train")
+    files = {str(path): trained.class_names[label] for path, label in trained.files}
+    found = labelled(str(whole))
+    assert isinstance(found, Folder)
+    assert {path: found.class_of(path) for path in found.paths} == files
+    expected = ["cat/a.jpg", "cat/deep/b.PNG", "dog/c.webp", "dog/f.jpg", "linked/e.jpg"]
+    assert found.paths == find_images([str(whole)]) == [str(whole / name) for name in expected]
+    (elsewhere / "back").symlink_to(whole)
+    assert find_images([str(elsewhere)]) == [
+        *(str(elsewhere / "back" / name) for name in expected if not name.startswith("linked")),
+        str(elsewhere / "e.jpg"),
+    ]
+
+
+def test_a_folder_that_cannot_be_read_is_one_message(folder: Path, monkeypatch, capsys):
+    """At any depth: its images are not left out without a word."""
+    listdir = os.listdir
+
+    def forbidden(path: Any) -> list[str]:
+        if Path(path).name == "deep":
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", forbidden)
+    code, out, err = said(capsys, folder / "photos", "--checkpoint", folder / "checkpoint")
+    assert (code, out) == (2, "")
+    deep = folder / "photos" / "deep"
+    assert err == f"vit-predict: error: {deep}: this folder can't be read: Permission denied\n"
 
 
 def test_a_file_name_that_is_not_utf8_is_read_and_printed_as_it_is(folder: Path, tmp_path: Path):

@@ -683,6 +683,22 @@ def test_anatomy_shows_filters_and_positions(folder: Path, tmp_path: Path, capsy
     assert similar[0, 0, 1, 2] == pytest.approx(float(torch.nn.functional.cosine_similarity(a, b, dim=0)), rel=FLOAT32)
 
 
+def test_anatomy_alone_needs_no_framework_and_no_preprocessing(folder: Path, tmp_path: Path, monkeypatch, capsys):
+    """It is drawn of the checkpoint's tensors, before a model is loaded for what else is asked for."""
+    out, find = tmp_path / "anatomy.png", importlib.util.find_spec
+    vit_torch.ViT(CONFIG).save_pretrained(tmp_path / "bare")
+    asked = ["--checkpoint", tmp_path / "bare", "--anatomy", out]
+    code, _, err = said(capsys, folder / "photos" / "a.jpg", *asked)
+    assert code == 2
+    assert "nothing tells how images become the input of" in err
+    drawn = out.read_bytes()
+    out.unlink()
+    monkeypatch.setattr(command, "find_spec", lambda name: find(name) if name == "matplotlib" else None)
+    monkeypatch.setattr("vit_tools.model.load", lambda *_, **__: pytest.fail("a model was loaded"))
+    assert said(capsys, *asked) == (0, "", "")
+    assert out.read_bytes() == drawn
+
+
 def test_principal_filters_are_those_of_the_kernels_covariance():
     """A kernel that is one pattern at several strengths has that pattern as its first component."""
     pattern = np.zeros((3, 4, 4))

@@ -253,6 +253,7 @@ def anatomy(path: str, told: Mapping[str, Any], out: Path) -> None:
     from vit_tools.anatomy import draw_anatomy, position_table
 
     found = open_checkpoint(path, **told)
+    found.check_floating()
     needed = ("patch_embed.proj.weight", "pos_embed")
     tensors = {name: np.array(x, np.float32) for name, x in found.tensors("native") if name in needed}
     table = None if found.config.pos_embed == "none" else position_table(tensors, found.config)

@@ -1,5 +1,6 @@
 """vit-export from the command line: what can't be is one message before the work, and what isn't the model is none."""
 
+import importlib.util
 import os
 import signal
 import time
@@ -121,6 +122,31 @@ def test_a_model_of_ours_that_fails_keeps_its_traceback(checkpoint: Path, tmp_pa
     with pytest.raises(ValueError, match="a bug"):
         main([str(checkpoint), str(tmp_path / "model.pt2")])
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        ("gone", "gone: no such file or folder"),
+        ("empty", "empty: no image is in this folder"),
+        ("broken", "--images broken: none of its images can be read"),
+        (None, "give --images FOLDER to compare on, or install scikit-learn, which has two photographs"),
+    ],
+)
+def test_images_that_are_none_are_said_before_the_work(
+    checkpoint: Path, tmp_path: Path, monkeypatch, capsys, images: str | None, message: str
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("empty", "broken"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "broken" / "a.jpg").write_bytes(b"<html>")
+    find = importlib.util.find_spec
+    monkeypatch.setattr("vit_tools.export.command.find_spec", lambda name: None if name == "sklearn" else find(name))
+    worked = replace(KINDS[".pt2"], write=lambda *_: pytest.fail("the export was made"))
+    monkeypatch.setitem(KINDS, ".pt2", worked)
+    assert main([str(checkpoint), "model.pt2", *(["--images", images] if images else [])]) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "model.pt2").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)

@@ -104,11 +104,12 @@ def run(args: argparse.Namespace) -> int:
     """Writes beside OUT, runs that, and renames it once it agrees."""
     kind = kind_of(args)
     asked = asked_of(args, kind)
+    images = inputs(asked, args.images)  # before the work: making a program takes minutes
     from vit_tools.export.metadata import metadata
 
     with beside(args.out) as temporary:
         kind.write(asked, temporary, metadata(asked, kind))
-        checked = compare(asked, kind, temporary, args)
+        checked = compare(asked, kind, temporary, images)
         print(report(asked, kind, checked))
         if not checked.fine(args.dtype):
             raise Broken("it is not the model")
@@ -202,19 +203,17 @@ def asked_of(args: argparse.Namespace, kind: "Kind") -> "Asked":
     return Asked(args.src, found, how, args.dtype, platforms_of(args.platforms), args.dynamic_size)
 
 
-def compare(asked: "Asked", kind: "Kind", path: Path, args: argparse.Namespace) -> "Checked":
-    """The written file beside the model in float32, in the file's own framework.
+def compare(asked: "Asked", kind: "Kind", path: Path, images: "np.ndarray") -> "Checked":
+    """The written file beside the model in float32, in the file's own framework, on images (N, H, W, C).
 
     Raises:
         Broken: its own runtime can't run it.
-        UsageError: there are no images.
     """
     from vit_tools.export.check import answers, compared, other_sizes, together
     from vit_tools.model import load
 
     framework = "flax" if kind.suffix == ".stablehlo" else "torch"
     model = load(asked.path, framework, **asked.how, dynamic_size=asked.dynamic_size)
-    images = inputs(asked, args.images)
     sizes = [images, *(other_sizes(images, asked.found.config.patch_hw) if asked.dynamic_size else ())]
     theirs = [answers(lambda part: model(part)[0], of_one_size) for of_one_size in sizes]
     try:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ from vit_tools.npz import write_npz
 from vit_tools.predict import command
 from vit_tools.predict.answers import Answer, answer, as_csv, as_json, as_table
 from vit_tools.predict.command import main, make_parser
-from vit_tools.predict.tasks import Kept, attention_arrays
+from vit_tools.predict.tasks import Kept, answer_all, asked_of, attention_arrays
 
 CONFIG = ViTConfig(image_size=(16, 24), patch_size=8, dim=24, depth=2, num_heads=3, mlp_dim=40, num_classes=7)
 PREPROCESS = Preprocess(resize=(18, 26), crop=(16, 24), mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
@@ -309,6 +310,63 @@ def test_features_are_the_models_own_tokens(folder: Path, tmp_path: Path, capsys
         assert gap(arrays["class"], tokens[:, 0].numpy()) < FLOAT32_CHAIN
         assert gap(arrays["patches"], tokens[:, 1:].numpy()) < FLOAT32_CHAIN
     assert list(tmp_path.iterdir()) == [out]
+
+
+def said_of(i: int) -> Found:
+    """What a model says of its image i: large tokens, half a megabyte."""
+    random = np.random.default_rng(i)
+    return {"pooled": random.random((24,), np.float32), "norm": random.random((7, 20_000), np.float32)}
+
+
+def spooled(folder: Path, out: Path, count: int, ends: int | None = None) -> None:
+    """vit-predict --features of so many images, in batches of two, with the model `said_of`; the disk is full once
+    image `ends` comes."""
+    seen: list[int] = []
+
+    def call(images: Array, names: tuple[str, ...]) -> tuple[Array, Found]:
+        numbers = range(len(seen), len(seen) + len(images))
+        if ends in numbers:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        seen.extend(numbers)
+        found = [said_of(i) for i in numbers]
+        return np.zeros((len(images), 7), np.float32), {name: np.stack([f[name] for f in found]) for name in names}
+
+    model = Model(CONFIG.replace(final_norm="tokens"), PREPROCESS, LABELS, "torch", "x", "labels", call)
+    given = ["--checkpoint", "x", "--features", str(out), "--batch-size", "2"]
+    asked = asked_of(model, make_parser().parse_args(given))
+    answer_all(model, [str(folder / "photos" / "a.jpg")] * count, asked, lambda bad: pytest.fail(bad.why))
+
+
+def test_features_of_many_images_take_the_memory_of_a_batch(folder: Path, tmp_path: Path, capsys):
+    """Eleven megabytes of them; and they are what np.save writes, byte for byte."""
+    out, count = tmp_path / "features.npz", 21
+    tracemalloc.start()
+    try:
+        spooled(folder, out, count)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 6 * 2 * 7 * 20_000 * 4  # of a batch: as the model says it, stacked, and one before
+    found = [said_of(i) for i in range(count)]
+    tokens = np.stack([f["norm"] for f in found])
+    expected = {"pooled": np.stack([f["pooled"] for f in found]), "class": tokens[:, 0], "patches": tokens[:, 1:]}
+    with zipfile.ZipFile(out) as zipped:
+        assert sorted(zipped.namelist()) == sorted(f"{name}.npy" for name in (*expected, "paths"))
+        for name, array in expected.items():
+            np.save(saved := io.BytesIO(), np.ascontiguousarray(array))
+            assert zipped.read(f"{name}.npy") == saved.getvalue()
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_features_that_end_half_way_leave_the_file_as_it_was(folder: Path, tmp_path: Path, capsys):
+    out = tmp_path / "features.npz"
+    for before in (None, b"of another time"):
+        if before:
+            out.write_bytes(before)
+        with pytest.raises(OSError, match="No space left"):
+            spooled(folder, out, 9, ends=4)
+        assert list(tmp_path.iterdir()) == [out] * bool(before)
+    assert out.read_bytes() == b"of another time"
 
 
 def test_a_model_without_labels_gives_features_and_says_so_if_asked_for_labels(folder: Path, tmp_path: Path, capsys):

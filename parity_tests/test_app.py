@@ -4,10 +4,13 @@ import asyncio
 import gc
 import io
 import shutil
+import sys
 import time
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -19,10 +22,11 @@ from parity_tests.test_predict import CONFIG, LABELS, PREPROCESS, by_hand, make
 from parity_tests.tolerances import FLOAT32_CHAIN
 from vit_tools.app.command import main, make_parser, serve
 from vit_tools.app.local_only import LocalOnly
-from vit_tools.app.looking import difference, heat, labels_of, look, num_layers
+from vit_tools.app.looking import NotFinite, difference, heat, labels_of, look, num_layers
 from vit_tools.attention.on_image import on_image
+from vit_tools.attention.picture import blend
 from vit_tools.images import read
-from vit_tools.model import Framework, Model, load
+from vit_tools.model import FRAMEWORKS, Framework, Model, load
 
 # What the browser says of a request to another host.
 REFUSED = """() => new Promise(done => {
@@ -59,7 +63,18 @@ def test_both_frameworks_labels_are_the_models(models, checkpoint: Path, photo: 
         found = labels_of(looked, framework, model)
         assert len(found) == 5
         assert gap(list(found.values()), [expected[label] for label in found]) < FLOAT32_CHAIN
-    assert "the same label" in difference(looked)
+    assert "the same label" in difference(looked, True)
+
+
+def test_classes_of_one_name_are_told_apart_and_none_is_lost(models, photo: Path):
+    """As ImageNet's two cranes: each has its number, whoever has a name alone keeps it as it is."""
+    cranes = ("crane", "dog", "crane", "a", "a", "bird", "a")
+    with Image.open(photo) as opened:
+        looked = look(opened, models)
+    for framework, model in models.items():
+        apart = ["crane (0)", "dog", "crane (2)", "a (3)", "a (4)", "bird", "a (6)"]
+        expected = {apart[LABELS.index(name)]: p for name, p in labels_of(looked, framework, model).items()}
+        assert labels_of(looked, framework, replace(model, labels=cranes)) == expected
 
 
 def test_heat_is_the_layers_and_the_heads_on_the_photo(models, photo: Path):
@@ -85,6 +100,65 @@ def test_the_layer_after_the_blocks_is_attention_pooling(photo: Path, tmp_path: 
     assert looked.maps.shape == (num_layers(config), CONFIG.num_heads, 2, 3)
     assert len(looked.maps) == CONFIG.depth + 1
     assert gap(looked.maps[-1].reshape(CONFIG.num_heads, -1), found["attn_pool.weights"][0]) < FLOAT32_CHAIN
+
+
+def test_heat_on_a_big_photo_takes_no_memory_of_its_size(models):
+    """One map of 3000 x 4000 pixels in float64 is 96 MB, its colours are three: at each move of a slider."""
+    big = Image.fromarray(np.random.default_rng(0).integers(0, 256, (3000, 4000, 3), np.uint8))
+    looked = look(big, models)
+    whole = looked.photo
+    assert (whole.size, whole.pixels.shape) == ((3000, 4000), (450, 600, 3))
+    tracemalloc.start()
+    try:
+        shown = heat(looked, PREPROCESS, 1, 2)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert shown.shape == (450, 600, 3)
+    assert peak < 96e6 / 2
+    spread = on_image(looked.maps[1, 2], PREPROCESS, whole.size, whole.shown)
+    assert (shown == np.round(blend(whole.pixels, spread, looked.maps[1, 2].max()) * 255)).all()
+
+
+def test_nothing_is_said_of_labels_where_a_model_has_none(photo: Path, tmp_path: Path):
+    make(tmp_path / "headless", CONFIG.replace(num_classes=0), None)
+    models: dict[Framework, Model] = {name: load(str(tmp_path / "headless"), name) for name in FRAMEWORKS}
+    with Image.open(photo) as opened:
+        looked = look(opened, models)
+    for framework, model in models.items():
+        assert labels_of(looked, framework, model) == {}
+    assert difference(looked, False).startswith("largest difference of an output: ")
+    assert "label" not in difference(looked, False)
+
+
+def page_in(gradio: MagicMock, models: dict[Framework, Model]) -> Any:
+    """What the page does with a dropped photo, where Gradio is a stand-in."""
+    from vit_tools.app.page import make_page
+
+    make_page(models)
+    return gradio.Image.return_value.change.call_args.args[0]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_output_that_is_no_number_is_an_error_in_the_page(models, photo: Path, monkeypatch, value: float):
+    """As vit-predict says it; in whichever framework it is."""
+    gradio = MagicMock(Error=type("Error", (Exception,), {}))
+    monkeypatch.setitem(sys.modules, "gradio", gradio)
+    looked, *_, said, shown = page_in(gradio, models)(str(photo), 1, 0)
+    assert "the same label" in said
+    assert shown.shape == (50, 90, 3)
+    assert looked.outputs.keys() == models.keys()
+    for ruined in models:
+
+        def call(x: Any, names: Any, model: Model = models[ruined]) -> Any:
+            output, found = model(x, names)
+            return np.where(np.arange(output.shape[1]) == 2, value, output), found
+
+        some = {**models, ruined: replace(models[ruined], call=call)}
+        with Image.open(photo) as opened, pytest.raises(NotFinite):
+            look(opened, some)
+        with pytest.raises(gradio.Error, match=f"^can't be answered: the output in {ruined} is NaN or infinite$"):
+            page_in(gradio, some)(str(photo), 1, 0)
 
 
 def test_it_listens_on_this_machine_alone_unless_told_otherwise():

@@ -1,6 +1,7 @@
 """Attention maps put the heat where the attention is, to the patch."""
 
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from vit_convert.config import ViTConfig
 from vit_convert.preprocess import Preprocess
 from vit_tools.attention.maps import attention, attention_map, last_reader, rollout, wanted
 from vit_tools.attention.on_image import on_image
-from vit_tools.attention.picture import Seen, blend, draw, draw_pairs, seen
+from vit_tools.attention.picture import COLOURS, NORMS, Seen, _show, blend, draw, draw_pairs, seen
 from vit_tools.figures import new_figure, save_png
 
 CONFIG = ViTConfig(image_size=(12, 20), patch_size=(4, 5), dim=24, depth=2, num_heads=3, mlp_dim=40, num_registers=2)
@@ -186,6 +187,50 @@ def test_on_a_smaller_picture_the_heat_is_where_it_is_on_the_image(place: str):
     np.testing.assert_array_equal(found, on_image(heat, preprocess, large)[1::3, 1::3])
 
 
+def drawn_on(cell: Any, png: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The pixels (height, width, 3) of an image of that size that a PNG has where the cell is: the middle of each."""
+    box = cell.get_window_extent()
+    y = len(png) - box.y1 + (np.arange(size[0]) + 0.5) * box.height / size[0]
+    x = box.x0 + (np.arange(size[1]) + 0.5) * box.width / size[1]
+    return png[np.ix_(y.astype(int), x.astype(int))]
+
+
+def test_the_picture_shows_each_map_on_the_pixels_it_belongs_to(tmp_path, monkeypatch):
+    """A photo without symmetry, of which the crop leaves parts out: what is drawn is `blend` of `on_image`, neither
+    mirrored nor moved, over one scale for all heads; and so are the PNG's own pixels."""
+    config = CONFIG.replace(num_registers=0)
+    found = attention(intermediates(config, planted(config, 2, 0)), config)
+    rows, columns = np.arange(18)[:, None], np.arange(36)[None, :]
+    pixels = np.stack(np.broadcast_arrays(rows * 14, columns * 7, 40 + 0 * rows), -1).astype(np.uint8)
+    photo, cropped = seen(pixels, "photo"), Preprocess(resize=(18, 36), crop=(12, 20))
+    cells: list[Any] = []
+
+    def show(cell: Any, *more: Any) -> None:
+        cells.append(cell)
+        _show(cell, *more)
+
+    monkeypatch.setattr("vit_tools.attention.picture._show", show)
+    draw([photo], found, cropped, tmp_path / "heat.png")
+    even, heads = found.mean[0].size, found.heads[0]
+    maps = [(found.mean[0] * even, None), (found.rollout[0] * even, None), (found.norms[0], NORMS)]
+    expected = [pixels]
+    for heat, colours in [*maps, *((head * even, None) for head in heads)]:
+        spread = on_image(heat, cropped, (18, 36))
+        highest = float(heads.max() * even) if len(expected) > len(maps) else float(heat.max())
+        expected.append(np.round(blend(pixels, spread, highest, colours or COLOURS) * 255).astype(np.uint8))
+    with Image.open(tmp_path / "heat.png") as picture:
+        png = np.asarray(picture.convert("RGB"))
+    shown = [drawn_on(cell, png, (18, 36)) for cell in cells]
+    assert len(shown) == len(expected) == 1 + 3 + config.num_heads
+    for i, (ours, theirs) in enumerate(zip(shown, expected, strict=True)):
+        np.testing.assert_array_equal(ours, theirs, err_msg=f"panel {i}")
+        assert not np.array_equal(ours, ours[::-1])
+        assert not np.array_equal(ours, ours[:, ::-1])
+    # Patch (2, 0) of 3 x 4 is the crop's lower left: rows 11 to 14 of 18, columns 8 to 12 of 36.
+    warm = shown[1].astype(int)[..., 0] - shown[1][..., 2]
+    assert (warm[11:15, 8:13] > np.delete(warm, np.s_[8:13], 1).max()).all()
+
+
 def test_a_picture_of_a_big_photo_takes_no_memory_of_its_size(tmp_path):
     """One map of 3000 x 4000 pixels in float64 is 96 MB, and its colours are three of them."""
     config = CONFIG.replace(num_registers=0)
@@ -229,7 +274,8 @@ def test_images_of_several_sizes_are_drawn_in_their_own_shape(tmp_path, count: i
     ours, _ = make_pair(CONFIG)
     found = attention(run_torch(ours, images_for(CONFIG, batch=count), list(wanted(CONFIG))), CONFIG)
     random = np.random.default_rng(0)
-    images = [Seen(random.integers(0, 256, (40 + 30 * i, 60, 3)).astype(np.uint8), f"$ {i}") for i in range(count)]
+    pixels = [random.integers(0, 256, (40 + 30 * i, 60, 3)).astype(np.uint8) for i in range(count)]
+    images = [Seen(each, f"$ {i} \udce9") for i, each in enumerate(pixels)]
     draw(images, found, Preprocess(resize=(12, 20), crop=(12, 20)), tmp_path / "attention.png")
     with Image.open(tmp_path / "attention.png") as picture:
         assert picture.format == "PNG"

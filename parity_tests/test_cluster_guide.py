@@ -7,8 +7,10 @@ for. vit-train is the real one; the guide's paths are moved below the test's fol
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -44,8 +46,10 @@ SRUN = f"""#!/bin/bash
 {TWO}
 while [ "$1" != vit-train ]; do
     case "$1" in
-        --nodes|--ntasks-per-node|--gpus-per-node|--cpus-per-task) [ "$2" -gt 0 ] && shift 2 ;;
-        *) echo "srun: no option $1"; exit 2 ;;
+        --nodes|--ntasks-per-node|--gpus-per-node|--cpus-per-task)
+            [ "$2" -gt 0 ] || {{ echo "srun: $1 $2 is none" >&2; exit 2; }}
+            shift 2 ;;
+        *) echo "srun: no option $1" >&2; exit 2 ;;
     esac
 done
 two "$@"
@@ -77,11 +81,31 @@ def blocks(kind: str) -> list[str]:
     return re.findall(rf"```{kind}\n(.*?)```", PAGE, re.DOTALL)
 
 
+def ran(script: str, machine: dict[str, str], seconds: float = 900) -> subprocess.CompletedProcess[str]:
+    """Runs each of its commands to the end, those in the background too: the first that fails gives the exit code.
+
+    Raises:
+        subprocess.TimeoutExpired: it took longer, and was ended with all that it had started.
+    """
+    noted = re.sub(r" &$", " & started+=($!)", script, flags=re.MULTILINE)  # a bare `wait` forgets what they came to
+    lines = ["set -e", noted, 'for each in "${started[@]}"; do wait "$each"; done']
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(
+        ["bash", "-c", "\n".join(lines)], cwd=machine["ROOM"], env=machine, stdout=pipe, stderr=pipe, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        out, err = process.communicate(timeout=seconds)
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise
+    return subprocess.CompletedProcess(script, process.returncode, out, err)
+
+
 def trained(script: str, machine: dict[str, str], workdir: str) -> None:
     """Runs it; there is one run, of two steps, and its checkpoint opens."""
-    done = subprocess.run(
-        ["bash", "-c", f"{script}\nwait"], cwd=machine["ROOM"], env=machine, capture_output=True, text=True
-    )
+    done = ran(script, machine)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     folder = Path(machine["ROOM"], workdir)
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -114,6 +138,35 @@ def test_the_containers_command_starts_its_run(machine: dict[str, str]):
     assert pods["parallelism"] == pods["completions"]
     (container,) = pods["template"]["spec"]["containers"]
     trained(" ".join(["pod", *container["command"]]), machine, "runs/deit_b")
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        ("(exit 3) &\nsleep 0.2", 3),
+        ("(sleep 0.2; exit 3) &\ntrue", 3),
+        ("(exit 3) &\nsleep 0.2 &\ntrue", 3),
+        ("(exit 4)\ntrue", 4),
+        ("sleep 0.2 &\ntrue", 0),
+    ],
+)
+def test_a_command_that_fails_is_seen_wherever_it_stands(machine: dict[str, str], script: str, code: int):
+    assert ran(script, machine).returncode == code
+
+
+def test_a_command_that_never_ends_is_ended(machine: dict[str, str]):
+    """With what it has in the background, which holds its output open."""
+    began = time.monotonic()
+    with pytest.raises(subprocess.TimeoutExpired):
+        ran("sleep 600 &\nsleep 600", machine, seconds=0.5)
+    assert time.monotonic() - began < 60
+
+
+@pytest.mark.parametrize("given", ["--nodes 0", "--nodes -1", "--nodes two", "--nodes", "--tasks 2"])
+def test_the_stand_in_of_srun_refuses_what_srun_does(machine: dict[str, str], given: str):
+    done = ran(f"srun {given} vit-train digits", machine, seconds=60)
+    assert done.returncode == 2
+    assert "srun: " in done.stderr
 
 
 def test_every_command_of_the_guide_is_run_by_a_test():

@@ -1,5 +1,6 @@
 """vit-export from the command line: what can't be is one message before the work, and what isn't the model is none."""
 
+import importlib.util
 import os
 import signal
 import time
@@ -15,6 +16,7 @@ from parity_tests.pairs import randomise
 from parity_tests.tolerances import FLOAT32_CHAIN
 from vit_convert.checkpoint import open_checkpoint
 from vit_convert.config import ViTConfig
+from vit_convert.errors import CheckpointError
 from vit_convert.preprocess import Preprocess
 from vit_convert.presets import PRESETS
 from vit_tools.export.base import Asked
@@ -22,6 +24,7 @@ from vit_tools.export.check import Checked, check, other_sizes, together
 from vit_tools.export.command import UsageError, check_size, main, platforms_of, report
 from vit_tools.export.kinds import KINDS
 from vit_tools.export.metadata import metadata
+from vit_tools.export.onnx import in_bfloat16
 from vit_tools.model import Model, load
 
 CONFIG = ViTConfig(image_size=8, patch_size=4, dim=8, depth=1, num_heads=2, mlp_dim=8, num_classes=3)
@@ -123,6 +126,31 @@ def test_a_model_of_ours_that_fails_keeps_its_traceback(checkpoint: Path, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        ("gone", "gone: no such file or folder"),
+        ("empty", "empty: no image is in this folder"),
+        ("broken", "--images broken: none of its images can be read"),
+        (None, "give --images FOLDER to compare on, or install scikit-learn, which has two photographs"),
+    ],
+)
+def test_images_that_are_none_are_said_before_the_work(
+    checkpoint: Path, tmp_path: Path, monkeypatch, capsys, images: str | None, message: str
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("empty", "broken"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "broken" / "a.jpg").write_bytes(b"<html>")
+    find = importlib.util.find_spec
+    monkeypatch.setattr("vit_tools.export.command.find_spec", lambda name: None if name == "sklearn" else find(name))
+    worked = replace(KINDS[".pt2"], write=lambda *_: pytest.fail("the export was made"))
+    monkeypatch.setitem(KINDS, ".pt2", worked)
+    assert main([str(checkpoint), "model.pt2", *(["--images", images] if images else [])]) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "model.pt2").exists()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_an_export_that_is_ended_half_way_leaves_nothing(
     checkpoint: Path, tmp_path: Path, monkeypatch, capsys, number: signal.Signals
@@ -201,6 +229,26 @@ def test_mistakes_are_one_message(checkpoint: Path, tmp_path: Path, monkeypatch,
     assert error.startswith("vit-export: error: ")
     assert message in error
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.pt2", "taken.pt2"]
+
+
+@pytest.mark.parametrize("behind", [False, True], ids=["folded", "behind a transpose"])
+def test_onnx_that_stays_in_float32_is_no_bfloat16(behind: bool):
+    """An exporter that leaves a transpose between a weight and its product hides the weight: that is said."""
+    onnx = pytest.importorskip("onnx")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    weights = {"w": np.ones((6, 6), np.float32), "positions": np.ones((3, 6), np.float32)}
+    nodes = [helper.make_node("Transpose", ["w"], ["turned"])] * behind
+    nodes.append(helper.make_node("MatMul", ["x", "turned" if behind else "w"], ["product"]))
+    nodes.append(helper.make_node("Add", ["product", "positions"], ["y"]))
+    given, made = ([helper.make_tensor_value_info(name, kind, (3, 6))] for name in "xy")
+    stored = [onnx.numpy_helper.from_array(value, name) for name, value in weights.items()]
+    program = helper.make_model(helper.make_graph(nodes, "graph", given, made, stored))
+    if behind:
+        with pytest.raises(CheckpointError, match="54 numbers of the weights stayed float32, 0 became bfloat16"):
+            in_bfloat16(program)
+    else:
+        kept = {weight.name: weight.data_type for weight in in_bfloat16(program).graph.initializer}
+        assert kept == {"w.bfloat16": onnx.TensorProto.BFLOAT16, "positions": kind}
 
 
 def test_missing_packages_are_named(checkpoint: Path, tmp_path: Path, monkeypatch, capsys):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import vit_torch
 from parity_tests.datasets import encoded, picture
@@ -41,6 +42,7 @@ def set_up(folder: Path) -> dict[str, str]:
                 at = folder / "photos" / split / name / f"{i:04}.jpg"
                 at.parent.mkdir(parents=True, exist_ok=True)
                 at.write_bytes(encoded(picture(2 * i + offset, (60, 48))))
+    lay_down(folder / "photos" / "test" / "cat" / "0000.jpg")
     vit_torch.ViT(SMALL, generator=torch.Generator().manual_seed(0)).save_pretrained(
         folder / "start", preprocess=Preprocess(resize=(36, 36), crop=(32, 32))
     )
@@ -52,6 +54,14 @@ def set_up(folder: Path) -> dict[str, str]:
         script.chmod(0o755)
     path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
     return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "JAX_ENABLE_X64": "0"}
+
+
+def lay_down(photo: Path) -> None:
+    """As a phone that was held upright writes it: the pixels lie on their side, and the file says so."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be seen, turn clockwise
+    with Image.open(photo) as upright:
+        upright.transpose(Image.Transpose.ROTATE_90).save(photo, quality=95, exif=exif)
 
 
 def save_dinov2(path: Path) -> None:

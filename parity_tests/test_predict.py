@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from parity_tests.compare import gap
 from parity_tests.datasets import encoded, picture, write_folder, write_tfds
 from parity_tests.pairs import randomise
 from parity_tests.tolerances import EXACT, FLOAT32, FLOAT32_CHAIN
+from train.input.sources.folder import Folder as TrainedFolder
 from vit_convert.config import ViTConfig
 from vit_convert.preprocess import Preprocess
 from vit_tools.anatomy import position_similarity, principal_filters
@@ -34,13 +36,14 @@ from vit_tools.attention.on_image import on_image
 from vit_tools.attention.picture import MOST, seen
 from vit_tools.features import run
 from vit_tools.images import NoImages, Opened, as_seen, batches, find_images
+from vit_tools.labelled import Folder, labelled
 from vit_tools.model import Array, Found, Model
 from vit_tools.nearest import knn_predictions, nearest
 from vit_tools.npz import write_npz
 from vit_tools.predict import command
 from vit_tools.predict.answers import Answer, answer, as_csv, as_json, as_table
 from vit_tools.predict.command import main, make_parser
-from vit_tools.predict.tasks import Kept, attention_arrays
+from vit_tools.predict.tasks import Kept, answer_all, asked_of, attention_arrays
 
 CONFIG = ViTConfig(image_size=(16, 24), patch_size=8, dim=24, depth=2, num_heads=3, mlp_dim=40, num_classes=7)
 PREPROCESS = Preprocess(resize=(18, 26), crop=(16, 24), mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
@@ -211,7 +214,7 @@ def test_images_are_named_by_file_folder_pattern_and_list(folder: Path, tmp_path
     assert [Path(p).name for p in find_images([str(photos)])] == ["a.jpg", "b.PNG", "c.webp", "d.jpeg", "e.png"]
     assert [Path(p).name for p in find_images([str(photos / "*.jpg"), str(photos / "e.png")])] == ["a.jpg", "e.png"]
     assert [Path(p).name for p in find_images([str(photos / "**/*.jpeg")])] == ["d.jpeg"]
-    assert find_images(["-"], ["one.jpg\n", "\n", " two.png\n"]) == ["one.jpg", "two.png"]
+    assert find_images(["-"], ["one.jpg\n", "\n", " a two.png \r\n"]) == ["one.jpg", " a two.png "]
     (tmp_path / "a[1].jpg").write_bytes(b"")
     assert find_images([str(tmp_path / "a[1].jpg")]) == [str(tmp_path / "a[1].jpg")]
     with pytest.raises(NoImages, match=r"gone.jpg: no such file or folder"):
@@ -219,6 +222,71 @@ def test_images_are_named_by_file_folder_pattern_and_list(folder: Path, tmp_path
     (tmp_path / "empty").mkdir()
     with pytest.raises(NoImages, match="no image is in this folder"):
         find_images([str(tmp_path / "empty")])
+
+
+def test_a_folders_images_are_those_that_vit_train_takes(tmp_path: Path):
+    """Linked files and folders too, hidden ones not; a link back up is not followed for ever."""
+    whole, elsewhere = tmp_path / "photos" / "train", tmp_path / "elsewhere"
+    names = ["cat/a.jpg", "cat/deep/b.PNG", "cat/._a.jpg", "dog/c.webp", "dog/notes.txt", ".cache/d.jpg"]
+    for at in [*(whole / name for name in names), elsewhere / "e.jpg"]:
+        at.parent.mkdir(parents=True, exist_ok=True)
+        at.touch()
+    (whole / "linked").symlink_to(elsewhere)
+    (whole / "dog" / "f.jpg").symlink_to(elsewhere / "e.jpg")
+    trained = TrainedFolder(f"{tmp_path}/photos", "train")
+    files = {str(path): trained.class_names[label] for path, label in trained.files}
+    found = labelled(str(whole))
+    assert isinstance(found, Folder)
+    assert {path: found.class_of(path) for path in found.paths} == files
+    expected = ["cat/a.jpg", "cat/deep/b.PNG", "dog/c.webp", "dog/f.jpg", "linked/e.jpg"]
+    assert found.paths == find_images([str(whole)]) == [str(whole / name) for name in expected]
+    (elsewhere / "back").symlink_to(whole)
+    assert find_images([str(elsewhere)]) == [
+        *(str(elsewhere / "back" / name) for name in expected if not name.startswith("linked")),
+        str(elsewhere / "e.jpg"),
+    ]
+
+
+def test_a_folder_that_cannot_be_read_is_one_message(folder: Path, monkeypatch, capsys):
+    """At any depth: its images are not left out without a word."""
+    listdir = os.listdir
+
+    def forbidden(path: Any) -> list[str]:
+        if Path(path).name == "deep":
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", forbidden)
+    code, out, err = said(capsys, folder / "photos", "--checkpoint", folder / "checkpoint")
+    assert (code, out) == (2, "")
+    deep = folder / "photos" / "deep"
+    assert err == f"vit-predict: error: {deep}: this folder can't be read: Permission denied\n"
+
+
+def test_a_file_name_that_is_not_utf8_is_read_and_printed_as_it_is(folder: Path, tmp_path: Path):
+    """Named, of a folder and of a list on stdin, byte for byte; of an image that can't be read too."""
+    latin, broken, listed = (os.fsencode(tmp_path / name) for name in ("photos", "broken.jpg", "listed"))
+    os.mkdir(latin)
+    latin, listed = latin + b"/caf\xe9.jpg", listed + b" \xff.jpg"
+    for i, name in enumerate((latin, listed)):
+        Path(os.fsdecode(name)).write_bytes(encoded(picture(i)))
+    broken = broken.replace(b"broken", b"\xfebroken")
+    Path(os.fsdecode(broken)).write_bytes(b"<html>")
+    command = [sys.executable, "-m", "vit_tools.predict.command", os.path.dirname(latin), broken, "-", "--csv"]
+    asked = ["--checkpoint", folder / "checkpoint", "--top", "1"]
+    env = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}  # as under a locale of UTF-8, not C
+    done = subprocess.run([*command, *asked], input=listed + b"\n", env=env, capture_output=True)
+    assert [line.split(b",")[0] for line in done.stdout.splitlines()] == [b"image", latin, listed], done.stderr
+    assert done.returncode == 1
+    assert b"broken.jpg: can't be read: no image that Pillow reads\n" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_json_is_utf8_whatever_an_image_is_called():
+    for name in ("café.jpg", "caf\udce9.jpg"):
+        text = as_json(Answer(name, ("été",), (1.0,)))
+        assert json.loads(text.encode()) == {"image": name, "classes": [{"label": "été", "probability": 1.0}]}
+    assert '"café.jpg"' in as_json(Answer("café.jpg", (), ()))
 
 
 @pytest.mark.parametrize("framework", ["torch", "flax"])
@@ -242,6 +310,63 @@ def test_features_are_the_models_own_tokens(folder: Path, tmp_path: Path, capsys
         assert gap(arrays["class"], tokens[:, 0].numpy()) < FLOAT32_CHAIN
         assert gap(arrays["patches"], tokens[:, 1:].numpy()) < FLOAT32_CHAIN
     assert list(tmp_path.iterdir()) == [out]
+
+
+def said_of(i: int) -> Found:
+    """What a model says of its image i: large tokens, half a megabyte."""
+    random = np.random.default_rng(i)
+    return {"pooled": random.random((24,), np.float32), "norm": random.random((7, 20_000), np.float32)}
+
+
+def spooled(folder: Path, out: Path, count: int, ends: int | None = None) -> None:
+    """vit-predict --features of so many images, in batches of two, with the model `said_of`; the disk is full once
+    image `ends` comes."""
+    seen: list[int] = []
+
+    def call(images: Array, names: tuple[str, ...]) -> tuple[Array, Found]:
+        numbers = range(len(seen), len(seen) + len(images))
+        if ends in numbers:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        seen.extend(numbers)
+        found = [said_of(i) for i in numbers]
+        return np.zeros((len(images), 7), np.float32), {name: np.stack([f[name] for f in found]) for name in names}
+
+    model = Model(CONFIG.replace(final_norm="tokens"), PREPROCESS, LABELS, "torch", "x", "labels", call)
+    given = ["--checkpoint", "x", "--features", str(out), "--batch-size", "2"]
+    asked = asked_of(model, make_parser().parse_args(given))
+    answer_all(model, [str(folder / "photos" / "a.jpg")] * count, asked, lambda bad: pytest.fail(bad.why))
+
+
+def test_features_of_many_images_take_the_memory_of_a_batch(folder: Path, tmp_path: Path, capsys):
+    """Eleven megabytes of them; and they are what np.save writes, byte for byte."""
+    out, count = tmp_path / "features.npz", 21
+    tracemalloc.start()
+    try:
+        spooled(folder, out, count)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 6 * 2 * 7 * 20_000 * 4  # of a batch: as the model says it, stacked, and one before
+    found = [said_of(i) for i in range(count)]
+    tokens = np.stack([f["norm"] for f in found])
+    expected = {"pooled": np.stack([f["pooled"] for f in found]), "class": tokens[:, 0], "patches": tokens[:, 1:]}
+    with zipfile.ZipFile(out) as zipped:
+        assert sorted(zipped.namelist()) == sorted(f"{name}.npy" for name in (*expected, "paths"))
+        for name, array in expected.items():
+            np.save(saved := io.BytesIO(), np.ascontiguousarray(array))
+            assert zipped.read(f"{name}.npy") == saved.getvalue()
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_features_that_end_half_way_leave_the_file_as_it_was(folder: Path, tmp_path: Path, capsys):
+    out = tmp_path / "features.npz"
+    for before in (None, b"of another time"):
+        if before:
+            out.write_bytes(before)
+        with pytest.raises(OSError, match="No space left"):
+            spooled(folder, out, 9, ends=4)
+        assert list(tmp_path.iterdir()) == [out] * bool(before)
+    assert out.read_bytes() == b"of another time"
 
 
 def test_a_model_without_labels_gives_features_and_says_so_if_asked_for_labels(folder: Path, tmp_path: Path, capsys):
@@ -614,6 +739,22 @@ def test_anatomy_shows_filters_and_positions(folder: Path, tmp_path: Path, capsy
     assert similar[1, 2, 1, 2] == pytest.approx(1, rel=FLOAT32)
     a, b = state["pos_embed"][0, 1].double(), state["pos_embed"][0, 6].double()
     assert similar[0, 0, 1, 2] == pytest.approx(float(torch.nn.functional.cosine_similarity(a, b, dim=0)), rel=FLOAT32)
+
+
+def test_anatomy_alone_needs_no_framework_and_no_preprocessing(folder: Path, tmp_path: Path, monkeypatch, capsys):
+    """It is drawn of the checkpoint's tensors, before a model is loaded for what else is asked for."""
+    out, find = tmp_path / "anatomy.png", importlib.util.find_spec
+    vit_torch.ViT(CONFIG).save_pretrained(tmp_path / "bare")
+    asked = ["--checkpoint", tmp_path / "bare", "--anatomy", out]
+    code, _, err = said(capsys, folder / "photos" / "a.jpg", *asked)
+    assert code == 2
+    assert "nothing tells how images become the input of" in err
+    drawn = out.read_bytes()
+    out.unlink()
+    monkeypatch.setattr(command, "find_spec", lambda name: find(name) if name == "matplotlib" else None)
+    monkeypatch.setattr("vit_tools.model.load", lambda *_, **__: pytest.fail("a model was loaded"))
+    assert said(capsys, *asked) == (0, "", "")
+    assert out.read_bytes() == drawn
 
 
 def test_principal_filters_are_those_of_the_kernels_covariance():

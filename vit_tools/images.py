@@ -1,5 +1,6 @@
 """Images as a user names them: files, folders, patterns, a list on stdin; opened one by one, the bad ones told."""
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -44,12 +45,13 @@ def find_images(named: Sequence[str], stdin: Iterable[str] | None = None) -> lis
     A file is taken whatever its name ends with; of a folder, at any depth, those whose suffix is an image's.
 
     Raises:
-        NoImages: a name stands for nothing.
+        NoImages: a name stands for nothing, or a folder can't be read.
     """
     found: list[str] = []
     for name in named:
         if name == "-":
-            found += [line.strip() for line in (sys.stdin if stdin is None else stdin) if line.strip()]
+            lines = (line.rstrip("\r\n") for line in (sys.stdin if stdin is None else stdin))
+            found += [line for line in lines if line.strip()]  # spaces are part of a name, but no name alone
         else:
             found += _named(name)
     if not found:
@@ -60,7 +62,7 @@ def find_images(named: Sequence[str], stdin: Iterable[str] | None = None) -> lis
 def _named(name: str) -> list[str]:
     path = Path(name)
     if path.is_dir():
-        files = sorted(str(at) for at in path.rglob("*") if at.suffix.lower() in SUFFIXES and at.is_file())
+        files = sorted(_images(str(path)))
         if not files:
             raise NoImages(f"{name}: no image is in this folder ({', '.join(SUFFIXES)})")
         return files
@@ -69,6 +71,28 @@ def _named(name: str) -> list[str]:
     if files := sorted(at for at in glob(name, recursive=True) if Path(at).is_file()):
         return files
     raise NoImages(f"{name}: no such file or folder")
+
+
+def _images(folder: str, above: tuple[str, ...] = ()) -> Iterator[str]:
+    """Of a folder, at any depth, as `vit-train` takes them: links are followed, hidden names (.thumbnails, ._a.jpg) are
+    not looked at.
+
+    Args:
+        above: the folders that it lies in: a link back to one of them is not followed again.
+
+    Raises:
+        NoImages: a folder can't be read: what is in it would be missing without a word.
+    """
+    above = (*above, os.path.realpath(folder))
+    try:
+        names = [name for name in os.listdir(folder) if not name.startswith(".")]
+    except OSError as error:
+        raise NoImages(f"{folder}: this folder can't be read: {error.strerror or error}") from error
+    for at in (os.path.join(folder, name) for name in names):
+        if not os.path.isdir(at):
+            yield from [at] * (os.path.splitext(at)[1].lower() in SUFFIXES)
+        elif os.path.realpath(at) not in above:
+            yield from _images(at, above)
 
 
 def open_images(paths: Iterable[str], preprocess: Preprocess) -> Iterator[Opened | Corrupt]:

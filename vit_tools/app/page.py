@@ -3,7 +3,7 @@
 from typing import Any
 
 from vit_tools.app.local_only import LocalOnly
-from vit_tools.app.looking import Looked, difference, heat, labels_of, look, num_layers
+from vit_tools.app.looking import Looked, NotFinite, difference, heat, labels_of, look, num_layers
 from vit_tools.images import Corrupt, open_images
 from vit_tools.model import Framework, Model
 
@@ -29,9 +29,12 @@ def make_page(models: dict[Framework, Model]) -> Any:
         photo = next(open_images([path], first.preprocess))
         if isinstance(photo, Corrupt):
             raise gradio.Error(f"can't be read: {photo.why}")
-        looked = look(photo.picture, models)
+        try:
+            looked = look(photo.picture, models)
+        except NotFinite as error:
+            raise gradio.Error(f"can't be answered: {error}") from error
         said = [labels_of(looked, framework, model) for framework, model in models.items()]
-        return [looked, *said, difference(looked), shown(looked, layer, head)]
+        return [looked, *said, difference(looked, first.has_labels), shown(looked, layer, head)]
 
     with gradio.Blocks(title="vit-parity", analytics_enabled=False) as page:
         gradio.Markdown(

@@ -151,7 +151,8 @@ def _draw_panel(figure: Any, cell: Any, panel: _Panel, preprocess: Preprocess) -
 
 
 def _show(cell: Any, pixels: npt.NDArray[Any], title: str, size: int = 9) -> None:
-    cell.set_title(title.replace("$", r"\$"), fontsize=size, loc="left")
+    shown = title.encode(errors="replace").decode()  # a file name that isn't UTF-8 has bytes that no font draws
+    cell.set_title(shown.replace("$", r"\$"), fontsize=size, loc="left")
     grey = pixels.shape[-1] == 1
     cell.imshow(pixels[..., 0] if grey else pixels, **(dict(cmap="gray", vmin=0, vmax=255) if grey else {}))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from vit_convert.beside import beside
 from vit_convert.stopping import Stopped, stoppable
+from vit_tools.streams import keep_names
 
 if TYPE_CHECKING:  # heavy imports wait until they are needed: help answers at once
     import numpy as np
@@ -74,6 +75,7 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command. Returns its exit code: 2 for a mistake of the user's, 1 if the export disagrees with the model, 128
     and the signal's number if it was ended."""
+    keep_names()
     args = make_parser().parse_args(argv)
     try:
         with stoppable():
@@ -102,11 +104,12 @@ def run(args: argparse.Namespace) -> int:
     """Writes beside OUT, runs that, and renames it once it agrees."""
     kind = kind_of(args)
     asked = asked_of(args, kind)
+    images = inputs(asked, args.images)  # before the work: making a program takes minutes
     from vit_tools.export.metadata import metadata
 
     with beside(args.out) as temporary:
         kind.write(asked, temporary, metadata(asked, kind))
-        checked = compare(asked, kind, temporary, args)
+        checked = compare(asked, kind, temporary, images)
         print(report(asked, kind, checked))
         if not checked.fine(args.dtype):
             raise Broken("it is not the model")
@@ -200,19 +203,17 @@ def asked_of(args: argparse.Namespace, kind: "Kind") -> "Asked":
     return Asked(args.src, found, how, args.dtype, platforms_of(args.platforms), args.dynamic_size)
 
 
-def compare(asked: "Asked", kind: "Kind", path: Path, args: argparse.Namespace) -> "Checked":
-    """The written file beside the model in float32, in the file's own framework.
+def compare(asked: "Asked", kind: "Kind", path: Path, images: "np.ndarray") -> "Checked":
+    """The written file beside the model in float32, in the file's own framework, on images (N, H, W, C).
 
     Raises:
         Broken: its own runtime can't run it.
-        UsageError: there are no images.
     """
     from vit_tools.export.check import answers, compared, other_sizes, together
     from vit_tools.model import load
 
     framework = "flax" if kind.suffix == ".stablehlo" else "torch"
     model = load(asked.path, framework, **asked.how, dynamic_size=asked.dynamic_size)
-    images = inputs(asked, args.images)
     sizes = [images, *(other_sizes(images, asked.found.config.patch_hw) if asked.dynamic_size else ())]
     theirs = [answers(lambda part: model(part)[0], of_one_size) for of_one_size in sizes]
     try:

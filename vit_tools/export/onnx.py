@@ -4,12 +4,14 @@ import json
 import tempfile
 import warnings
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from vit_convert.errors import CheckpointError
 from vit_tools.export.base import Asked, Kind, Run
 from vit_tools.export.metadata import NAME
 from vit_tools.export.torch_model import torch_model
@@ -55,7 +57,11 @@ def quantized(model: Any) -> Any:
 
 def in_bfloat16(model: Any) -> Any:
     """The weights of matrix products are stored in bfloat16 and cast to float32, which everything is computed in: what
-    ONNX Runtime's CPU can run, for it has no product of bfloat16. Changes `model`."""
+    ONNX Runtime's CPU can run, for it has no product of bfloat16. Changes `model`.
+
+    Raises:
+        CheckpointError: most weights are in float32 still.
+    """
     import ml_dtypes
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -70,7 +76,28 @@ def in_bfloat16(model: Any) -> Any:
         weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight).astype(ml_dtypes.bfloat16), stored))
         graph.node.insert(0, helper.make_node("Cast", [stored], [name], to=TensorProto.FLOAT))
     onnx.checker.check_model(model)
+    check_stored(model)
     return model
+
+
+def check_stored(model: Any) -> None:
+    """A weight that reaches its product through a transpose, as an exporter may leave it, is none that `in_bfloat16`
+    finds; the program would be right, and as large as before.
+
+    Raises:
+        CheckpointError: more than half of the numbers are float32.
+    """
+    from onnx import TensorProto
+
+    kept, stored = (
+        sum(prod(weight.dims) for weight in model.graph.initializer if weight.data_type == kind)
+        for kind in (TensorProto.FLOAT, TensorProto.BFLOAT16)
+    )
+    if kept > stored:
+        raise CheckpointError(
+            f"--dtype bfloat16: {kept:,} numbers of the weights stayed float32, {stored:,} became bfloat16: this "
+            "torch.onnx writes products in a way that isn't known; write float16, or use the torch of constraints.txt"
+        )
 
 
 def load(path: Path) -> Run:

@@ -44,7 +44,17 @@ def as_json(answer: Answer, nearest: Sequence[Neighbour] | None = None) -> str:
     found: dict[str, Any] = {"image": answer.path} | ({"classes": classes} if classes else {})
     if nearest is not None:
         found["nearest"] = [{"path": path, "cosine": cosine} for path, cosine in nearest]
-    return json.dumps(found, ensure_ascii=False, allow_nan=False)  # NaN is no JSON
+    text = json.dumps(found, ensure_ascii=False, allow_nan=False)  # NaN is no JSON
+    return text if is_utf8(text) else json.dumps(found, allow_nan=False)  # nor are a file name's other bytes
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a text has no bytes of a file name that aren't UTF-8 (surrogates, as Python keeps them)."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def as_csv(answer: Answer) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vit_convert.stopping import Stopped, stoppable
+from vit_tools.streams import keep_names
 
 if TYPE_CHECKING:  # heavy imports wait until they are needed: help answers at once
     from vit_tools.images import Corrupt
@@ -70,6 +71,7 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command. Returns its exit code: 2 for a mistake of the user's, 1 if some images could not be read or
     answered, 128 and the signal's number if it was ended."""
+    keep_names()
     args = make_parser().parse_args(argv)
     try:
         with stoppable():
@@ -119,7 +121,7 @@ def check(args: argparse.Namespace) -> None:
             raise UsageError(f"{path} can't be written: it is a folder, expected a file's name")
     draws = args.attention or args.anatomy or args.nearest_png
     needed = [("torch", "torch")] if args.framework == "torch" else [("jax", "flax"), ("flax", "flax")]
-    for name, extra in [*needed, *[("matplotlib", "predict")] * bool(draws)]:
+    for name, extra in [*needed * asks_model(args), *[("matplotlib", "predict")] * bool(draws)]:
         if find_spec(name) is None:
             other = " (or choose the other --framework)" if extra != "predict" else ""
             raise UsageError(f"{name} is not installed: pip install {name}, or vit-parity[{extra}]{other}")
@@ -127,6 +129,11 @@ def check(args: argparse.Namespace) -> None:
         raise UsageError("--csv has no columns for --nearest and --knn: ask for --json")
     if args.nearest_png and not args.nearest:
         raise UsageError("--nearest-png needs --nearest FOLDER, the images to choose from")
+
+
+def asks_model(args: argparse.Namespace) -> bool:
+    """Whether anything is asked of the model itself: its anatomy is drawn from the checkpoint's tensors."""
+    return bool(args.images or args.knn)
 
 
 def check_count(args: argparse.Namespace, count: int) -> None:
@@ -145,7 +152,7 @@ def check_count(args: argparse.Namespace, count: int) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """All that is asked for, the model loaded once.
+    """All that is asked for, the model loaded once, and not at all for the anatomy alone.
 
     Raises:
         CheckpointError: it can't be opened, or has not what is asked for.
@@ -164,9 +171,11 @@ def run(args: argparse.Namespace) -> int:
     except ValueError as error:
         raise UsageError(str(error)) from error
     told: dict[str, Any] = dict(preset=args.preset, overrides=overrides, weights=args.weights)
-    model = load(args.checkpoint, args.framework, **told)
     if args.anatomy:
         tasks.anatomy(args.checkpoint, told, args.anatomy)
+    if not asks_model(args):
+        return 0
+    model = load(args.checkpoint, args.framework, **told)
     corrupt = Told()
     if args.knn:
         gallery, asked_about = (labelled(named, args.data_dir) for named in args.knn)

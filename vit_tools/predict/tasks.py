@@ -3,6 +3,7 @@
 import argparse
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from vit_tools.images import Corrupt, Opened, as_seen, batches, find_images, ope
 from vit_tools.labelled import Labelled
 from vit_tools.model import Model
 from vit_tools.nearest import draw_nearest, knn_predictions, nearest
-from vit_tools.npz import write_npz
+from vit_tools.npz import Spool, write_npz
 from vit_tools.predict.answers import CSV_HEADER, Answer, answer, as_csv, as_json, as_table
 
 Tell = Callable[[Corrupt], None]
@@ -78,20 +79,25 @@ def asked_of(model: Model, args: argparse.Namespace) -> Asked:
 
 def answer_all(model: Model, paths: Sequence[str], asked: Asked, tell: Tell) -> None:
     """Labels as they come, and at the end what needs all images: pictures, arrays, neighbours."""
-    looks, kept = asked.attention or asked.attention_npz, Kept()
+    looks = asked.attention or asked.attention_npz
     names = [*(wanted(model.config) if looks else ()), *(["pooled"] if asked.features or asked.nearest else [])]
     names += [asked.source] * (asked.features is not None)
     gallery = Gallery.of(model, asked.nearest, asked.batch_size, tell) if asked.nearest else None
     if asked.header and model.has_labels:
         print(asked.header)
     given = batches(open_images(paths, model.preprocess), asked.batch_size, tell)
-    for batch in answered(run(model, given, tuple(dict.fromkeys(names))), tell):
-        answers = answers_of(model, batch, asked.top)
-        for one in answers if not (asked.json and asked.nearest) else ():  # one line an image: with its neighbours
-            print(asked.form(one), flush=True)
-        kept.add(model, batch, answers, asked)
-    if not kept.paths:
-        return
+    with closing(Kept()) as kept:
+        for batch in answered(run(model, given, tuple(dict.fromkeys(names))), tell):
+            answers = answers_of(model, batch, asked.top)
+            for one in answers if not (asked.json and asked.nearest) else ():  # one line an image: with its neighbours
+                print(asked.form(one), flush=True)
+            kept.add(model, batch, answers, asked)
+        if kept.paths:
+            write_all(model, kept, gallery, asked)
+
+
+def write_all(model: Model, kept: "Kept", gallery: "Gallery | None", asked: Asked) -> None:
+    """What is made of all images together."""
     if asked.attention:
         draw(kept.seen, kept.attention, model.preprocess, asked.attention)
     if asked.attention_npz:
@@ -113,7 +119,7 @@ def answers_of(model: Model, batch: Batch, top: int) -> list[Answer]:
 
 
 class Kept:
-    """What is needed of the images after the last of them."""
+    """What is needed of the images after the last of them; to be closed."""
 
     def __init__(self) -> None:
         self.paths: list[str] = []
@@ -122,7 +128,7 @@ class Kept:
         self.sizes: list[Size] = []  # (height, width) of each
         self.pooled: list[np.ndarray] = []
         self._attention: list[Attention] = []
-        self._features: list[dict[str, np.ndarray]] = []
+        self.features: dict[str, Spool] = {}  # every token of every image: more than memory holds
 
     def add(self, model: Model, batch: Batch, answers: Sequence[Answer], asked: Asked) -> None:
         self.paths += [image.path for image in batch.images]
@@ -139,7 +145,10 @@ class Kept:
             found = features(batch, model.config, asked.source)
             if model.answers == "embedding":
                 found["output"] = np.asarray(batch.output, np.float32)
-            self._features.append(found)
+            for name, rows in found.items():
+                if name not in self.features:
+                    self.features[name] = Spool(asked.features.absolute().parent)
+                self.features[name].append(rows)
         if asked.nearest:
             self.pooled.append(compared(model, batch))
 
@@ -149,10 +158,9 @@ class Kept:
         parts = {f.name: [getattr(part, f.name) for part in self._attention] for f in fields(Attention)}
         return Attention(**{name: np.concatenate(arrays) for name, arrays in parts.items()})
 
-    @property
-    def features(self) -> dict[str, np.ndarray]:
-        """Of all images."""
-        return {name: np.concatenate([part[name] for part in self._features]) for name in self._features[0]}
+    def close(self) -> None:
+        for spool in self.features.values():
+            spool.close()
 
 
 def attention_arrays(kept: Kept, preprocess: Preprocess) -> Iterator[tuple[str, np.ndarray]]:
@@ -253,6 +261,7 @@ def anatomy(path: str, told: Mapping[str, Any], out: Path) -> None:
     from vit_tools.anatomy import draw_anatomy, position_table
 
     found = open_checkpoint(path, **told)
+    found.check_floating()
     needed = ("patch_embed.proj.weight", "pos_embed")
     tensors = {name: np.array(x, np.float32) for name, x in found.tensors("native") if name in needed}
     table = None if found.config.pos_embed == "none" else position_table(tensors, found.config)

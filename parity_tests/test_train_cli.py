@@ -21,6 +21,7 @@ import vit_torch
 from parity_tests.compare import gap
 from parity_tests.tolerances import FLOAT32_CHAIN
 from train.__main__ import RESERVED, main
+from train.config.paths import check_local
 from train.input.data import open_data
 from train.recipes import RECIPES
 
@@ -184,6 +185,31 @@ def test_a_wrong_argument_is_one_message(
     assert expected in message
     assert "Traceback" not in message
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "--workdir gs://bucket/run",
+        "--workdir run --data.dir s3://bucket/tfds",
+        "--workdir run --data.name folder:gs://bucket/photos",
+        "--workdir run --init https://host/model.safetensors",
+    ],
+)
+def test_an_address_is_no_path_and_no_folder_is_made_of_it(
+    arguments: str, fails: Fails, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """gs://bucket/run would be the folder ./gs:/bucket/run."""
+    monkeypatch.chdir(tmp_path)
+    message = fails(f"digits {arguments}")
+    assert "expected a path on this machine, got an address" in message
+    assert "mount it and give the mounted path" in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_with_a_colon_is_no_address():
+    for name in ("hf-hub:owner/name", "cifar10:3.0.2", "runs/a:b", "C:/runs", None):
+        check_local("--init", name)
 
 
 def test_a_file_as_workdir_is_refused(tmp_path: Path, fails: Fails):

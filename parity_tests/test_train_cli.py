@@ -128,8 +128,10 @@ def test_a_diverging_run_says_where_and_what_is_left(tmp_path: Path, capsys: pyt
     assert stop.value.code == 1
     error = capsys.readouterr().err
     assert "the loss is nan at step 2, with learning rate" in error
-    left = f"the last good step is saved in {tmp_path / 'run' / 'steps' / '1'}" if saved else "no step was saved yet"
-    assert error.endswith(f"; {left}\n")
+    aside = tmp_path / "run" / "steps" / "damaged"
+    spoilt = f"step 1 was saved with the weights that gave it, and is set aside in {aside}; no step before it is left"
+    assert error.endswith(f"; {spoilt if saved else 'no step was saved yet'}\n")
+    assert (aside / "1").is_dir() == saved
     assert not (tmp_path / "run" / "checkpoint").exists()
 
 

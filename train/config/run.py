@@ -47,7 +47,8 @@ class CheckpointConfig:
 
     minutes: float | None = 10.0  # between saved steps, by the clock; None: by steps alone
     steps: int | None = None  # between saved steps; None: by the clock alone
-    keep: int = 2  # saved steps: the latest ones; older ones are removed
+    # saved steps: the latest ones. Of 1 nothing is left if its weights turn out to give no finite loss
+    keep: int = 2
 
     def checks(self) -> Iterator[Check]:
         """What the values have to be."""

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -25,8 +26,10 @@ from parity_tests.placements import CONFIG
 from parity_tests.test_train_cli import TINY
 from parity_tests.tolerances import FLOAT32_CHAIN, LOSS
 from train.__main__ import main
+from train.config import ConfigError
 from train.devices import hosts
 from train.devices.placement import make_placement
+from train.run import Run
 
 Runs = dict[str, dict[str, Any]]
 DEVICES = "--xla_force_host_platform_device_count=2"  # a process
@@ -193,6 +196,19 @@ def test_distributed_where_nothing_says_which_process_this_is(tmp_path: Path):
 
 def test_one_host_has_all_the_rows():
     assert hosts.rows_of_this_host(make_placement(CONFIG, jax.devices()[:1]).batch, 16) == slice(0, 16)
+
+
+def test_a_sink_that_only_the_first_process_opens_stops_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As W&B does without a login."""
+    said = "--log.wandb digits: W&B says: no login"
+    first = np.frombuffer(said.encode().ljust(hosts.MESSAGE_BYTES, b"\0"), np.uint8)
+    monkeypatch.setattr(hosts.jax, "process_count", lambda: 2)
+    monkeypatch.setattr(hosts.jax, "process_index", lambda: 1)
+    monkeypatch.setattr(hosts.multihost_utils, "process_allgather", lambda own: np.stack([first, own]))
+    step: Any = SimpleNamespace(config=CONFIG)
+    of: dict[str, Any] = dict(data=None, placement=None, start=None)
+    with pytest.raises(ConfigError, match=f"process 0: {said}"):
+        Run("tiny", step, workdir=tmp_path, **of).sinks(0)
 
 
 @pytest.mark.slow

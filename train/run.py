@@ -33,7 +33,7 @@ from train.saving.due import Due
 from train.saving.native import Native
 from train.saving.portable import Portable, open_portable
 from train.saving.saver import Saver
-from train.sinks import check_sinks, open_sinks
+from train.sinks import Sink, check_sinks, open_sinks
 from train.start import Start, open_start
 from train.step import State, Step
 from vit_convert.hub import hub_shapes
@@ -103,8 +103,7 @@ class Run:
             state = begin(self.step, self.placement, self.start, saver, self.portable)
             self.introduce(report, state, saver)
             done = int(state.step)
-            sinks = open_sinks(self.step.config.log, self.workdir, self.written(), done) if first else []
-            with Journal(rows, report, done, sinks, unevaluated=saver.progress.unevaluated) as journal:
+            with Journal(rows, report, done, self.sinks(done), unevaluated=saver.progress.unevaluated) as journal:
                 trained = make_loop(self.step, self.data, self.placement, journal, saver).run(state)
             result = self.result(trained, saver.best.found)
             self.leave(native, result)
@@ -124,6 +123,12 @@ class Run:
         due = Due(config.checkpoint, agree_steps=config.log.steps)
         best = Best(native.write, self.workdir / "best", steps / "best.json")
         return Saver(steps, config.checkpoint.keep, self.data.position, due, best)
+
+    def sinks(self, done: int) -> list[Sink]:
+        """The first process's, of a run that has made so many steps. What stops it there, such as W&B without a login,
+        stops all: the others would wait for it in their next step."""
+        log, settings = self.step.config.log, self.written()
+        return hosts.together(lambda: open_sinks(log, self.workdir, settings, done) if hosts.is_first() else [])
 
     def introduce(self, report: Report, state: State, saver: Saver) -> None:
         """Says what is about to run, and what was found."""

@@ -16,6 +16,7 @@ import vit_torch
 from parity_tests.compare import gap
 from parity_tests.tolerances import FORWARD
 from train.config import ConfigError, TrainConfig
+from train.input.data import open_data
 from train.recipes import RECIPES
 from train.start import Start, open_start
 from vit_convert.config import ViTConfig
@@ -100,6 +101,14 @@ def test_a_new_head_begins_with_the_bias_that_is_asked_for(checkpoint: Write):
     base = RECIPES["digits"]().start
     _, start = opened(checkpoint(num_classes=0), start=replace(base, head_bias=-2.5))
     assert (np.asarray(start.params()["head.bias"]) == -2.5).all()
+
+
+def test_a_mean_for_other_channels_than_the_checkpoints_is_refused(checkpoint: Write):
+    """The recipe's model has them; that of the checkpoint decides."""
+    given = replace(RECIPES["digits"]().data, mean=(0.5,) * 3, std=(0.5,) * 3)
+    config, _ = opened(checkpoint(), data=given)
+    with pytest.raises(ConfigError, match=r"data.mean must have one number for each of the model's 1 channels, got \("):
+        open_data(config)
 
 
 def test_another_image_size_resizes_the_positions_as_loading_does(checkpoint: Write):

@@ -170,6 +170,8 @@ def test_overwrite_removes_a_run_and_nothing_else(tmp_path: Path, fails: Fails):
         ("digits", "--workdir"),
         ("digits --workdir x --modle.dim 8", "--modle.dim"),
         ("digits --workdir x --steps many", "many"),
+        ("digits --workdir x --data.mean 0.5 0.5 --data.std 1", "data.mean has 2 numbers and data.std 1: give"),
+        ("digits --workdir x --data.mean 0.5 0.5 --data.std 1 1", "for each of the model's 1 channels, got (0.5, 0.5)"),
         ("digits --workdir x --model.dim 50", "dim 50 is not divisible by num_heads"),
         ("digits --workdir x --steps 0 --batch-size 0", "batch_size must be at least 1, got 0; steps must be positive"),
         ("digits --workdir x --schedule.final-fraction 2", "schedule.final_fraction must be in [0, 1], got 2"),

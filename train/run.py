@@ -1,5 +1,6 @@
 """A run from its config to its checkpoint."""
 
+import json
 import secrets
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -61,7 +62,7 @@ def run(config: TrainConfig, workdir: Path, *, recipe: str, overwrite: bool = Fa
 
     Raises:
         ConfigError: the config doesn't fit its data, workdir may not be written, or its state/ is another run's;
-            nothing was changed.
+            nothing was changed. Or the processes of the run have other settings or data.
         NonFiniteLoss: the run diverged; there is no checkpoint, but there may be saved steps.
         SavingError: a step, weights or another file can't be written; the message names the last good step.
         Stopped: a signal asked it to end; its step is saved.
@@ -72,12 +73,30 @@ def run(config: TrainConfig, workdir: Path, *, recipe: str, overwrite: bool = Fa
     train = hosts.together(lambda: open_train(config))
     config, start = hosts.together(lambda: open_start(config, train.class_names))
     data = hosts.together(lambda: open_data(config, start.checkpoint.preprocess if start else None, train))
+    check_hosts(data)
     placement = make_placement(config)
     ready = Run(recipe, make_step(config, data, placement, start), data, placement, workdir, start)
     with ExitStack() as claim:
         hosts.together(lambda: claim.enter_context(folder.claimed(workdir)) if first else None)
         hosts.together(lambda: folder.create(workdir, ready.written(), overwrite=overwrite) if first else None)
         return replace(ready, portable=open_portable(workdir, ready.step)).run()
+
+
+def check_hosts(data: Data) -> None:
+    """Each host has read its own command line and opened the data that it sees. Where the data lie, and how they are
+    read there, may differ; what they are may not.
+
+    Raises:
+        ConfigError: not the same on all.
+    """
+    settings = data.config.to_dict()
+    for name in ("name", "dir", "threads", "prefetch"):
+        del settings["data"][name]
+    hosts.check_alike(
+        settings=json.dumps(settings, sort_keys=True),
+        **{"training images": data.train.fingerprint, "held-out images": data.test.fingerprint},
+        classes="\n".join(data.class_names),
+    )
 
 
 @dataclass(frozen=True)

@@ -159,6 +159,17 @@ def test_a_widened_table_is_resized_after_the_cast(native):
     assert np.array_equal(found[0, 1:].reshape(5, 3, 24), resize_table(table, (5, 3), "bicubic"))
 
 
+def test_two_heads_are_replaced_together(tmp_path, capsys):
+    """A distilled DeiT's."""
+    config = CONFIG.replace(dist_token=True, pool="class_dist")
+    save_checkpoint(tmp_path / "in", config, random_tensors(config).items())
+    assert run(tmp_path / "in", tmp_path / "out", "--to", "native", "--num-classes", "7") == 0
+    assert "two new heads of 7 classes, of zeros: they have to be trained" in capsys.readouterr().err
+    assert open_checkpoint(tmp_path / "out").config == config.replace(num_classes=7)
+    tensors = dict(open_checkpoint(tmp_path / "out").tensors())
+    assert not any(tensors[f"{head}.{part}"].any() for head in ("head", "head_dist") for part in ("weight", "bias"))
+
+
 def test_a_head_is_dropped_by_name(native, tmp_path):
     assert run(native, tmp_path / "out", "--to", "native", "--drop-head") == 0
     found = open_checkpoint(tmp_path / "out")

@@ -16,6 +16,7 @@ import vit_torch
 from parity_tests.compare import gap
 from parity_tests.tolerances import FORWARD
 from train.config import ConfigError, TrainConfig
+from train.input.data import open_data
 from train.recipes import RECIPES
 from train.start import Start, open_start
 from vit_convert.config import ViTConfig
@@ -74,6 +75,19 @@ def test_a_head_for_other_classes_begins_at_zero_and_the_rest_is_kept(checkpoint
     assert any("a new head of 3 classes" in line for line in start.said)
 
 
+def test_two_heads_for_other_classes_begin_anew_both(checkpoint: Write):
+    """A distilled DeiT's."""
+    path = checkpoint(dist_token=True, pool="class_dist")
+    config, start = opened(path, ("cat", "dog", "bird"), start=replace(RECIPES["digits"]().start, head_bias=-1.5))
+    assert config.model == SMALL.replace(num_classes=3, dist_token=True, pool="class_dist")
+    params = start.params()
+    for head in ("head", "head_dist"):
+        assert params[f"{head}.kernel"].shape == (16, 3)
+        assert not params[f"{head}.kernel"].any()
+        assert (np.asarray(params[f"{head}.bias"]) == -1.5).all()
+    assert any("two new heads of 3 classes" in line for line in start.said)
+
+
 def test_as_many_classes_of_other_names_get_a_new_head_and_the_same_names_keep_it(checkpoint: Write):
     path = checkpoint(labels=DIGITS)
     assert not opened(path)[1].new_head
@@ -87,6 +101,14 @@ def test_a_new_head_begins_with_the_bias_that_is_asked_for(checkpoint: Write):
     base = RECIPES["digits"]().start
     _, start = opened(checkpoint(num_classes=0), start=replace(base, head_bias=-2.5))
     assert (np.asarray(start.params()["head.bias"]) == -2.5).all()
+
+
+def test_a_mean_for_other_channels_than_the_checkpoints_is_refused(checkpoint: Write):
+    """The recipe's model has them; that of the checkpoint decides."""
+    given = replace(RECIPES["digits"]().data, mean=(0.5,) * 3, std=(0.5,) * 3)
+    config, _ = opened(checkpoint(), data=given)
+    with pytest.raises(ConfigError, match=r"data.mean must have one number for each of the model's 1 channels, got \("):
+        open_data(config)
 
 
 def test_another_image_size_resizes_the_positions_as_loading_does(checkpoint: Write):
@@ -108,17 +130,19 @@ def train(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "train", *arguments], capture_output=True, text=True, check=False)
 
 
+@pytest.mark.parametrize("heads", [1, 2])
 @pytest.mark.slow
-def test_fine_tuning_from_the_command_line_learns_and_loads_in_pytorch(checkpoint: Write, tmp_path: Path):
-    path, workdir = checkpoint("timm", num_classes=7), tmp_path / "run"
+def test_fine_tuning_from_the_command_line_learns_and_loads_in_pytorch(checkpoint: Write, tmp_path: Path, heads: int):
+    small = SMALL if heads == 1 else SMALL.replace(dist_token=True, pool="class_dist")
+    path, workdir = checkpoint("timm", **small.replace(num_classes=7).to_dict()), tmp_path / "run"
     done = train("digits", "--workdir", str(workdir), "--init", str(path), "--steps", "3", "--batch-size", "100")
     assert done.returncode == 0, done.stderr
-    assert "a new head of 10 classes" in done.stdout
+    assert ("a new head of 10 classes" if heads == 1 else "two new heads of 10 classes") in done.stdout
     model = vit_torch.ViT.from_pretrained(workdir / "checkpoint")
-    assert model.config == SMALL
+    assert model.config == small
     assert model.labels == DIGITS
     config, start = opened(workdir)  # the folder of a run is its checkpoint
-    assert config.model == SMALL
+    assert config.model == small
     assert (
         start.params()["head.bias"]
         == dict(vit_flax.ViT.from_pretrained(workdir / "checkpoint").numpy_tensors())["head.bias"]

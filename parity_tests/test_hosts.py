@@ -5,12 +5,15 @@ Two processes on this machine, over loopback, whose CPUs tell each other by Gloo
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -20,13 +23,16 @@ import pytest
 
 import vit_flax
 from parity_tests.compare import gap
-from parity_tests.datasets import jpegs, write_folder
+from parity_tests.datasets import jpegs, tiny_config, write_folder
 from parity_tests.placements import CONFIG
 from parity_tests.test_train_cli import TINY
 from parity_tests.tolerances import FLOAT32_CHAIN, LOSS
 from train.__main__ import main
+from train.config import ConfigError
 from train.devices import hosts
 from train.devices.placement import make_placement
+from train.input.data import Data, open_data
+from train.run import Run, check_hosts
 
 Runs = dict[str, dict[str, Any]]
 DEVICES = "--xla_force_host_platform_device_count=2"  # a process
@@ -193,6 +199,46 @@ def test_distributed_where_nothing_says_which_process_this_is(tmp_path: Path):
 
 def test_one_host_has_all_the_rows():
     assert hosts.rows_of_this_host(make_placement(CONFIG, jax.devices()[:1]).batch, 16) == slice(0, 16)
+
+
+def told_by(data: Data, monkeypatch: pytest.MonkeyPatch) -> tuple[int, ...]:
+    """What a process with these data tells the others."""
+    told: list[tuple[int, ...]] = []
+    monkeypatch.setattr(hosts, "gather_numbers", lambda *numbers: told.append(numbers) or [numbers])
+    check_hosts(data)
+    return told[0]
+
+
+def test_processes_with_other_settings_or_data_are_named_by_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Each would train on its own, and the gradients' mean be that of no run."""
+    for name, count in (("a", 9), ("b", 8)):
+        for split in ("train", "test"):
+            write_folder(tmp_path / name / split, jpegs(count))
+    shutil.copytree(tmp_path / "a", tmp_path / "elsewhere")
+    a, b, elsewhere = (tiny_config(f"folder:{tmp_path / name}", threads=len(name)) for name in ("a", "b", "elsewhere"))
+    first = open_data(a)
+    rows = [told_by(open_data(c), monkeypatch) for c in (a, elsewhere, b, replace(a, seed=1))]
+    monkeypatch.setattr(hosts, "gather_numbers", lambda *numbers: rows[:2])
+    check_hosts(first)
+    for own in (first, open_data(b)):
+        monkeypatch.setattr(hosts, "gather_numbers", lambda *numbers: rows)
+        with pytest.raises(ConfigError) as error:
+            check_hosts(own)
+        found = "settings (process 3); training images (process 2); held-out images (process 2): start all"
+        assert f"differ from process 0 in {found}" in str(error.value)
+
+
+def test_a_sink_that_only_the_first_process_opens_stops_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As W&B does without a login."""
+    said = "--log.wandb digits: W&B says: no login"
+    first = np.frombuffer(said.encode().ljust(hosts.MESSAGE_BYTES, b"\0"), np.uint8)
+    monkeypatch.setattr(hosts.jax, "process_count", lambda: 2)
+    monkeypatch.setattr(hosts.jax, "process_index", lambda: 1)
+    monkeypatch.setattr(hosts.multihost_utils, "process_allgather", lambda own: np.stack([first, own]))
+    step: Any = SimpleNamespace(config=CONFIG)
+    of: dict[str, Any] = dict(data=None, placement=None, start=None)
+    with pytest.raises(ConfigError, match=f"process 0: {said}"):
+        Run("tiny", step, workdir=tmp_path, **of).sinks(0)
 
 
 @pytest.mark.slow

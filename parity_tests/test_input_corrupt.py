@@ -1,13 +1,16 @@
 """Images that can't be decoded are named, and replaced by the next that can, up to a share; then it is an error."""
 
 import errno
+import io
 import os
+import struct
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
+from PIL import Image, WebPImagePlugin
 
 import vit_torch
 from parity_tests.datasets import jpegs, picture, tiny_config, write_folder
@@ -15,7 +18,7 @@ from train.__main__ import main
 from train.errors import DataError
 from train.evaluation.checkpoint import Judged
 from train.input.data import Data, open_data
-from train.input.decode import decode
+from train.input.decode import CorruptImage, as_picture, decode, image_size
 from vit_convert.config import ViTConfig
 
 ALL = slice(None)
@@ -126,6 +129,53 @@ def test_an_evaluation_says_what_was_left_out_whichever_process_met_it(
     said = capsys.readouterr()
     expected = [f"vit-train: process 2: left out, for it can't be decoded: {what}" for what in left_out]
     assert (said.out, said.err.splitlines()) == ("", expected)
+
+
+def encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return file.getvalue()
+
+
+def overwritten(image: bytes) -> bytes:
+    """Its middle third with other bytes."""
+    third = len(image) // 3
+    return image[:third] + b"\xff" * third + image[2 * third :]
+
+
+PHOTO = Image.effect_noise((60, 50), 90).convert("RGB")
+PARTLY = {  # and for how many channels
+    "WebP, overwritten": (overwritten(encoded(PHOTO, "WEBP")), 3),
+    "WebP, lossless, overwritten": (overwritten(encoded(PHOTO, "WEBP", lossless=True)), 3),
+    "LAB TIFF": (encoded(Image.new("LAB", (40, 50)), "TIFF"), 1),
+}
+
+
+@pytest.mark.parametrize("kind", PARTLY)
+def test_what_pillow_reads_the_header_of_and_no_more_is_a_broken_image(kind: str, root: Path):
+    """LAB converts to no grey."""
+    image, channels = PARTLY[kind]
+    assert image_size(image) == (50, 40 if "LAB" in kind else 60)
+    for whole in (decode, as_picture):
+        with pytest.raises(CorruptImage, match=r"\w"):
+            whole(image, channels)
+    for split in ("train", "test"):
+        path_of(root, split, 5).write_bytes(image)
+    data = opened(root, max_corrupt=0.4, channels=channels)
+    assert (data.whole_train.images[5] == data.whole_train.images[6]).all()
+    assert not data.whole_test.counts[5]
+
+
+@pytest.mark.parametrize("error", [EOFError(), struct.error("unpack requires a buffer of 4 bytes")])
+def test_an_error_of_pillows_readers_own_is_a_broken_image(error: Exception, monkeypatch: pytest.MonkeyPatch):
+    """Of its WebP reader before Pillow 13, and of those that unpack numbers."""
+
+    def failing(self: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(WebPImagePlugin.WebPImageFile, "load", failing)
+    with pytest.raises(CorruptImage, match=str(error) or "EOFError"):
+        decode(encoded(PHOTO, "WEBP"), 3)
 
 
 def test_an_unreadable_file_is_a_broken_image(root: Path):

@@ -1,13 +1,14 @@
 """Sources: a TFDS dataset without TensorFlow, an image folder, the digits; and one message for what is wrong."""
 
+import errno
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -87,6 +88,41 @@ def test_a_folder_has_its_classes_and_images_by_name(tmp_path: Path):
     assert [e.image for e in examples] == [name.encode() for name in names]
     assert [e.name for e in examples] == [str(split / name) for name in names]
     assert [e.label for e in examples] == [0, 1, 1]
+
+
+@pytest.mark.parametrize("name", ["train", "train/zebra", "train/ant/deep"])
+def test_a_folder_that_cant_be_listed_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Its images would be left out without a word. Injected: who runs this may be root, whom nothing is forbidden."""
+    for image in ("zebra/a.jpg", "ant/deep/x.png", "ant/y.png"):
+        (tmp_path / "train" / image).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "train" / image).touch()
+    forbidden = str(tmp_path / name)
+
+    def guard(real: Callable[..., Any]) -> Callable[..., Any]:
+        def listing(path: Any = ".") -> Any:
+            if str(path) == forbidden:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), forbidden)
+            return real(path)
+
+        return listing
+
+    for function in ("scandir", "listdir"):
+        monkeypatch.setattr(os, function, guard(getattr(os, function)))
+    with pytest.raises(ConfigError) as error:
+        opened(f"folder:{tmp_path}", "train")
+    assert f"{tmp_path / name} can't be listed (Permission denied)" in str(error.value)
+
+
+def test_links_are_followed_and_those_that_lead_back_give_no_image_twice(tmp_path: Path):
+    split, far = tmp_path / "train", tmp_path / "far"
+    for image in (split / "ant/a.jpg", split / "ant/deep/b.jpg", far / "c.jpg"):
+        image.parent.mkdir(parents=True, exist_ok=True)
+        image.touch()
+    for link, to in ((split / "ant/deep/up", split / "ant"), (split / "ant/away", far), (far / "back", split / "ant")):
+        link.symlink_to(to)
+    names = [e.name for e in opened(f"folder:{tmp_path}", "train").examples(range(3))]
+    assert names == [str(split / "ant" / name) for name in ("a.jpg", "away/c.jpg", "deep/b.jpg")]
+    assert len(opened(f"folder:{tmp_path}", "train")) == 3
 
 
 def test_digits_are_scikit_learns():

@@ -52,11 +52,30 @@ def test_a_gradient_that_is_not_finite_is_named_though_the_loss_is_a_number():
         measured(row(1.0), row(1.0) | {"grad_norm": math.inf}).close(2)
 
 
+@pytest.mark.parametrize(
+    ("rows", "before", "spoilt"),
+    [
+        ([row(1.0), row(math.nan)], 0, 1),  # of the weights after the first
+        ([row(1.0), row(1.0) | {"grad_norm": math.inf}], 0, None),  # these weights are good, those after it lost
+        ([row(1.0, skipped=0.0), *[row(math.nan, skipped=1.0)] * MOST_SKIPPED], 0, 1),  # the updates since changed none
+        ([row(math.nan, skipped=1.0)] * 2, MOST_SKIPPED - 1, 1 - MOST_SKIPPED),  # before this process began
+    ],
+)
+def test_the_step_that_spoilt_the_weights_is_told(rows: list[dict], before: int, spoilt: int | None):
+    window = measured(*rows)
+    window.skipped_in_a_row = before
+    with pytest.raises(NonFiniteLoss) as error:
+        window.fetch(len(rows))
+    assert error.value.spoilt == spoilt
+
+
 def test_weights_that_the_last_update_spoilt_are_no_result():
     one = np.ones(1, int)
     found = Evaluated(1, 0, 0, math.nan, one, one, None)
-    with pytest.raises(NonFiniteLoss, match=r"the held-out loss is nan after step 7, with learning rate 0.1: lower"):
+    said = "the held-out loss is nan after step 7, with learning rate 0.1: lower"
+    with pytest.raises(NonFiniteLoss, match=said) as error:
         check_finite(found, 7, 0.1)
+    assert error.value.spoilt == 7
     check_finite(replace(found, loss=2.0), 7, 0.1)
 
 

@@ -289,6 +289,22 @@ def test_a_run_goes_on_from_the_step_before_a_damaged_one(steps: Path):
         assert (saver.good, saver.said) == (2, ())
 
 
+def test_a_step_whose_weights_gave_no_finite_loss_is_set_aside_and_the_one_before_named(steps: Path):
+    """Saved after a finite loss and gradient: what that update made of the weights shows in the next loss."""
+    with saver_in(steps) as saver:
+        assert saver.where(3) == f"the last good step is saved in {steps / '2'}"
+        assert saver.where(None) == f"the last good step is saved in {steps / '2'}"
+        said = saver.where(2)
+        assert said.startswith(f"step 2 was saved with the weights that gave it, and is set aside in {steps / ASIDE}; ")
+        assert said.endswith(f"; the last good step is saved in {steps / '1'}")
+    assert (steps / ASIDE / "2").is_dir()
+    with saver_in(steps) as saver:
+        assert saver.good == 1
+        assert_same_bits(saver.restore(abstract(random_state(0))), random_state(1))
+        assert saver.where(1).endswith("; no step before it is left")
+    assert last_good(steps)[0] is None
+
+
 def test_with_no_whole_step_a_run_begins_anew_and_says_so(steps: Path):
     for step in (1, 2):
         cut(steps / str(step) / "progress" / "metadata")

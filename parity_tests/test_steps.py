@@ -118,12 +118,17 @@ def test_a_new_head_is_zeros_in_the_model_s_dtype():
     assert "a new head of 7 classes, of zeros: it has to be trained" in step.said
 
 
-def test_two_heads_are_dropped_or_kept_but_not_replaced():
+def test_two_heads_are_dropped_kept_or_replaced_together():
     config = CONFIG.replace(dist_token=True, pool="class_dist")
     assert steps.replace_head(config, 0).config.num_classes == 0
     assert steps.replace_head(config, 5).said == ""
-    with pytest.raises(ValueError, match="two heads"):
-        steps.replace_head(config, 7)
+    step = steps.replace_head(config, 7)
+    assert "two new heads of 7 classes, of zeros: they have to be trained" in step.said
+    changed = applied(step, {name: np.ones(shape, np.float32) for name, shape in hub_shapes(config).items()})
+    assert {name: array.shape for name, array in changed.items()} == hub_shapes(step.config)
+    heads = {name: array for name, array in changed.items() if name.startswith("head")}
+    assert sorted(heads) == ["head.bias", "head.weight", "head_dist.bias", "head_dist.weight"]
+    assert not any(array.any() for array in heads.values())
 
 
 @pytest.mark.parametrize("stored", ["float32", "float64", "bfloat16"])

@@ -21,6 +21,7 @@ import vit_torch
 from parity_tests.compare import gap
 from parity_tests.tolerances import FLOAT32_CHAIN
 from train.__main__ import RESERVED, main
+from train.config.paths import check_local
 from train.input.data import open_data
 from train.recipes import RECIPES
 
@@ -127,8 +128,10 @@ def test_a_diverging_run_says_where_and_what_is_left(tmp_path: Path, capsys: pyt
     assert stop.value.code == 1
     error = capsys.readouterr().err
     assert "the loss is nan at step 2, with learning rate" in error
-    left = f"the last good step is saved in {tmp_path / 'run' / 'steps' / '1'}" if saved else "no step was saved yet"
-    assert error.endswith(f"; {left}\n")
+    aside = tmp_path / "run" / "steps" / "damaged"
+    spoilt = f"step 1 was saved with the weights that gave it, and is set aside in {aside}; no step before it is left"
+    assert error.endswith(f"; {spoilt if saved else 'no step was saved yet'}\n")
+    assert (aside / "1").is_dir() == saved
     assert not (tmp_path / "run" / "checkpoint").exists()
 
 
@@ -167,6 +170,8 @@ def test_overwrite_removes_a_run_and_nothing_else(tmp_path: Path, fails: Fails):
         ("digits", "--workdir"),
         ("digits --workdir x --modle.dim 8", "--modle.dim"),
         ("digits --workdir x --steps many", "many"),
+        ("digits --workdir x --data.mean 0.5 0.5 --data.std 1", "data.mean has 2 numbers and data.std 1: give"),
+        ("digits --workdir x --data.mean 0.5 0.5 --data.std 1 1", "for each of the model's 1 channels, got (0.5, 0.5)"),
         ("digits --workdir x --model.dim 50", "dim 50 is not divisible by num_heads"),
         ("digits --workdir x --steps 0 --batch-size 0", "batch_size must be at least 1, got 0; steps must be positive"),
         ("digits --workdir x --schedule.final-fraction 2", "schedule.final_fraction must be in [0, 1], got 2"),
@@ -184,6 +189,31 @@ def test_a_wrong_argument_is_one_message(
     assert expected in message
     assert "Traceback" not in message
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "--workdir gs://bucket/run",
+        "--workdir run --data.dir s3://bucket/tfds",
+        "--workdir run --data.name folder:gs://bucket/photos",
+        "--workdir run --init https://host/model.safetensors",
+    ],
+)
+def test_an_address_is_no_path_and_no_folder_is_made_of_it(
+    arguments: str, fails: Fails, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """gs://bucket/run would be the folder ./gs:/bucket/run."""
+    monkeypatch.chdir(tmp_path)
+    message = fails(f"digits {arguments}")
+    assert "expected a path on this machine, got an address" in message
+    assert "mount it and give the mounted path" in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_with_a_colon_is_no_address():
+    for name in ("hf-hub:owner/name", "cifar10:3.0.2", "runs/a:b", "C:/runs", None):
+        check_local("--init", name)
 
 
 def test_a_file_as_workdir_is_refused(tmp_path: Path, fails: Fails):

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import json
 import os
 import stat
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from train.config import ConfigError
-from train.workdir import LOCK, claimed
+from train.workdir import LOCK, check, claimed, create
+from vit_convert.run_folder import FORMAT
 
 
 def test_a_folder_that_is_claimed_is_no_others_and_free_again_afterwards(tmp_path: Path):
@@ -86,3 +88,19 @@ def test_a_folder_where_nothing_can_be_made_is_one_message(tmp_path: Path, monke
         claimed(tmp_path),
     ):
         pass
+
+
+def test_a_run_that_came_to_its_end_since_the_folder_was_checked_is_not_removed(tmp_path: Path):
+    """Another process had it then: its run was one that may be gone on with."""
+    (tmp_path / "config.json").write_text(json.dumps({"format": FORMAT, "train_config": {}}))
+    check(tmp_path, overwrite=False)
+    for name in ("checkpoint", "best"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").touch()
+    there = sorted(tmp_path.rglob("*"))
+    with claimed(tmp_path), pytest.raises(ConfigError, match="already holds a run"):
+        create(tmp_path, {"train_config": {}}, overwrite=False)
+    assert sorted(tmp_path.rglob("*")) == there
+    with claimed(tmp_path):
+        create(tmp_path, {"train_config": {}}, overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]

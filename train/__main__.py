@@ -134,14 +134,17 @@ def run(recipe: str, command: Command) -> None:
     """Trains, and says what came of it and where it is."""
     if command.config.deterministic:  # before JAX begins
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
-    from train.config.paths import absolute
+    from train.config.paths import absolute, check_local
+
+    check_local("--workdir", command.workdir)
+    config = absolute(command.config)
     from train.devices import hosts  # jax
     from train.run import run as train
 
     try:
         hosts.start(command.hosts)
         with hosts.guarded():
-            result = train(absolute(command.config), command.workdir, recipe=recipe, overwrite=command.overwrite)
+            result = train(config, command.workdir, recipe=recipe, overwrite=command.overwrite)
     except (NonFiniteLoss, SavingError) as error:
         _fail(error, 1)
     except Stopped as stopped:

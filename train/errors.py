@@ -6,7 +6,16 @@ from pathlib import Path
 
 
 class NonFiniteLoss(RuntimeError):
-    """The loss became infinite or no number; the message says at which step and learning rate."""
+    """The loss became infinite or no number; the message says at which step and learning rate.
+
+    Args:
+        spoilt: the first step after which the weights gave no finite loss; None where their loss was a number, and the
+            gradient was not.
+    """
+
+    def __init__(self, message: str, spoilt: int | None = None):
+        super().__init__(message)
+        self.spoilt = spoilt
 
 
 class DataError(RuntimeError):

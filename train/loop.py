@@ -66,7 +66,7 @@ class Loop:
             try:
                 state, evaluated = self._steps(state, advance, chain([first], given))
             except NonFiniteLoss as error:
-                raise NonFiniteLoss(f"{error}; {self.saver.where()}") from error
+                raise NonFiniteLoss(f"{error}; {self.saver.where(error.spoilt)}", error.spoilt) from error
         seconds = self.saver.progress.seconds + time.perf_counter() - compiled
         return Trained(state, evaluated, seconds, compiled - begun)
 
@@ -127,7 +127,7 @@ class Loop:
 
     def _save(self, done: int, state: State, window: Window, begun: float, *, unevaluated: bool) -> None:
         """Not where the last gradient was infinite or no number: the state after it is no good one, unless that update
-        was left out."""
+        was left out. What a finite one made of the weights shows in the next loss: `Saver.where` sets them aside."""
         pending = window.fetch(done)
         if math.isfinite(window.last["grad_norm"]) or window.last.get("skipped"):
             with window.pause():
@@ -144,7 +144,8 @@ def check_finite(evaluated: Evaluated, step: int, learning_rate: float) -> None:
     if not math.isfinite(evaluated.loss):
         raise NonFiniteLoss(
             f"the held-out loss is {evaluated.loss} after step {step}, with learning rate {learning_rate:.3g}: lower "
-            "schedule.learning_rate or optimizer.clip_norm"
+            "schedule.learning_rate or optimizer.clip_norm",
+            step,
         )
 
 

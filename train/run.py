@@ -1,5 +1,6 @@
 """A run from its config to its checkpoint."""
 
+import json
 import secrets
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -33,7 +34,7 @@ from train.saving.due import Due
 from train.saving.native import Native
 from train.saving.portable import Portable, open_portable
 from train.saving.saver import Saver
-from train.sinks import check_sinks, open_sinks
+from train.sinks import Sink, check_sinks, open_sinks
 from train.start import Start, open_start
 from train.step import State, Step
 from vit_convert.hub import hub_shapes
@@ -61,7 +62,7 @@ def run(config: TrainConfig, workdir: Path, *, recipe: str, overwrite: bool = Fa
 
     Raises:
         ConfigError: the config doesn't fit its data, workdir may not be written, or its state/ is another run's;
-            nothing was changed.
+            nothing was changed. Or the processes of the run have other settings or data.
         NonFiniteLoss: the run diverged; there is no checkpoint, but there may be saved steps.
         SavingError: a step, weights or another file can't be written; the message names the last good step.
         Stopped: a signal asked it to end; its step is saved.
@@ -72,12 +73,30 @@ def run(config: TrainConfig, workdir: Path, *, recipe: str, overwrite: bool = Fa
     train = hosts.together(lambda: open_train(config))
     config, start = hosts.together(lambda: open_start(config, train.class_names))
     data = hosts.together(lambda: open_data(config, start.checkpoint.preprocess if start else None, train))
+    check_hosts(data)
     placement = make_placement(config)
     ready = Run(recipe, make_step(config, data, placement, start), data, placement, workdir, start)
     with ExitStack() as claim:
         hosts.together(lambda: claim.enter_context(folder.claimed(workdir)) if first else None)
         hosts.together(lambda: folder.create(workdir, ready.written(), overwrite=overwrite) if first else None)
         return replace(ready, portable=open_portable(workdir, ready.step)).run()
+
+
+def check_hosts(data: Data) -> None:
+    """Each host has read its own command line and opened the data that it sees. Where the data lie, and how they are
+    read there, may differ; what they are may not.
+
+    Raises:
+        ConfigError: not the same on all.
+    """
+    settings = data.config.to_dict()
+    for name in ("name", "dir", "threads", "prefetch"):
+        del settings["data"][name]
+    hosts.check_alike(
+        settings=json.dumps(settings, sort_keys=True),
+        **{"training images": data.train.fingerprint, "held-out images": data.test.fingerprint},
+        classes="\n".join(data.class_names),
+    )
 
 
 @dataclass(frozen=True)
@@ -103,8 +122,7 @@ class Run:
             state = begin(self.step, self.placement, self.start, saver, self.portable)
             self.introduce(report, state, saver)
             done = int(state.step)
-            sinks = open_sinks(self.step.config.log, self.workdir, self.written(), done) if first else []
-            with Journal(rows, report, done, sinks, unevaluated=saver.progress.unevaluated) as journal:
+            with Journal(rows, report, done, self.sinks(done), unevaluated=saver.progress.unevaluated) as journal:
                 trained = make_loop(self.step, self.data, self.placement, journal, saver).run(state)
             result = self.result(trained, saver.best.found)
             self.leave(native, result)
@@ -124,6 +142,12 @@ class Run:
         due = Due(config.checkpoint, agree_steps=config.log.steps)
         best = Best(native.write, self.workdir / "best", steps / "best.json")
         return Saver(steps, config.checkpoint.keep, self.data.position, due, best)
+
+    def sinks(self, done: int) -> list[Sink]:
+        """The first process's, of a run that has made so many steps. What stops it there, such as W&B without a login,
+        stops all: the others would wait for it in their next step."""
+        log, settings = self.step.config.log, self.written()
+        return hosts.together(lambda: open_sinks(log, self.workdir, settings, done) if hosts.is_first() else [])
 
     def introduce(self, report: Report, state: State, saver: Saver) -> None:
         """Says what is about to run, and what was found."""

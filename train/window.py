@@ -63,7 +63,8 @@ class Window:
         """The metrics of all steps since the last line, from the device.
 
         Raises:
-            NonFiniteLoss: naming the first step whose loss or gradient was: the weights after it are lost.
+            NonFiniteLoss: naming the first step whose loss or gradient was: the weights after it are lost. A loss is of
+                the weights before its own step's update, and before those that were left out.
         """
         fetched: list[dict[str, float]] = jax.tree.map(float, jax.device_get(self.measured))
         self.measured = []
@@ -71,7 +72,8 @@ class Window:
             self.skipped_in_a_row = self.skipped_in_a_row + 1 if row.get("skipped") else 0
             finite = math.isfinite(row["loss"]) and math.isfinite(row["grad_norm"])
             if self.skipped_in_a_row >= MOST_SKIPPED or not (finite or row.get("skipped")):
-                raise NonFiniteLoss(_what_happened(step, row, self.skipped_in_a_row))
+                spoilt = None if math.isfinite(row["loss"]) else step - max(1, self.skipped_in_a_row)
+                raise NonFiniteLoss(_what_happened(step, row, self.skipped_in_a_row), spoilt)
         self.rows += fetched
         self.last = self.rows[-1] if self.rows else self.last
         return self.rows

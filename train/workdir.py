@@ -99,10 +99,13 @@ def create(workdir: Path, config: dict[str, Any], *, overwrite: bool) -> None:
     """Makes a claimed folder ready for a run: one that was stopped there stays, unless it is to be replaced. Otherwise
     the run that it held is removed (nothing else), and the new one's config.json written.
 
+    Checked once more: since `check` was asked, the run that had the folder may have come to its end.
+
     Raises:
-        ConfigError: the run there was stopped, and had other settings.
+        ConfigError: the run there may not be replaced, or was stopped and had other settings; nothing was removed.
         SavingError: config.json can't be written.
     """
+    check(workdir, overwrite=overwrite)
     if is_stopped(workdir) and not overwrite:
         check_same(workdir, (_run_in(workdir) or {}).get("train_config", {}), config["train_config"])
         _tidy(workdir)

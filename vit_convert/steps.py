@@ -56,20 +56,16 @@ def resize_positions(config: ViTConfig, image_size: int | tuple[int, int]) -> St
 
 
 def replace_head(config: ViTConfig, num_classes: int) -> Step:
-    """Drops the head, with its pre_logits layer; or puts one of zeros there, for as many classes, to be trained.
-
-    Raises:
-        ValueError: two heads (class_dist), which only dropping changes.
-    """
+    """Drops the head, with its pre_logits layer; or puts one of zeros there, for as many classes, to be trained: two
+    where the model has two (class_dist)."""
     if num_classes == config.num_classes:
         return Step(config, "", iter)
-    if num_classes and config.pool == "class_dist":
-        raise ValueError("pool='class_dist' has two heads: drop them, or set pool=class first")
     changed = config.replace(num_classes=num_classes, pre_logits=0, head_bias=True)
     gone = [name for name in hub_shapes(config) if name not in hub_shapes(config.replace(num_classes=0, pre_logits=0))]
-    new = {name: shape for name, shape in hub_shapes(changed).items() if name.startswith("head.")}
+    new = {name: shape for name, shape in hub_shapes(changed).items() if name.startswith(("head.", "head_dist."))}
+    heads = "a new head of {}: it has" if config.pool != "class_dist" else "two new heads of {}: they have"
     parts = [f"left out {', '.join(gone)}"] * bool(gone)
-    parts += [f"a new head of {num_classes} classes, of zeros: it has to be trained"] * bool(new)
+    parts += [f"{heads.format(f'{num_classes} classes, of zeros')} to be trained"] * bool(new)
 
     def dtypes(before: Dtypes) -> dict[str, np.dtype]:
         kept = {name: dtype for name, dtype in before.items() if name not in gone}

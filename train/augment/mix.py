@@ -1,6 +1,9 @@
 """MixUp, CutMix, and the labels that belong to them.
 
 Shapes: B images, (H, W) their size, C channels, K classes. Formulas: `vit_torch/training`.
+
+Two things differ from timm's Mixup: the partners are a random permutation, where timm's are the batch reversed; and
+CutMix's box keeps an odd side whole, where timm's cuts side // 2 on either side of the centre, one pixel less.
 """
 
 import jax

@@ -38,8 +38,21 @@ class DataConfig:
         yield 0 < self.min_area <= 1, f"data.min_area must be in (0, 1], got {self.min_area}"
         yield 0 < self.eval_crop <= 1, f"data.eval_crop must be in (0, 1], got {self.eval_crop}"
         yield (self.mean is None) == (self.std is None), "data.mean and data.std go together: give both or neither"
+        mean, std = self.mean or (), self.std or ()
+        alike = None in (self.mean, self.std) or len(mean) == len(std)
+        yield alike, f"data.mean has {len(mean)} numbers and data.std {len(std)}: give both one for each channel"
         for value in self.std or ():
             yield positive("data.std", value)
         yield share("data.max_corrupt", self.max_corrupt, one=True)
         yield at_least("data.threads", self.threads, 0)
         yield at_least("data.prefetch", self.prefetch, 1)
+
+    def channel_checks(self, channels: int) -> Iterator[Check]:
+        """What mean and std have to be for a model of so many channels."""
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            given = values is None or len(values) == channels
+            yield (
+                given,
+                f"data.{name} must have one number for each of the model's {channels} channels, got {values}: "
+                f"give {channels}, or None",
+            )

@@ -47,7 +47,8 @@ class CheckpointConfig:
 
     minutes: float | None = 10.0  # between saved steps, by the clock; None: by steps alone
     steps: int | None = None  # between saved steps; None: by the clock alone
-    keep: int = 2  # saved steps: the latest ones; older ones are removed
+    # saved steps: the latest ones. Of 1 nothing is left if its weights turn out to give no finite loss
+    keep: int = 2
 
     def checks(self) -> Iterator[Check]:
         """What the values have to be."""
@@ -115,6 +116,8 @@ class TrainConfig:
             yield from part.checks()
         for part in (self.devices, self.checkpoint, self.log):
             yield from part.checks()
+        if self.init is None:  # with it the checkpoint decides, and is opened later
+            yield from self.data.channel_checks(self.model.in_channels)
         waves = self.start.mimetic and self.model.pos_embed == "learned" and self.model.dim % 4
         yield not waves, f"start.mimetic needs a model.dim divisible by 4 for its waves, got {self.model.dim}"
         yield positive("init_size", self.init_size)

@@ -3,6 +3,7 @@
 What only one shall do (write files, show the progress) is the first one's; what stops one stops all, and all say it.
 """
 
+import hashlib
 import os
 import sys
 import traceback
@@ -97,6 +98,25 @@ def gather_numbers(*numbers: int) -> list[tuple[int, ...]]:
         return [numbers]
     told = multihost_utils.process_allgather(np.array(numbers, np.int32))
     return [tuple(row) for row in told.reshape(-1, len(numbers)).tolist()]
+
+
+def check_alike(**parts: str) -> None:
+    """Compares what every host has of these, by sums of 31 bits. All hosts have to call it.
+
+    Raises:
+        ConfigError: on all hosts, naming the parts that aren't the same and the processes that differ from the first.
+    """
+    sums = [int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1 for text in parts.values()]
+    told = gather_numbers(*sums)
+    differ = {
+        name: [str(process) for process, row in enumerate(told) if row[at] != told[0][at]]
+        for at, name in enumerate(parts)
+    }
+    if wrong := [f"{name} (process {', '.join(of)})" for name, of in differ.items() if of]:
+        raise ConfigError(
+            f"the processes of a run need the same settings and data, but differ from process 0 in {'; '.join(wrong)}: "
+            "start all by the same command, over the same files"
+        )
 
 
 @contextmanager

@@ -36,7 +36,7 @@ class Draws(NamedTuple):
     use_cutmix: Array  # () boolean: CutMix for this batch, else MixUp
     lam: Array  # () the share of an image that stays its own, in 0..1
     box: Array  # (4,) top, bottom, left, right of the pasted rectangle; ends excluded
-    partner: Array  # (B,) a permutation: what each image is mixed with
+    partner: Array  # (B,) a random permutation: what each image is mixed with; timm's is the batch reversed
     drop_path: Array | None  # (depth, 2, B): 0 or 1 / keep for the two branches of each block
     dropout: Array | None  # a key
     rand_augment: RandAugmentDraws | None = None
@@ -102,7 +102,10 @@ def _mixing(keys: Array, config: AugmentConfig) -> tuple[Array, Array]:
 
 
 def _box(key: Array, lam: Array, H: int, W: int) -> Array:
-    """CutMix's rectangle (Yun et al. 2019, eq. 2): area 1 - lam about a uniform centre, cut off at the border."""
+    """CutMix's rectangle (Yun et al. 2019, eq. 2): area 1 - lam about a uniform centre, cut off at the border.
+
+    An odd side stays whole; timm's rand_bbox goes side // 2 either way from the centre, one pixel less.
+    """
     size = jnp.array([H, W], jnp.int32)
     sides = jnp.floor(size * jnp.sqrt(1 - lam)).astype(jnp.int32)
     centre = jax.random.randint(key, (2,), 0, size, jnp.int32)

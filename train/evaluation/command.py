@@ -86,6 +86,11 @@ def main(args: list[str]) -> None:
 
 
 def _check(given: argparse.Namespace) -> None:
+    from train.config.paths import FOLDER, check_local
+
+    check_local("CHECKPOINT", given.checkpoint)
+    check_local("--data", given.data.removeprefix(FOLDER))
+    check_local("--data-dir", given.data_dir)
     if given.batch_size < 1:
         raise ConfigError(f"--batch-size must be at least 1, got {given.batch_size}")
     if given.confusion and not given.confusion.absolute().parent.is_dir():

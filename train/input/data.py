@@ -204,6 +204,7 @@ def _checks(data: Data) -> Iterator[Check]:
     yield fits, f"model.in_channels is {config.model.in_channels}, but the images of {name} have {channels}"
     many = config.model.in_channels in (1, 3, 4)
     yield many, f"model.in_channels is {config.model.in_channels}; images are grey (1), RGB (3) or RGBA (4)"
+    yield from config.data.channel_checks(config.model.in_channels)
     whole = not config.data.resident or config.data.crop == "none"
     yield whole, f"data.resident needs data.crop none, got {config.data.crop}: crops are made on the host"
     enough = len(data.train) >= config.batch_size

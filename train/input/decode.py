@@ -1,7 +1,9 @@
 """Encoded images to pixels of one size, with calls that release Python's lock, so that threads decode side by side."""
 
 import io
-from contextlib import suppress
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from math import ceil
 
 import cv2
@@ -16,7 +18,10 @@ INTERPOLATION = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 PNG = b"\x89PNG\r\n\x1a\n"
 REDUCED = (8, 4, 2)  # the other scales of libjpeg-turbo take longer than decoding all: they have no SIMD code
-UNREADABLE = (ValueError, OSError, SyntaxError, Image.DecompressionBombError)
+# what Pillow's readers raise at a damaged file, each its own
+UNREADABLE = (ValueError, OSError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError)
+# those that convert to all of ours, and whose alpha and range are the preprocessing's to deal with
+PLAIN = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "I", "F")
 
 
 class CorruptImage(ValueError):
@@ -35,11 +40,8 @@ def image_size(image: bytes | np.ndarray) -> tuple[int, int]:
         with suppress(ValueError):
             height, width, *_ = simplejpeg.decode_jpeg_header(image)
             return int(height), int(width)
-    try:
-        with Image.open(io.BytesIO(image)) as opened:
-            return opened.height, opened.width
-    except UNREADABLE as error:
-        raise CorruptImage(_why(error)) from error
+    with _by_pillow(), Image.open(io.BytesIO(image)) as opened:
+        return opened.height, opened.width
 
 
 def decode(image: bytes | np.ndarray, channels: int) -> np.ndarray:
@@ -102,7 +104,8 @@ def decode_whole(image: bytes, channels: int) -> np.ndarray:
     Raises:
         CorruptImage: not an image, or one that is cut short.
     """
-    pixels = np.array(as_picture(image, channels).convert(MODES[channels]))
+    with _by_pillow():
+        pixels = np.array(as_picture(image, channels).convert(MODES[channels]))
     return pixels.reshape(*pixels.shape[:2], channels)
 
 
@@ -110,22 +113,37 @@ def as_picture(image: bytes | np.ndarray, channels: int) -> Image.Image:
     """A picture of Pillow's, decoded; of 16 bits a channel the upper eight, where Pillow's convert would clip.
 
     Raises:
-        CorruptImage: not an image, or one that is cut short.
+        CorruptImage: not an image, one that is cut short, or one of colours that Pillow doesn't convert (LAB to grey).
     """
     if isinstance(image, np.ndarray):
         pixels = with_channels(image, channels)
         return Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
+    with _by_pillow(), Image.open(io.BytesIO(image)) as opened:
+        opened.load()
+        if opened.mode[:4] == "I;16":
+            return Image.fromarray((np.asarray(opened) >> 8).astype(np.uint8))
+        return opened if opened.mode in PLAIN else opened.convert(MODES[channels])
+
+
+@contextmanager
+def _by_pillow() -> Iterator[None]:
+    """
+    Raises:
+        CorruptImage: Pillow can't read an image.
+    """
     try:
-        with Image.open(io.BytesIO(image)) as opened:
-            opened.load()
-            return Image.fromarray((np.asarray(opened) >> 8).astype(np.uint8)) if opened.mode[:4] == "I;16" else opened
+        yield
+    except CorruptImage:
+        raise
     except UNREADABLE as error:
         raise CorruptImage(_why(error)) from error
 
 
 def _why(error: Exception) -> str:
     """Pillow's own message names an object in memory where it knows no format."""
-    return "no image that Pillow reads" if isinstance(error, UnidentifiedImageError) else str(error)
+    if isinstance(error, UnidentifiedImageError):
+        return "no image that Pillow reads"
+    return str(error) or type(error).__name__
 
 
 def with_channels(image: np.ndarray, channels: int) -> np.ndarray:

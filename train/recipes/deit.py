@@ -1,4 +1,8 @@
-"""Touvron et al. 2021, Training data-efficient image transformers (DeiT, arXiv 2012.12877)."""
+"""Touvron et al. 2021, Training data-efficient image transformers (DeiT, arXiv 2012.12877).
+
+What differs from facebookresearch/deit on timm: the learning rate changes with every step, there with every epoch; and
+mixing, as `train/augment/mix.py` says.
+"""
 
 from train.config import AugmentConfig, OptimizerConfig, ScheduleConfig, TrainConfig
 from train.recipes.imagenet import meta_data, vit

@@ -24,6 +24,13 @@ def last_good(folder: Path) -> tuple[int | None, tuple[str, ...]]:
     return None, tuple(said)
 
 
+def set_aside_from(folder: Path, first: int) -> None:
+    """The steps from this one on are no longer among those that a run can go on from."""
+    for path in folder.glob("*"):
+        if path.name.isdecimal() and int(path.name) >= first:
+            _set_aside(folder, path.name)
+
+
 def _remove(path: Path) -> str:
     shutil.rmtree(path)
     return f"{path.with_name(path.name.partition(UNFINISHED)[0])} was cut short while it was saved: removed"

@@ -18,7 +18,7 @@ from train.devices import hosts
 from train.errors import SavingError, Stopped, saving
 from train.saving.best import Best
 from train.saving.due import Due
-from train.saving.folder import UNFINISHED, last_good
+from train.saving.folder import ASIDE, UNFINISHED, last_good, set_aside_from
 from train.step import Params, State
 from vit_convert.sums import write_sums
 
@@ -132,10 +132,25 @@ class Saver:
             self.manager.wait_until_finished()
         self.good, self.writing = self.writing, None
 
-    def where(self) -> str:
-        """In words: the last good step, once it is there."""
+    def where(self, spoilt: int | None = None) -> str:
+        """In words: the last good step, once it is there.
+
+        Args:
+            spoilt: the first step whose weights gave no finite loss: saved steps from it on are set aside, for a run
+                that went on from one of them would end the same way.
+
+        Raises:
+            SavingError: the last step can't be written, or one can't be set aside.
+        """
         self.wait()
-        return self._last()
+        if spoilt is None or self.good is None or self.good < spoilt:
+            return self._last()
+        if hosts.is_first():
+            with saving(self.folder / ASIDE):
+                set_aside_from(self.folder, spoilt)
+        bad, self.good = self.good, self._find()
+        last = "no step before it is left" if self.good is None else self._last()
+        return f"step {bad} was saved with the weights that gave it, and is set aside in {self.folder / ASIDE}; {last}"
 
     @contextmanager
     def naming(self) -> Iterator[None]:
@@ -205,5 +220,5 @@ class Unsaved:
 
     def save(self, step: int, state: State, pending: Rows, progress: Progress = NONE) -> None: ...
 
-    def where(self) -> str:
+    def where(self, spoilt: int | None = None) -> str:
         return "no step is saved"

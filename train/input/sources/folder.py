@@ -19,8 +19,15 @@ class Folder:
 
     def __init__(self, root: str, split: str):
         folder = Path(root) / split
-        self.class_names = _classes(Path(root), folder)
-        self.files = [(path, label) for label, name in enumerate(self.class_names) for path in _images(folder / name)]
+        try:
+            self.class_names = _classes(Path(root), folder)
+            of_classes = [_images(folder / name) for name in self.class_names]
+        except OSError as error:
+            raise ConfigError(
+                f"data.name folder:{root}: {error.filename} can't be listed ({error.strerror or error}): "
+                "every folder of a split has to be readable"
+            ) from error
+        self.files = [(path, label) for label, images in enumerate(of_classes) for path in images]
         if not self.files:
             raise ConfigError(f"data.name folder:{root}: no image ({', '.join(SUFFIXES)}) is in {folder}/*/")
         names = "\n".join(f"{label} {path.relative_to(folder)}" for path, label in self.files)
@@ -49,8 +56,28 @@ def _classes(root: Path, folder: Path) -> tuple[str, ...]:
 
 
 def _images(folder: Path) -> list[Path]:
-    found = (Path(at) / name for at, _, names in os.walk(folder, followlinks=True) for name in names)
+    """The images in it at any depth, links followed.
+
+    Raises:
+        OSError: a folder can't be listed. Without it the run would go on with fewer images, and not know.
+    """
+    found: list[Path] = []
+    for at, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
+        if _lies_in_itself(Path(at), folder):
+            folders.clear()
+        else:
+            found += [Path(at) / name for name in names]
     return sorted(path for path in found if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+
+
+def _refuse(error: OSError) -> None:
+    raise error
+
+
+def _lies_in_itself(at: Path, top: Path) -> bool:
+    """Whether links led back to a folder on the way from top: its images would be found once more at every turn."""
+    above = [path for path in at.parents if path == top or top in path.parents]
+    return os.path.realpath(at) in map(os.path.realpath, above)
 
 
 def _example(path: Path, label: int) -> Example:

@@ -13,6 +13,7 @@ from vit_flax.dropout import dropout
 from vit_flax.linear import Linear
 from vit_flax.norm import make_norm
 from vit_flax.rope import Rope, rotate
+from vit_flax.sums import add
 
 
 def fused_attention(q: Array, k: Array, v: Array) -> Array:
@@ -107,6 +108,6 @@ class Attention(nnx.Module):
         x = self.qkv(x)
         if self.q_bias is not None and self.v_bias is not None:
             q_bias, v_bias = self.q_bias.get_value(), self.v_bias.get_value()
-            x = x + jnp.concatenate([q_bias, jnp.zeros_like(q_bias), v_bias]).astype(x.dtype)
+            x = add(x, jnp.concatenate([q_bias, jnp.zeros_like(q_bias), v_bias]))
         q, k, v = jnp.unstack(x.reshape(B, T, 3, self.num_heads, D // self.num_heads), axis=2)
         return self.q_norm(q), self.k_norm(k), v

@@ -6,6 +6,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
+from vit_flax.sums import multiply
+
 
 class LayerScale(nnx.Module):
     """A learned factor per channel: (..., D) -> (..., D)."""
@@ -14,4 +16,4 @@ class LayerScale(nnx.Module):
         self.gamma = nnx.Param(jnp.ones(dim, param_dtype))
 
     def __call__(self, x: Array) -> Array:
-        return x * self.gamma.astype(x.dtype)
+        return multiply(x, self.gamma.astype(x.dtype))

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-import jax.numpy as jnp
 from flax import nnx
 from jax import Array
+
+from vit_flax.sums import add
 
 
 class Linear(nnx.Linear):
@@ -19,11 +20,5 @@ class Linear(nnx.Linear):
         x = inputs.reshape(-1, inputs.shape[-1]).astype(self.dtype)
         x = x @ self.kernel.get_value().astype(self.dtype)
         if self.bias is not None:
-            x = add_bias(x, self.bias.get_value())
+            x = add(x, self.bias.get_value())
         return x.reshape(*inputs.shape[:-1], x.shape[-1])
-
-
-def add_bias(x: Array, bias: Array) -> Array:
-    """(N, D) + (D,), in float32 at least: a bias's gradient is a sum over all tokens, which bfloat16 can't hold."""
-    wide = jnp.promote_types(x.dtype, jnp.float32)
-    return (x.astype(wide) + bias.astype(wide)).astype(x.dtype)

@@ -8,8 +8,8 @@ from flax import nnx
 from jax import Array
 
 from vit_convert.config import ViTConfig, grid_of
-from vit_flax.linear import add_bias
 from vit_flax.norm import make_norm
+from vit_flax.sums import add
 
 
 class PatchEmbed(nnx.Module):
@@ -45,7 +45,7 @@ class PatchEmbed(nnx.Module):
         kernel = self.proj.kernel.get_value().astype(self.dtype)
         x = x @ kernel.reshape(-1, kernel.shape[-1])
         if self.proj.bias is not None:
-            x = add_bias(x, self.proj.bias.get_value())
+            x = add(x, self.proj.bias.get_value())
         return self.norm(x.reshape(images.shape[0], rows * columns, x.shape[-1])), grid
 
     def check(self, images: Array) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from vit_flax.attention import attention_weights, fused_attention
 from vit_flax.linear import Linear
 from vit_flax.mlp import Mlp
 from vit_flax.norm import make_norm
+from vit_flax.sums import repeat
 
 
 class AttentionPool(nnx.Module):
@@ -45,7 +46,7 @@ class AttentionPool(nnx.Module):
         """The learned query (B, 1, H, D/H) and the patches' keys (B, N, H, D/H)."""
         B, N, D = x.shape
         H = self.num_heads
-        q = self.q(jnp.broadcast_to(self.latent.astype(x.dtype), (B, 1, D))).reshape(B, 1, H, D // H)
+        q = self.q(repeat(self.latent.astype(x.dtype), B)).reshape(B, 1, H, D // H)
         return q, self.k(x).reshape(B, N, H, D // H)
 
     def weights(self, x: Array) -> Array:

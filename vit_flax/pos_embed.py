@@ -5,6 +5,7 @@ from jax import Array
 
 from vit_convert.config import ViTConfig
 from vit_convert.positions import resize_matrices, sincos2d
+from vit_flax.sums import add
 
 
 def add_positions(
@@ -19,8 +20,8 @@ def add_positions(
         patches = patches + jnp.asarray(sincos2d(grid, config.dim), dtype=patches.dtype)
     elif table is not None:
         rows = config.num_pos_prefix
-        patches = patches + resize_positions(config, table[:, rows:], grid)
-        prefix = jnp.concatenate([prefix[:, :rows] + table[:, :rows], prefix[:, rows:]], axis=1)
+        patches = add(patches, resize_positions(config, table[:, rows:], grid))
+        prefix = jnp.concatenate([add(prefix[:, :rows], table[:, :rows]), prefix[:, rows:]], axis=1)
     return jnp.concatenate([prefix, patches], axis=1)
 
 

@@ -24,6 +24,7 @@ from vit_flax.pos_embed import add_positions
 from vit_flax.pretrained import Pretrained, check_dtype
 from vit_flax.rope import make_rope
 from vit_flax.stack import layer_rngs, run_blocks
+from vit_flax.sums import repeat
 
 
 class ViT(Pretrained):
@@ -144,7 +145,7 @@ class ViT(Pretrained):
         tokens = [t.astype(patches.dtype) for t in (self.cls_token, self.dist_token, self.reg_token) if t is not None]
         table = None if self.pos_embed is None else self.pos_embed.astype(patches.dtype)
         prefix = jnp.concatenate([*tokens, jnp.zeros((1, 0, self.config.dim), patches.dtype)], axis=1)
-        prefix = jnp.broadcast_to(prefix, (patches.shape[0], *prefix.shape[1:]))
+        prefix = repeat(prefix, patches.shape[0])
         x = add_positions(self.config, table, prefix, patches, grid)
         return self.norm_pre(dropout(x, self.dropout, rngs)), grid
 

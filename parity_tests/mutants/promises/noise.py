@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 import vit_flax.attention
-import vit_flax.linear
 import vit_flax.rope
+import vit_flax.sums
 import vit_torch
 import vit_torch.attention
 import vit_torch.rope
@@ -146,7 +146,7 @@ OPERATIONS = {
         partial(rotated, vit_torch.rope),
         [HEADS],
     ),
-    "bias": Operation(vit_flax.linear.add_bias, torch.add, [(4096, 96), (96,)]),
+    "bias": Operation(vit_flax.sums.add, torch.add, [(4096, 96), (96,)]),
 }
 CASES = {
     "bfloat16": Noise(DEEP, "bfloat16"),

@@ -29,7 +29,7 @@ MUTANTS = (
     ),
     patches(
         name="bias of the patch embedding dropped",
-        old="x = add_bias(x, self.proj.bias.get_value())",
+        old="x = add(x, self.proj.bias.get_value())",
         new="pass",
         who="who ports from CLIP, whose patch embedding has none",
     ),
@@ -84,7 +84,7 @@ MUTANTS = (
     ),
     pos_embed(
         name="prefix without positions",
-        old="prefix[:, :rows] + table[:, :rows]",
+        old="add(prefix[:, :rows], table[:, :rows])",
         new="prefix[:, :rows]",
         who="who takes DeiT III, whose class token has no position, for the rule",
         promise="model: plain",

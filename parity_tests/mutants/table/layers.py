@@ -141,15 +141,16 @@ MUTANTS = (
     ),
     linear(
         name="biases of linear layers dropped",
-        old="x = add_bias(x, self.bias.get_value())",
+        old="x = add(x, self.bias.get_value())",
         new="pass",
         who="who maps kernels and leaves biases at their initial zeros",
         promise="model: plain",
     ),
-    linear(
+    Mutant(
+        file="vit_flax/sums.py",
         name="a bias's gradient summed in bfloat16",
-        old="wide = jnp.promote_types(x.dtype, jnp.float32)",
-        new="wide = x.dtype",
+        old="return jnp.promote_types(x.dtype, jnp.float32)",
+        new="return x.dtype",
         who="who adds the bias in the computation's dtype: the backward pass adds up all tokens in it",
         promise="noise: bias",
     ),

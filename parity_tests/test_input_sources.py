@@ -78,7 +78,8 @@ def test_a_fingerprint_tells_data_apart(tmp_path: Path):
 
 def test_a_folder_has_its_classes_and_images_by_name(tmp_path: Path):
     split = tmp_path / "train"
-    for name in ("zebra/b.JPG", "zebra/a.jpeg", "ant/deep/x.png", "ant/notes.txt", "ant/.hidden.jpg", ".cache/c.jpg"):
+    hidden = ("ant/.hidden.jpg", "ant/.thumbnails/x.jpg", ".cache/c.jpg")
+    for name in ("zebra/b.JPG", "zebra/a.jpeg", "ant/deep/x.png", "ant/notes.txt", *hidden):
         (split / name).parent.mkdir(parents=True, exist_ok=True)
         (split / name).write_bytes(name.encode())
     source = opened(f"folder:{tmp_path}", "train")

@@ -774,6 +774,7 @@ def test_principal_filters_are_those_of_the_kernels_covariance():
         ("--checkpoint gone photo.jpg", "photo.jpg: no such file or folder"),
         ("--checkpoint gone .", "no image is in this folder"),
         ("--checkpoint gone", "no image is named"),
+        ("--checkpoint gone --anatomy a.png --features f.npz", "--features needs images"),
         ("--checkpoint gone x --top 0", "--top must be at least 1, got 0"),
         ("--checkpoint gone x --attention no/such/heat.png", "there is no folder"),
         ("--checkpoint gone x --features .", ". can't be written: it is a folder"),

@@ -1,6 +1,7 @@
 """Images as a user names them: files, folders, patterns, a list on stdin; opened one by one, the bad ones told."""
 
 import os
+import struct
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from PIL import Image, ImageOps
 from vit_convert.preprocess import Preprocess
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+# what Pillow's readers raise at a damaged file, each its own
+UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError)
 
 
 class NoImages(ValueError):

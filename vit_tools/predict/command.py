@@ -114,6 +114,9 @@ def check(args: argparse.Namespace) -> None:
             raise UsageError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}")
     if not args.images and not args.anatomy and not args.knn:
         raise UsageError("no image is named: expected files, folders, patterns, or - for a list on stdin")
+    of_images = ("attention", "attention_npz", "features", "nearest")
+    if not args.images and (asked := [name for name in of_images if getattr(args, name)]):
+        raise UsageError(f"--{asked[0].replace('_', '-')} needs images: name files, folders, patterns, or -")
     for path in (args.attention, args.attention_npz, args.anatomy, args.features, args.nearest_png):
         if path is not None and not path.absolute().parent.is_dir():
             raise UsageError(f"{path} can't be written: there is no folder {path.absolute().parent}")

@@ -66,8 +66,14 @@ def _images(folder: Path) -> list[Path]:
         if _lies_in_itself(Path(at), folder):
             folders.clear()
         else:
-            found += [Path(at) / name for name in names]
-    return sorted(path for path in found if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+            folders[:] = filter(_shown, folders)
+            found += [Path(at) / name for name in filter(_shown, names)]
+    return sorted(path for path in found if path.suffix.lower() in SUFFIXES)
+
+
+def _shown(name: str) -> bool:
+    """Whether it is not hidden: folders hold previews (.thumbnails/) and what macOS leaves (._a.jpg)."""
+    return not name.startswith(".")
 
 
 def _refuse(error: OSError) -> None:

@@ -18,7 +18,7 @@ from statistics import median
 from benchmarks.train_step import machine
 
 LARGE = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-ROUNDS, STEPS = 5, 100
+ROUNDS, STEPS = 4, 100
 
 
 def rate(arguments: list[str], environment: dict[str, str]) -> float:

@@ -152,7 +152,7 @@ def test_wandb_is_told_of_a_run_that_went_wrong(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "wandb", wandb)
     sinks = open_sinks(LogConfig(wandb="vits"), tmp_path, {}, 0)
     with pytest.raises(NonFiniteLoss), Journal(None, Report(100, quiet=True), sinks=sinks):
-        raise NonFiniteLoss
+        raise NonFiniteLoss("it diverged")
     assert wandb.told[-1] == ("finish", 1)
 
 

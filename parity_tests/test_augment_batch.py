@@ -50,6 +50,7 @@ def part(draws: Draws, at: slice) -> Draws:
 
 
 @BOTH
+@pytest.mark.slow
 def test_an_image_is_augmented_alike_in_any_batch(config: AugmentConfig):
     """Whole, and one by one: the same bits."""
     run = augmenter(config)

@@ -28,6 +28,11 @@ def mutants(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
+def test_the_command_starts_with_nothing_loaded_that_mistakes_are_planted_in():
+    ran = mutants("--help")
+    assert ran.returncode == 0, ran.stderr
+
+
 def test_every_mistake_still_applies():
     """Its old text stands once in its file; what comes of it is Python."""
     for mutant in MUTANTS.values():

@@ -12,7 +12,6 @@ import torch
 
 import vit_torch
 from parity_tests.photographs import photograph
-from parity_tests.selection import quick
 from parity_tests.tolerances import EXACT
 from train.__main__ import main
 from train.recipes import FROM_A_CHECKPOINT, IMAGENET, RECIPES
@@ -187,7 +186,8 @@ def test_help_has_what_a_recipe_says_of_itself(recipe: str, capsys: pytest.Captu
     assert said in shown
 
 
-@pytest.mark.parametrize("recipe", quick([recipe.__name__ for recipe in FROM_A_CHECKPOINT], ["linear_probe"]))
+@pytest.mark.parametrize("recipe", [recipe.__name__ for recipe in FROM_A_CHECKPOINT])
+@pytest.mark.slow
 def test_a_recipe_from_a_checkpoint_starts_and_keeps_what_it_freezes(recipe: str, photographs: Path, tmp_path: Path):
     config = ViTConfig(image_size=32, patch_size=8, dim=16, depth=2, num_heads=2, mlp_dim=24, num_classes=7)
     model = vit_torch.ViT(config, generator=torch.Generator().manual_seed(0))

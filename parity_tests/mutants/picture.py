@@ -7,7 +7,6 @@ import numpy as np
 
 from parity_tests.mutants.judge import Kept, Verdict
 from parity_tests.mutants.outcome import CONVENTIONAL, Outcome
-from vit_tools.figures import new_figure, save_png
 
 # Okabe & Ito 2008: apart for the colour-blind.
 MISSED, SEEN, TRUE = "#d55e00", "#0072b2", "#009e73"
@@ -17,6 +16,8 @@ ROWS = ("the usual test:\nfloat32 outputs,\natol=5e-2", "this suite:\nfloat64, a
 
 def draw(outcome: Outcome, path: Path) -> None:
     """Writes a PNG."""
+    from vit_tools.figures import new_figure, save_png  # as in report.py
+
     figure = new_figure(9, 3.6)
     axes = figure.subplots()
     verdicts = [v for v in outcome.verdicts.values() if isinstance(v, Verdict)]

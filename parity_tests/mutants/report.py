@@ -6,7 +6,6 @@ from pathlib import Path
 from parity_tests.mutants.judge import Kept, Verdict
 from parity_tests.mutants.outcome import CONVENTIONAL, Outcome, passes
 from parity_tests.mutants.table import MUTANTS
-from vit_convert.beside import beside
 
 HEAD = """# Deliberate mistakes
 
@@ -56,6 +55,8 @@ def sentence(outcome: Outcome) -> str:
 
 def write(outcome: Outcome, path: Path) -> None:
     """Writes the page, beside it first."""
+    from vit_convert.beside import beside  # not before the mistakes are planted: it is of what is tested
+
     with beside(path) as temporary:
         temporary.write_text(page(outcome), encoding="utf-8")
 

@@ -84,7 +84,6 @@ class Saver:
         self._check(progress["position"])
         self.best.restore(progress["best"])
         self.pending = tuple(progress["pending"])
-        # steps that were saved by older versions have neither
         self.progress = Progress(**{name: progress[name] for name in Progress._fields if name in progress})
         return found[STATE]
 

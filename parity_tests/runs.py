@@ -32,8 +32,13 @@ def environment(cache: Path | None = None) -> dict[str, str]:
 
 
 def start(workdir: Path, *settings: str, cache: Path | None = None) -> subprocess.Popen[str]:
-    """The command, with these settings after SETTINGS."""
-    command = [sys.executable, "-m", "train", "digits", "--workdir", str(workdir), *SETTINGS, *settings]
+    """The digits, with these settings after SETTINGS."""
+    return start_recipe("digits", workdir, *SETTINGS, *settings, cache=cache)
+
+
+def start_recipe(recipe: str, workdir: Path, *settings: str, cache: Path | None = None) -> subprocess.Popen[str]:
+    """The command, as a user gives it."""
+    command = [sys.executable, "-m", "train", recipe, "--workdir", str(workdir), *settings]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, env=environment(cache), stdout=pipe, stderr=subprocess.STDOUT, text=True)
 

@@ -1,6 +1,7 @@
 """`python -m vit_torch.training` trains with the settings of a vit-train run, goes on where it stopped, and leaves a
 checkpoint; what the specification doesn't have is refused by name."""
 
+import io
 import json
 import re
 import signal
@@ -18,18 +19,21 @@ from scipy import stats
 import vit_flax
 import vit_torch
 from parity_tests.compare import gap
-from parity_tests.datasets import jpegs, write_folder
+from parity_tests.datasets import jpegs, pngs, write_folder, write_tfds
 from parity_tests.pairs import images_for, run_flax, run_torch
 from parity_tests.tolerances import FORWARD
 from train.config.read import read_config
 from train.input.data import open_data
-from train.recipes import RECIPES
+from train.recipes import IMAGENET, RECIPES, SMALL
+from vit_convert.config import ViTConfig
 from vit_convert.training_state import read_state
 from vit_torch.training import State, main
 from vit_torch.training.loop import drawing, run
+from vit_torch.training.loop.data import Data, open_sources, read_data
 from vit_torch.training.loop.drawing import Chances, batch_indices, draw
+from vit_torch.training.loop.errors import Refused
 from vit_torch.training.loop.run import open_run
-from vit_torch.training.loop.settings import SETTINGS, checked, flat, nested, read_options
+from vit_torch.training.loop.settings import SETTINGS, checked, flat, nested, read_options, read_run
 
 TINY = "--model.dim 16 --model.mlp-dim 32 --model.depth 2 --model.num-heads 2 --batch-size 50 --steps 12 --log.steps 3"
 TINY += " --eval-epochs 0.15 --drop-path 0.2 --dropout 0.1 --ema-decay 0.9 --augment.label-smoothing 0.1"
@@ -196,7 +200,8 @@ def test_what_the_specification_has_not_is_refused_by_name(fails: Fails, tmp_pat
         ("--epochs 1 2", "--epochs takes one value, got 1 2"),
         ("--optimizer.frozen heads.*", r"no parameter is called heads.\*; names are such as cls_token"),
         ("--optimizer.frozen *", "leaves nothing to train"),
-        ("--data.name fashion_mnist", "data.name fashion_mnist: this loop reads digits, folder:PATH"),
+        ("--data.name fashion_mnist --data.dir nowhere", "no prepared dataset at nowhere/fashion_mnist/.*--data.dir"),
+        ("--data.name no_such_thing", "data.name no_such_thing, split 'train': Dataset no_such_thing not found"),
         ("--data.train-split all", "digits has the splits train and test"),
         ("--model.num-classes 7", "digits has 10 classes: use --model.num-classes 10"),
         ("--model.in-channels 3 --data.mean 0.5 --data.std 0.2", "data.mean has 1 numbers"),
@@ -290,6 +295,41 @@ def test_arrays_are_read_and_no_pickle(train: Train, fails: Fails, tmp_path: Pat
     assert "has no y_train, x_test, y_test" in fails("--data.name", f"arrays:{tmp_path / 'half.npz'}")
     Image.new("L", (8, 8)).save(tmp_path / "picture.png")
     assert "can't be read as an npz" in fails("--data.name", f"arrays:{tmp_path / 'picture.png'}")
+
+
+def test_a_prepared_tfds_dataset_is_what_vit_train_reads(train: Train, fails: Fails, tmp_path: Path):
+    write_tfds(tmp_path, {"train": pngs(60), "test": pngs(20)}, shape=(16, 16, 1))
+    given = f"--data.name written --data.dir {tmp_path} --model.image-size 16 --model.num-classes 2"
+    words = [*given.split(), "--data.mean", "null", "--data.std", "null"]
+    assert "60 images to train on, 20 held out" in train(*words, "--workdir", tmp_path / "run")
+    model = vit_torch.ViT.from_pretrained(tmp_path / "run" / "checkpoint")
+    theirs, ours = open_data(read_config(tmp_path / "run")[1]), open_data_here(tmp_path / "run")
+    assert model.labels == theirs.class_names == ("cat", "dog")
+    assert model.preprocess == theirs.preprocess
+    examples = theirs.train.examples(range(60))
+    assert ours.train.labels.tolist() == [example.label for example in examples]
+    pixels = np.stack([np.asarray(Image.open(io.BytesIO(example.image))) for example in examples])  # type: ignore
+    assert np.array_equal(ours.train.images[:, 0].numpy(), pixels)
+    assert "Unknown split 'val'" in fails(*words, "--data.test-split", "val")
+
+
+def open_data_here(run: Path) -> Data:
+    """What the loop reads with the settings of a run."""
+    settings = checked(read_run(run)[1], "the run")
+    config = ViTConfig.from_dict(nested(settings)["model"])
+    return read_data(settings, open_sources(settings), config)
+
+
+def test_the_recipes_of_the_digits_and_of_fashion_mnist_are_reproduced():
+    """The others have random crops, RandAugment or bfloat16, which the specification hasn't."""
+    taken = set()
+    for recipe in (*SMALL, *IMAGENET):
+        try:
+            checked(flat(recipe().to_dict()), recipe.__name__)
+        except Refused:
+            continue
+        taken.add(recipe.__name__)
+    assert taken == {"digits", "fashion_mnist"}
 
 
 def test_a_run_starts_from_a_checkpoint(train: Train, tmp_path: Path):

@@ -20,7 +20,8 @@ USAGE = f"""{PROG} [CONFIG] [--workdir DIR] [--overwrite] [--stop-after N] [--SE
 DESCRIPTION = """Trains a Vision Transformer in PyTorch with the settings of a vit-train run, by the train step that
 specifies vit-train's. Without CONFIG: scikit-learn's digits, in two minutes or so."""
 EPILOG = """Any setting of the run can be given another value:
-  --data.name NAME             digits, folder:PATH (PATH/SPLIT/CLASS/*.jpg), or arrays:FILE.npz (x_train, y_train, ...)
+  --data.name NAME             digits, folder:PATH (PATH/SPLIT/CLASS/*.jpg), arrays:FILE.npz (x_train, y_train, ...),
+                               or a TFDS dataset that `vit-train prepare NAME` made, in --data.dir
   --optimizer.name lamb --optimizer.frozen '*' '!head.*' --ema-decay null --dtype float64
 
 Everything lies in memory, and runs on the CPU. What the specification doesn't have is refused by name. A run that ended

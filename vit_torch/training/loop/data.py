@@ -1,4 +1,4 @@
-"""A run's images, all in memory: scikit-learn's digits, an image folder, arrays of an npz file."""
+"""A run's images, all in memory: scikit-learn's digits, a TFDS dataset, an image folder, arrays of an npz file."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -36,12 +36,13 @@ class Data:
 
 
 def open_sources(settings: Settings) -> tuple[Source, Source]:
-    """The training and the test split, no image of which is read yet.
+    """The training and the test split, no image of which is decoded yet.
 
     Raises:
         Refused: no such data, or splits with other classes.
     """
-    train, test = (open_source(settings["data.name"], settings[f"data.{part}_split"]) for part in ("train", "test"))
+    name, place = settings["data.name"], settings["data.dir"]
+    train, test = (open_source(name, settings[f"data.{part}_split"], place) for part in ("train", "test"))
     if train.class_names != test.class_names:
         alone = sorted(set(train.class_names) ^ set(test.class_names))
         raise Refused(f"the classes of {settings['data.name']} differ between its splits: {', '.join(alone[:10])}")

@@ -1,10 +1,12 @@
-"""Where the loop's images come from: digits, folder:PATH, arrays:FILE.npz."""
+"""Where the loop's images come from: digits, folder:PATH, arrays:FILE.npz, or a dataset of TFDS."""
 
+import io
 import os
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -28,8 +30,11 @@ class Source:
     shape: tuple[int, int, int] | None  # (H, W, C) of all images, where it is known before they are read
 
 
-def open_source(name: str, split: str) -> Source:
+def open_source(name: str, split: str, data_dir: str | None = None) -> Source:
     """The split of the dataset that vit-train's data.name means, or of an npz file.
+
+    Args:
+        data_dir: where TFDS has prepared its datasets; None: where it does by itself.
 
     Raises:
         Refused: no such dataset or split.
@@ -40,10 +45,7 @@ def open_source(name: str, split: str) -> Source:
         return folder(Path(name.removeprefix(FOLDER)), split)
     if name.startswith(ARRAYS):
         return arrays(Path(name.removeprefix(ARRAYS)), split)
-    raise Refused(
-        f"data.name {name}: this loop reads digits, folder:PATH (PATH/SPLIT/CLASS/*.jpg) and arrays:FILE.npz "
-        "(x_train, y_train, x_test, y_test); a TFDS dataset is vit-train's"
-    )
+    return tfds(name, split, data_dir)
 
 
 def digits(split: str) -> Source:
@@ -71,7 +73,9 @@ def folder(root: Path, split: str) -> Source:
     files = [(path, label) for label, name in enumerate(classes) for path in _files(place / name)]
     if not files:
         raise Refused(f"data.name folder:{root}: no image ({', '.join(SUFFIXES)}) is in {place}/*/")
-    return Source(lambda: (_opened(path) for path, _ in files), [label for _, label in files], tuple(classes), None)
+    return Source(
+        lambda: (_opened(path, str(path)) for path, _ in files), [label for _, label in files], tuple(classes), None
+    )
 
 
 def _files(place: Path) -> list[Path]:
@@ -79,13 +83,13 @@ def _files(place: Path) -> list[Path]:
     return sorted(path for path in found if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
 
 
-def _opened(path: Path) -> Image.Image:
+def _opened(file: Path | io.BytesIO, name: str) -> Image.Image:
     try:
-        with Image.open(path) as image:
+        with Image.open(file) as image:
             image.load()
             return image
     except UNREADABLE as error:
-        raise Refused(f"{path} can't be read as an image: {error}") from error
+        raise Refused(f"{name} can't be read as an image: {error}") from error
 
 
 def arrays(file: Path, split: str) -> Source:
@@ -109,6 +113,39 @@ def arrays(file: Path, split: str) -> Source:
             f"got {images.shape} {images.dtype} and {labels.shape} {labels.dtype}"
         )
     return _of_arrays(images, labels, tuple(map(str, range(classes))))
+
+
+def tfds(name: str, split: str, data_dir: str | None) -> Source:
+    """A split of a TFDS dataset that was prepared as ArrayRecord, or a part of one: train, train[:99%], test. Its
+    features are called image and label, as all of TFDS' image classification datasets have them."""
+    try:
+        features, examples = _tfds_examples(name, split, data_dir)
+        shape, class_names = features["image"].shape, tuple(features["label"].names)
+    except ModuleNotFoundError:
+        raise Refused(f"data.name {name} needs tensorflow-datasets: pip install tensorflow-datasets") from None
+    except Exception as error:  # TFDS raises DatasetNotFoundError, NotImplementedError, ValueError, ...: all say why
+        why = str(error).partition("\n")[0]
+        raise Refused(
+            f"data.name {name}, split {split!r}: {why}. This loop reads digits, folder:PATH, arrays:FILE.npz, and "
+            "what `vit-train prepare NAME` made of a TFDS dataset, in --data.dir"
+        ) from error
+
+    def images() -> Iterator[Image.Image]:
+        for number, (encoded, _) in enumerate(examples):
+            yield _opened(io.BytesIO(encoded), f"example {number} of {name}, split {split!r},")
+
+    return Source(images, [label for _, label in examples], class_names, None if None in shape else shape)
+
+
+def _tfds_examples(name: str, split: str, data_dir: str | None) -> tuple[Any, list[tuple[bytes, int]]]:
+    """(features, (encoded image, label) of each example)"""
+    import tensorflow_datasets
+
+    builder: Any = tensorflow_datasets.builder(name, data_dir=data_dir)
+    if not builder.info.splits:
+        raise FileNotFoundError(f"there is no prepared dataset at {builder.data_dir}")
+    data = builder.as_data_source(split, decoders={"image": tensorflow_datasets.decode.SkipDecoding()})
+    return builder.info.features, [(example["image"], int(example["label"])) for example in data]
 
 
 def _of_arrays(images: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...]) -> Source:

@@ -13,6 +13,7 @@ from vit_convert.roles import decays, role
 from vit_torch.training.loop.errors import Refused
 from vit_torch.training.loop.recipe import dtype_of
 from vit_torch.training.loop.settings import MODEL, Settings, nested
+from vit_torch.training.mimetic import mimetic
 from vit_torch.vit import ViT
 
 HEADS = ("head.", "head_dist.")
@@ -34,6 +35,10 @@ def start_model(settings: Settings, class_names: tuple[str, ...]) -> ViT:
     generator = torch.Generator().manual_seed(settings["seed"])
     model = ViT(config, generator=generator, **run).to(dtype_of(settings))
     initialise(model, settings, generator)
+    if settings["start.mimetic"]:
+        if config.pos_embed == "learned" and config.dim % 4:
+            raise Refused(f"start.mimetic needs a model.dim divisible by 4 for its waves, got {config.dim}")
+        mimetic(model, generator)
     return model
 
 

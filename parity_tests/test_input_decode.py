@@ -1,7 +1,9 @@
 """Images of every kind have Pillow's pixels; what is resized or decoded at a reduced scale stays near to them."""
 
 import io
+import struct
 import threading
+import zlib
 from collections.abc import Callable
 
 import numpy as np
@@ -93,6 +95,14 @@ def test_training_and_evaluation_see_the_same_pixels(kind: str, channels: int):
     assert (evaluated(preprocess)(example, 0) == decode(example.image, channels)).all()
 
 
+def promising_png(width: int, height: int) -> bytes:
+    """A small file whose header names this size."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b""))
+    written = (struct.pack(">I", len(x)) + kind + x + struct.pack(">I", zlib.crc32(kind + x)) for kind, x in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(written)
+
+
 @pytest.mark.parametrize(
     "file",
     [
@@ -103,6 +113,7 @@ def test_training_and_evaluation_see_the_same_pixels(kind: str, channels: int):
         pytest.param(lambda: b"\xff\xd8\xff", id="a jpeg's first bytes"),
         pytest.param(lambda: encoded(PHOTOGRAPH, "PNG")[:-400], id="cut png"),
         pytest.param(lambda: encoded(PHOTOGRAPH, "WEBP")[:500], id="cut webp"),
+        pytest.param(lambda: promising_png(2**17, 2**17), id="a png that promises 17 billion pixels"),
     ],
 )
 def test_what_is_no_whole_image_is_said_to_be_corrupt(file: Callable[[], bytes]):

@@ -231,6 +231,7 @@ def test_the_picture_shows_each_map_on_the_pixels_it_belongs_to(tmp_path, monkey
     assert (warm[11:15, 8:13] > np.delete(warm, np.s_[8:13], 1).max()).all()
 
 
+@pytest.mark.slow
 def test_a_picture_of_a_big_photo_takes_no_memory_of_its_size(tmp_path):
     """One map of 3000 x 4000 pixels in float64 is 96 MB, and its colours are three of them."""
     config = CONFIG.replace(num_registers=0)

@@ -74,7 +74,6 @@ QUICK = [
     ("plain", "explicit", "unrolled"),
     ("plain", "fused", "scanned and rematerialised"),
     ("rotary, q and k norms", "fused", "unrolled"),
-    ("attention pooling", "fused", "scanned"),
 ]
 ROUNDED = [(attention, layers) for attention in ("explicit", "fused", "cudnn") for layers in LAYERS]
 

@@ -112,8 +112,8 @@ def test_flips_are_half_or_none():
 @pytest.mark.parametrize(
     ("config", "cutmix", "mixed"),
     [
-        (AugmentConfig(), 0.0, 0.0),
-        (AugmentConfig(cutmix_alpha=1.0), 1.0, 1.0),
+        pytest.param(AugmentConfig(), 0.0, 0.0, marks=pytest.mark.slow),
+        pytest.param(AugmentConfig(cutmix_alpha=1.0), 1.0, 1.0, marks=pytest.mark.slow),
         (AugmentConfig(mixup_alpha=0.8, cutmix_alpha=1.0, cutmix_share=0.25, mix_share=0.8), 0.2, 0.8),
     ],
 )

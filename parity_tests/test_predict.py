@@ -263,6 +263,7 @@ def test_a_folder_that_cannot_be_read_is_one_message(folder: Path, monkeypatch, 
     assert err == f"vit-predict: error: {deep}: this folder can't be read: Permission denied\n"
 
 
+@pytest.mark.slow
 def test_a_file_name_that_is_not_utf8_is_read_and_printed_as_it_is(folder: Path, tmp_path: Path):
     """Named, of a folder and of a list on stdin, byte for byte; of an image that can't be read too."""
     latin, broken, listed = (os.fsencode(tmp_path / name) for name in ("photos", "broken.jpg", "listed"))

@@ -20,7 +20,8 @@ def check(given: Recorded, hyper: Hyper | None = None) -> None:
     compare(given.after[SHORT], specified(given, SHORT, hyper))
 
 
-@pytest.mark.parametrize("case", quick(CASES.keys(), ["adamw"]))  # all: test_train_step_parity.py
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.slow  # `make test` has these in test_train_step_parity.py
 def test_nothing_planted_is_green(case: str):
     check(recorded(case))
 

@@ -149,21 +149,27 @@ def explicit_in_flax(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     return vit_flax.attention.weighted_sum(vit_flax.attention.attention_weights(q, k), v)
 
 
-def alone_in_torch(attention: Callable[..., torch.Tensor], dtype: str) -> Arrays:
+def sharpened(sharpness: float) -> tuple[np.ndarray, ...]:
+    """Queries, keys and values; the larger the first two, the fewer tokens a query attends to, as trained ones do."""
+    q, k, v = QKV
+    return tuple(held_exactly(x, "bfloat16") for x in (sharpness * q, sharpness * k, v))
+
+
+def alone_in_torch(attention: Callable[..., torch.Tensor], dtype: str, sharpness: float = 1.0) -> Arrays:
     """The output, and the gradients of queries, keys and values, in float64."""
-    inputs = [torch.tensor(held_exactly(x, "bfloat16")).to(getattr(torch, dtype)).requires_grad_() for x in QKV]
+    inputs = [torch.tensor(x).to(getattr(torch, dtype)).requires_grad_() for x in sharpened(sharpness)]
     output = attention(*inputs)
     grads = torch.autograd.grad(output, inputs, torch.tensor(held_exactly(OUT, "bfloat16")).to(output.dtype))
     return {name: x.detach().double().numpy() for name, x in zip("oqkv", (output, *grads), strict=True)}
 
 
-def alone_in_flax(attention: Callable[..., jax.Array], dtype: str) -> Arrays:
+def alone_in_flax(attention: Callable[..., jax.Array], dtype: str, sharpness: float = 1.0) -> Arrays:
     @partial(jax.jit, compiler_options=None if dtype == "float64" else AS_USERS)
     def both(inputs: list[jax.Array], cotangent: jax.Array) -> tuple[jax.Array, ...]:
         output, back = jax.vjp(attention, *inputs)
         return output, *back(cotangent)
 
-    inputs = [jnp.asarray(held_exactly(x, "bfloat16"), dtype) for x in QKV]
+    inputs = [jnp.asarray(x, dtype) for x in sharpened(sharpness)]
     found = both(inputs, jnp.asarray(held_exactly(OUT, "bfloat16"), dtype))
     return {name: np.asarray(x, np.float64) for name, x in zip("oqkv", found, strict=True)}
 
@@ -172,11 +178,11 @@ def implementations(attention: str) -> Callable[..., jax.Array]:
     return explicit_in_flax if attention == "explicit" else vit_flax.attention.FUSED[attention]
 
 
-def check_alone(attention: str) -> None:
+def check_alone(attention: str, sharpness: float = 1.0) -> None:
     """bfloat16: each tensor's error beside that of torch's kernel."""
-    exact = alone_in_torch(explicit_in_torch, "float64")
-    ours = alone_in_flax(implementations(attention), "bfloat16")
-    theirs = alone_in_torch(vit_torch.attention.fused_attention, "bfloat16")
+    exact = alone_in_torch(explicit_in_torch, "float64", sharpness)
+    ours = alone_in_flax(implementations(attention), "bfloat16", sharpness)
+    theirs = alone_in_torch(vit_torch.attention.fused_attention, "bfloat16", sharpness)
     check_ratios(noise_by_kind(ours, exact), noise_by_kind(theirs, exact))
 
 
@@ -190,19 +196,27 @@ def test_alone_each_is_the_explicit_attention_in_float64():
         check_equal((found["o"], found), (exact["o"], exact))
 
 
+@pytest.mark.parametrize("sharpness", [1.0, 1.5, 3.0])
 @pytest.mark.parametrize("attention", ["explicit", "fused", "cudnn"])
-def test_alone_each_is_as_near_to_float64_as_torchs_kernel(attention: str):
+def test_alone_each_is_as_near_to_float64_as_torchs_kernel(attention: str, sharpness: float):
     skip_without_cudnn(attention)
-    check_alone(attention)
+    check_alone(attention, sharpness)
 
 
-def test_a_softmax_in_bfloat16_is_seen(monkeypatch: pytest.MonkeyPatch):
-    def narrow(q: jax.Array, k: jax.Array) -> jax.Array:
-        return jax.nn.softmax(jnp.einsum("bthd,bshd->bhts", q * q.shape[-1] ** -0.5, k), axis=-1)
+def narrow(q: jax.Array, k: jax.Array) -> jax.Array:
+    return jax.nn.softmax(jnp.einsum("bthd,bshd->bhts", q, k) * q.shape[-1] ** -0.5, axis=-1)
 
-    monkeypatch.setattr(vit_flax.attention, "attention_weights", narrow)
+
+def scaled_narrow(q: jax.Array, k: jax.Array) -> jax.Array:
+    logits = jnp.einsum("bthd,bshd->bhts", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32)
+    return jax.nn.softmax(logits, axis=-1).astype(q.dtype)
+
+
+@pytest.mark.parametrize(("weights", "sharpness"), [(narrow, 1.0), (scaled_narrow, 3.0)])
+def test_a_softmax_or_a_scale_in_bfloat16_is_seen(monkeypatch: pytest.MonkeyPatch, weights: Any, sharpness: float):
+    monkeypatch.setattr(vit_flax.attention, "attention_weights", weights)
     with pytest.raises(AssertionError, match="times PyTorch's error"):
-        check_alone("fused")
+        check_alone("fused", sharpness)
 
 
 def test_layers_in_another_order_are_seen(monkeypatch: pytest.MonkeyPatch):

@@ -42,9 +42,9 @@ def check_cudnn(config: ViTConfig, attn_dropout: float, dtype: Any) -> None:
 
 def attention_weights(q: Array, k: Array) -> Array:
     """softmax(q k' / sqrt(D/H)): (B, T, H, D/H), (B, S, H, D/H) -> (B, H, T, S)."""
-    # mirror: torch's softmax of bfloat16 works in float32 inside; JAX's would not.
+    # mirror: torch's kernel scales, and takes the softmax of, bfloat16's logits in float32 inside; JAX's would not.
     wide = jnp.promote_types(q.dtype, jnp.float32)
-    logits = jnp.einsum("bthd,bshd->bhts", q * q.shape[-1] ** -0.5, k, preferred_element_type=wide)
+    logits = jnp.einsum("bthd,bshd->bhts", q, k, preferred_element_type=wide) * q.shape[-1] ** -0.5
     return jax.nn.softmax(logits, axis=-1).astype(q.dtype)
 
 

@@ -18,7 +18,7 @@ def fused_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 def attention_weights(q: Tensor, k: Tensor) -> Tensor:
     """softmax(q k' / sqrt(D/H)): (B, T, H, D/H), (B, S, H, D/H) -> (B, H, T, S)."""
-    logits = torch.einsum("bthd,bshd->bhts", q * q.shape[-1] ** -0.5, k)
+    logits = torch.einsum("bthd,bshd->bhts", q, k) * q.shape[-1] ** -0.5
     return F.softmax(logits, dim=-1)
 
 

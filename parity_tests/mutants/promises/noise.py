@@ -139,7 +139,6 @@ OPERATIONS = {
         lambda q, k, v: vit_flax.attention.fused_attention(q, k, v),
         lambda q, k, v: vit_torch.attention.fused_attention(q, k, v),
         [HEADS] * 3,
-        output=False,  # ours rounds the weights as the specification's explicit path does: 1.8 times torch's kernel
     ),
     "rotation": Operation(
         partial(rotated, vit_flax.rope),

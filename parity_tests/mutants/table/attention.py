@@ -34,14 +34,14 @@ MUTANTS = (
     ),
     attention(
         name="no head scale",
-        old="q * q.shape[-1] ** -0.5, k",
-        new="q, k",
+        old=" * q.shape[-1] ** -0.5",
+        new="",
         who="who takes a kernel for one that scales by itself",
     ),
     attention(
         name="scale of the model's width",
-        old="q * q.shape[-1] ** -0.5, k",
-        new="q * (q.shape[-1] * q.shape[-2]) ** -0.5, k",
+        old="q.shape[-1] ** -0.5",
+        new="(q.shape[-1] * q.shape[-2]) ** -0.5",
         who="who takes D for D / H",
     ),
     attention(

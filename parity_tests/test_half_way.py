@@ -60,14 +60,14 @@ class Whole:
     def in_flax(self, state: State, stop: int) -> State:
         """The trainer's state after `stop` steps."""
         for at in range(int(state.step), stop):
-            state, _ = self.update(state, Batch(*map(jnp.array, batch_at(self.config, at))), drawn()[at])
+            state, _ = self.update(state, Batch(*map(jnp.array, batch_at(self.config, at))), drawn(self.config)[at])
         return state
 
     def in_torch(self, model: ViT, state: training.State, stop: int) -> TrainingState:
         """The same by the specification."""
         for at in range(state.step, stop):
             batch = batch_to_spec(*batch_at(self.config, at))
-            training.train_step(model, state, *batch, to_spec(drawn()[at]), self.hyper)
+            training.train_step(model, state, *batch, to_spec(drawn(self.config)[at]), self.hyper)
         return saved.to_saved(model, state, self.hyper)
 
     def begun_in_flax(self, workdir: Path) -> State:

@@ -21,6 +21,7 @@ from parity_tests.trajectories import (
     CASES,
     CONFIG,
     EXAMPLES,
+    HARD,
     IMAGES,
     MEAN,
     PARTS,
@@ -71,6 +72,11 @@ def test_those_steps_did_everything(rule: str):
     assert set(np.unique(factors[:, 1])) == {0.0, 1 / 0.7}
     assert any(draws.flip.any() for draws in given.draws)
     assert {int(n) for draws in given.draws for n in draws.corner.flatten()} == {0, 1, 2, 3, 4}
+
+
+def test_one_stochastic_depth_for_all_blocks_drops_in_the_first_too():
+    factors = torch.stack([draws.drop_path for draws in recorded(HARD).draws if draws.drop_path is not None])
+    assert {*np.unique(factors[:, 0])} == {*np.unique(factors[:, 1])} == {0.0, 1 / 0.7}
 
 
 def test_those_with_frozen_parts_froze_some_of_them():

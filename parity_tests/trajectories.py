@@ -7,7 +7,7 @@ cosine, accumulation, EMA. The specification's numbers are read from the trainer
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -116,10 +116,15 @@ def make_step(config: TrainConfig = CONFIG) -> tuple[ViT, Step, dict[str, jax.Ar
     return model, Step(config, merge, MEAN, STD, WARMUP, STEPS, param_dtype=jnp.float64), params
 
 
+def drawn(config: TrainConfig) -> list[Draws]:
+    """The trainer's draws of each step. Of what differs between the cases, stochastic depth's schedule alone decides
+    them."""
+    return _drawn(config.drop_path_schedule)
+
+
 @cache
-def drawn() -> list[Draws]:
-    """The trainer's draws of each step: no update rule changes them."""
-    _, step, _ = make_step()
+def _drawn(schedule: Literal["linear", "constant"]) -> list[Draws]:
+    _, step, _ = make_step(replace(CONFIG, drop_path_schedule=schedule))
     draw_step = jax.jit(lambda at: step.draw(step_key(CONFIG.seed, at), IMAGES))
     return [draw_step(at) for at in range(STEPS)]
 
@@ -161,12 +166,12 @@ def recorded(case: str) -> Recorded:
     state, rows, batches, after = step.init(params), [], [], {}
     for at in range(STEPS):
         images, labels = batch_at(config, at)
-        state, measured = update(state, Batch(jnp.array(images), jnp.array(labels)), drawn()[at])
+        state, measured = update(state, Batch(jnp.array(images), jnp.array(labels)), drawn(config)[at])
         rows.append(measured)
         batches.append(batch_to_spec(images, labels))
         if at + 1 in (SHORT, STEPS):
             after[at + 1] = so_far(step, state, rows)
-    return Recorded(config, after, initial, batches, [to_spec(draws) for draws in drawn()])
+    return Recorded(config, after, initial, batches, [to_spec(draws) for draws in drawn(config)])
 
 
 def so_far(step: Step, state: State, rows: list[dict[str, Any]]) -> Run:

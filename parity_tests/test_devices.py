@@ -19,6 +19,7 @@ import pytest
 from flax import nnx
 from jax.sharding import AbstractMesh, AxisType
 from jax.sharding import PartitionSpec as P
+from jax.tree_util import DictKey
 
 from parity_tests.placements import CONFIG, MODEL
 from parity_tests.selection import quick
@@ -27,6 +28,7 @@ from train.__main__ import main
 from train.config import ConfigError, DevicesConfig, OptimizerConfig, TrainConfig
 from train.devices.mesh import check_mesh
 from train.devices.placement import Placement
+from train.optimizer.muon import muon
 from train.step import State, split_model
 from vit_convert.config import ViTConfig
 from vit_convert.presets import PRESETS
@@ -189,6 +191,19 @@ def test_moments_and_averages_lie_where_their_parameters_do(rule: optax.Gradient
     moments = [at for at in jax.tree.leaves(found.opt_state, is_leaf=lambda x: isinstance(x, dict)) if at != where]
     assert all(at.spec == P() for at in moments)  # what is left are counts
     assert len(moments) < len(jax.tree.leaves(found.opt_state))
+
+
+def test_muons_momenta_lie_where_their_parameters_do():
+    params, placed = shapes(WIDE), placement(4, 2, fsdp=True)
+    opt_state = jax.eval_shape(muon(OptimizerConfig(name="muon"), 1.0).init, params)
+    found = placed.state(State(jax.ShapeDtypeStruct((), jnp.int32), params, opt_state, None)).opt_state  # pyright: ignore[reportArgumentType]
+    where = placed.parameters(params)
+    seen = set()
+    for keys, at in jax.tree.leaves_with_path(found):
+        path = next((key.key for key in keys if isinstance(key, DictKey) and key.key in where), None)
+        assert at == where[path] if path else at.spec == P()
+        seen.add(path)
+    assert seen == {None, *params}
 
 
 def test_adafactors_factors_are_whole_and_its_whole_moments_follow():

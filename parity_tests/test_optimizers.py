@@ -1,7 +1,9 @@
 """Each update rule is the one that it is named after: torch's and timm's own, on the same gradients, in float64."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,7 +17,8 @@ from timm.optim.adafactor_bv import AdafactorBigVision
 from timm.optim.lamb import Lamb
 
 from parity_tests.compare import elementwise, leaf_gaps, worst
-from parity_tests.small_step import CONFIG
+from parity_tests.small_step import CONFIG, after, small_step
+from parity_tests.test_saved_steps import abstract, assert_same_bits, saver_in
 from parity_tests.tolerances import EXACT, PARAMETERS
 from train import optimizer
 from train.config import ConfigError, OptimizerConfig, ScheduleConfig
@@ -126,6 +129,44 @@ def test_adafactor_is_big_visions_as_timm_has_it():
     found = run(optax.chain(adafactor(given, PEAK, jnp.float64), scale_by_given_rate(None, 1)))
     options: dict[str, Any] = dict(min_dim_size_to_factor=32, momentum_dtype=torch.float64, eps=1e-30)
     same(found, theirs(lambda g: AdafactorBigVision(g, lr=PEAK, **options), 0.0))
+
+
+class Both:
+    """Two rules of torch's, each of its own parameters."""
+
+    def __init__(self, *rules: torch.optim.Optimizer):
+        self.rules = rules
+        self.param_groups = [group for rule in rules for group in rule.param_groups]
+
+    def step(self) -> None:
+        for rule in self.rules:
+            rule.step()
+
+
+def test_muon_is_torchs_of_matrices_in_blocks_and_adamw_elsewhere(monkeypatch: pytest.MonkeyPatch):
+    """torch's orthogonal matrices are in bfloat16; that one rounding is left out here, and all is float64."""
+    tall = "blocks.0.mlp.fc2.kernel"
+    monkeypatch.setitem(SHAPES, tall, (96, 48))
+    monkeypatch.setattr(sys.modules[__name__], "DECAYED", DECAYED | {tall})
+    found = ours(OptimizerConfig(name="muon", weight_decay=0.1, beta1=0.95, beta2=0.99, clip_norm=None))
+    monkeypatch.setattr(torch.Tensor, "bfloat16", lambda x: x)
+
+    def both(groups: list[dict[str, Any]]) -> Any:
+        decayed, spared = groups
+        matrices, patches = ([p for p in decayed["params"] if (p.ndim == 2) == flat] for flat in (True, False))
+        muon = torch.optim.Muon(matrices, lr=PEAK, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw")
+        return Both(muon, torch.optim.AdamW([decayed | {"params": patches}, spared], lr=PEAK, betas=(0.95, 0.99)))
+
+    same(found, theirs(both, 0.1))
+
+
+def test_muons_state_is_restored_with_the_bits_that_were_saved(tmp_path: Path):
+    step = small_step(name="muon", beta1=0.95)
+    state, _ = after(step, steps=3)
+    with saver_in(tmp_path / "steps") as saver:
+        saver.save(int(state.step), state, ())
+    with saver_in(tmp_path / "steps") as saver:
+        assert_same_bits(saver.restore(abstract(state)), state)
 
 
 def test_decay_off_the_rate_takes_the_rates_share_of_its_peak():

@@ -11,13 +11,13 @@ from train.config.checks import Check, at_least, positive, share
 class OptimizerConfig:
     """The update rule. Decay is of the kernels of linear and patch layers; all else is spared."""
 
-    name: Literal["adamw", "lamb", "sgd", "adafactor"] = "adamw"  # the rule
+    name: Literal["adamw", "lamb", "sgd", "adafactor", "muon"] = "adamw"  # the rule
     weight_decay: float = 0.05  # strength
     # decay is times the learning rate, as in torch and timm; else times the rate's share of its peak, as in big_vision
     decay_times_peak: bool = True
-    beta1: float = 0.9  # memory of the gradient's mean; sgd: its momentum
+    beta1: float = 0.9  # memory of the gradient's mean; sgd, muon: the momentum
     beta2: float = 0.999  # memory of the gradient's square; adafactor: at most; sgd has none
-    eps: float = 1e-8  # beside the root of the mean square, in adamw and lamb
+    eps: float = 1e-8  # beside the root of the mean square, in adamw and lamb, and where muon has adamw
     nesterov: bool = False  # sgd: look ahead with the momentum
     clip_norm: float | None = 1.0  # largest norm of all gradients together; None: no clipping
     accumulate: int = 1  # parts that a batch is computed in, one after the other; the update is the whole batch's

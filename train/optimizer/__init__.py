@@ -12,12 +12,13 @@ from train.optimizer.adafactor import adafactor
 from train.optimizer.adamw import adamw
 from train.optimizer.clip import clip, global_norm
 from train.optimizer.lamb import lamb
+from train.optimizer.muon import muon
 from train.optimizer.rate import scale_by_given_rate
 from train.optimizer.sgd import sgd
 
 __all__ = ["global_norm", "make"]
 
-RULES: dict[str, Any] = {"adamw": adamw, "lamb": lamb, "sgd": sgd, "adafactor": adafactor}
+RULES: dict[str, Any] = {"adamw": adamw, "lamb": lamb, "sgd": sgd, "adafactor": adafactor, "muon": muon}
 
 
 def make(config: TrainConfig) -> optax.GradientTransformationExtraArgs:

@@ -200,8 +200,11 @@ def test_what_the_specification_has_not_is_refused_by_name(fails: Fails, tmp_pat
         ("--epochs 1 2", "--epochs takes one value, got 1 2"),
         ("--optimizer.frozen heads.*", r"no parameter is called heads.\*; names are such as cls_token"),
         ("--optimizer.frozen *", "leaves nothing to train"),
-        ("--data.name fashion_mnist --data.dir nowhere", "no prepared dataset at nowhere/fashion_mnist/.*--data.dir"),
-        ("--data.name no_such_thing", "data.name no_such_thing, split 'train': Dataset no_such_thing not found"),
+        (
+            "--data.name fashion_mnist --data.dir nowhere",
+            "nowhere/fashion_mnist/.*vit-train prepare fashion_mnist",
+        ),
+        ("--data.name no_such_thing", "data.name no_such_thing: TFDS says: Dataset no_such_thing not found. This"),
         ("--data.train-split all", "digits has the splits train and test"),
         ("--model.num-classes 7", "digits has 10 classes: use --model.num-classes 10"),
         ("--model.in-channels 3 --data.mean 0.5 --data.std 0.2", "data.mean has 1 numbers"),
@@ -310,7 +313,10 @@ def test_a_prepared_tfds_dataset_is_what_vit_train_reads(train: Train, fails: Fa
     assert ours.train.labels.tolist() == [example.label for example in examples]
     pixels = np.stack([np.asarray(Image.open(io.BytesIO(example.image))) for example in examples])  # type: ignore
     assert np.array_equal(ours.train.images[:, 0].numpy(), pixels)
-    assert "Unknown split 'val'" in fails(*words, "--data.test-split", "val")
+    assert "data.name written, split 'val': Unknown split 'val'" in fails(*words, "--data.test-split", "val")
+    assert "split 'train[:0]' is empty" in fails(*words, "--data.train-split", "train[:0]")
+    given = fails(*words, "--model.num-classes", "3")
+    assert "written has 2 classes: use --model.num-classes 2" in given  # and nothing was read for it
 
 
 def open_data_here(run: Path) -> Data:
@@ -320,7 +326,7 @@ def open_data_here(run: Path) -> Data:
     return read_data(settings, open_sources(settings), config)
 
 
-def test_the_recipes_of_the_digits_and_of_fashion_mnist_are_reproduced():
+def test_the_recipes_of_the_digits_and_of_fashion_mnist_are_taken_as_they_are():
     """The others have random crops, RandAugment or bfloat16, which the specification hasn't."""
     taken = set()
     for recipe in (*SMALL, *IMAGENET):

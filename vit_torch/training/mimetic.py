@@ -20,13 +20,13 @@ def mimetic(model: ViT, generator: torch.Generator) -> None:
     """Draws every block's attention anew; learned positions of patches become sines and cosines with the spread that
     the table has."""
     config = model.config
-    for name, param in model.named_parameters():
-        if name == "pos_embed":
-            param[0, config.num_pos_prefix :] = waves(param, config.grid)
-        elif name.endswith("attn.qkv.weight"):
-            qkv, proj = attention(config.dim, config.num_heads, generator)
-            param.copy_(qkv)
-            model.get_parameter(name.replace("qkv", "proj")).copy_(proj)
+    if config.pos_embed == "learned":
+        table = model.get_parameter("pos_embed")
+        table[0, config.num_pos_prefix :] = waves(table, config.grid)
+    for i in range(config.depth):
+        qkv, proj = attention(config.dim, config.num_heads, generator)
+        model.get_parameter(f"blocks.{i}.attn.qkv.weight").copy_(qkv)
+        model.get_parameter(f"blocks.{i}.attn.proj.weight").copy_(proj)
 
 
 def attention(dim: int, num_heads: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -88,7 +88,9 @@ def _check(name: str, source: Source, config: ViTConfig) -> None:
 
 def _read(source: Source, preprocess: Preprocess) -> Split:
     pixels = np.stack(list(_sized(source.images(), preprocess)))
-    return Split(torch.tensor(pixels).permute(0, 3, 1, 2).contiguous(), torch.tensor(source.labels, dtype=torch.int64))
+    return Split(
+        torch.tensor(pixels).permute(0, 3, 1, 2).contiguous(), torch.tensor(source.labels(), dtype=torch.int64)
+    )
 
 
 def _sized(images: Iterable[Image.Image], preprocess: Preprocess) -> Iterator[np.ndarray]:

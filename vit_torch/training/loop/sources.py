@@ -6,7 +6,6 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -25,7 +24,7 @@ class Source:
     """One split of a dataset."""
 
     images: Callable[[], Iterator[Image.Image]]  # in the order of the labels
-    labels: Sequence[int]
+    labels: Callable[[], Sequence[int]]
     class_names: tuple[str, ...]
     shape: tuple[int, int, int] | None  # (H, W, C) of all images, where it is known before they are read
 
@@ -45,6 +44,8 @@ def open_source(name: str, split: str, data_dir: str | None = None) -> Source:
         return folder(Path(name.removeprefix(FOLDER)), split)
     if name.startswith(ARRAYS):
         return arrays(Path(name.removeprefix(ARRAYS)), split)
+    from vit_torch.training.loop.tfds import tfds  # which uses what stands here
+
     return tfds(name, split, data_dir)
 
 
@@ -73,9 +74,8 @@ def folder(root: Path, split: str) -> Source:
     files = [(path, label) for label, name in enumerate(classes) for path in _files(place / name)]
     if not files:
         raise Refused(f"data.name folder:{root}: no image ({', '.join(SUFFIXES)}) is in {place}/*/")
-    return Source(
-        lambda: (_opened(path, str(path)) for path, _ in files), [label for _, label in files], tuple(classes), None
-    )
+    labels = [label for _, label in files]
+    return Source(lambda: (opened(path, str(path)) for path, _ in files), lambda: labels, tuple(classes), None)
 
 
 def _files(place: Path) -> list[Path]:
@@ -83,7 +83,12 @@ def _files(place: Path) -> list[Path]:
     return sorted(path for path in found if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
 
 
-def _opened(file: Path | io.BytesIO, name: str) -> Image.Image:
+def opened(file: Path | io.BytesIO, name: str) -> Image.Image:
+    """A picture of the file, decoded.
+
+    Raises:
+        Refused: it can't be read; `name` says which it is.
+    """
     try:
         with Image.open(file) as image:
             image.load()
@@ -115,41 +120,8 @@ def arrays(file: Path, split: str) -> Source:
     return _of_arrays(images, labels, tuple(map(str, range(classes))))
 
 
-def tfds(name: str, split: str, data_dir: str | None) -> Source:
-    """A split of a TFDS dataset that was prepared as ArrayRecord, or a part of one: train, train[:99%], test. Its
-    features are called image and label, as all of TFDS' image classification datasets have them."""
-    try:
-        features, examples = _tfds_examples(name, split, data_dir)
-        shape, class_names = features["image"].shape, tuple(features["label"].names)
-    except ModuleNotFoundError:
-        raise Refused(f"data.name {name} needs tensorflow-datasets: pip install tensorflow-datasets") from None
-    except Exception as error:  # TFDS raises DatasetNotFoundError, NotImplementedError, ValueError, ...: all say why
-        why = str(error).partition("\n")[0]
-        raise Refused(
-            f"data.name {name}, split {split!r}: {why}. This loop reads digits, folder:PATH, arrays:FILE.npz, and "
-            "what `vit-train prepare NAME` made of a TFDS dataset, in --data.dir"
-        ) from error
-
-    def images() -> Iterator[Image.Image]:
-        for number, (encoded, _) in enumerate(examples):
-            yield _opened(io.BytesIO(encoded), f"example {number} of {name}, split {split!r},")
-
-    return Source(images, [label for _, label in examples], class_names, None if None in shape else shape)
-
-
-def _tfds_examples(name: str, split: str, data_dir: str | None) -> tuple[Any, list[tuple[bytes, int]]]:
-    """(features, (encoded image, label) of each example)"""
-    import tensorflow_datasets
-
-    builder: Any = tensorflow_datasets.builder(name, data_dir=data_dir)
-    if not builder.info.splits:
-        raise FileNotFoundError(f"there is no prepared dataset at {builder.data_dir}")
-    data = builder.as_data_source(split, decoders={"image": tensorflow_datasets.decode.SkipDecoding()})
-    return builder.info.features, [(example["image"], int(example["label"])) for example in data]
-
-
 def _of_arrays(images: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...]) -> Source:
     if images.ndim == 4 and images.shape[3] == 1:
         images = images[..., 0]
     shape = (*images.shape[1:3], images.shape[3] if images.ndim == 4 else 1)
-    return Source(lambda: map(Image.fromarray, images), labels.tolist(), class_names, shape)
+    return Source(lambda: map(Image.fromarray, images), labels.tolist, class_names, shape)

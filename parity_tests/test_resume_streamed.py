@@ -10,10 +10,10 @@ from parity_tests.runs import finish, past, rows, start_recipe, steps_in, stop_a
 
 SMALL = (
     "--model.image-size 32 --model.patch-size 8 --model.dim 16 --model.mlp-dim 32 --model.depth 2 --model.num-heads 2 "
-    "--model.num-classes 2 --dtype float32 --batch-size 8 --steps 40 --log.steps 7 --eval-epochs 3 "
+    "--model.num-classes 2 --dtype float32 --batch-size 8 --steps 100 --log.steps 7 --eval-epochs 3 "
     "--checkpoint.steps 4 --ema-decay 0.9"
 )
-LAST_SAVED = 36  # after the last step the weights are written
+LAST_SAVED = 96  # after the last step the weights are written
 RECIPES = {
     "deit_s": "AdamW, RandAugment, MixUp, CutMix, random erasing",
     "deit3_s": "LAMB, binary cross-entropy, 3-Augment, colour jitter",

@@ -313,6 +313,14 @@ def test_a_layer_that_is_not_finite_is_a_disagreement_wherever_it_stands(lost: f
     assert noise(flax, truth, truth) == np.inf
 
 
+def test_a_gradient_beyond_its_bound_is_called_one() -> None:
+    """In a dtype that rounds too: its tensor's name alone is no intermediate's."""
+    products = {name: Product(4, Errors(1.0, 1.0)) for name in ("patches", "dim", "mlp_dim")}
+    even, worse = Errors(1e-7, 1e-7), Errors(1e-7, 1e-5)
+    _, check = _rounded("float32", Rounded({"output": even}, {"head.weight": worse}, products))
+    assert check.parting.startswith("PyTorch and Flax part at the gradient of head.weight (float32): Flax is 100.00 ")
+
+
 def test_a_gradient_that_is_zero_has_no_noise_of_its_own() -> None:
     """What float64 leaves of it, 1e-17, is no size to measure another gradient's error by."""
     truth = {"head.bias": np.ones(4), "attn_pool.k.bias": np.full(4, 1e-17)}

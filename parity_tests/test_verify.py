@@ -34,8 +34,8 @@ from parity_tests.verify.measure import (
 )
 from parity_tests.verify.places import place_of, token
 from parity_tests.verify.products import allowed, noisiest, products_of
-from parity_tests.verify.prove import OriginalGaps, Proof, _said_of, prove
-from parity_tests.verify.run import OUTPUT, Run, names_for
+from parity_tests.verify.prove import OriginalGaps, Proof, _said_of, one_is_graded, prove
+from parity_tests.verify.run import OUTPUT, Run, make_batch, names_for
 from parity_tests.verify.source import open_source
 from parity_tests.verify.verdict import _rounded, agrees, check_all, summary
 from vit_convert.config import ViTConfig
@@ -256,6 +256,21 @@ def test_without_preprocessing_photographs_are_scaled_and_it_is_said(channels: i
 
 def test_narrow_models_see_more_images() -> None:
     assert [count_for(SMALL.replace(dim=dim, num_heads=1)) for dim in (1024, 768, 384, 192, 40)] == [2, 2, 4, 8, 32]
+
+
+@pytest.mark.parametrize(
+    ("channels", "count", "said"),
+    [
+        (3, 2, ("gradients are of the photograph alone: the noise would take as long again",)),
+        (5, 2, ("gradients are of one image alone: the other would take as long again",)),
+        (3, 1, ()),
+        (3, 3, ()),
+    ],
+)
+def test_gradients_of_one_image_of_two_are_said(channels: int, count: int, said: tuple[str, ...]) -> None:
+    """So it is of models of width 768 and more, unless more images are asked for."""
+    images = make_images(SMALL.replace(in_channels=channels), None, count, 0)
+    assert one_is_graded(images, make_batch(images.arrays, (), "float32", 0).graded) == said
 
 
 def test_attention_weights_that_fill_the_memory_are_left_out_and_it_is_said() -> None:

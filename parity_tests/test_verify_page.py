@@ -256,8 +256,11 @@ def test_the_command_leaves_it_and_a_disagreement_shows_on_top(
     tanh_gelu(monkeypatch)
     words = [str(path), "--report", str(report), "--json", "--dtypes", "float64", "--images", "2", "--seed", "7"]
     assert main(words) == 1
-    assert not json.loads(capsys.readouterr().out)["agrees"]
+    printed = json.loads(capsys.readouterr().out)
+    assert not printed["agrees"]
     found = report.read_text(encoding="utf-8")
+    alone = "gradients are of the photograph alone: the noise would take as long again"
+    assert printed["notes"].count(alone) == found.count(f"<li>{alone}</li>") == 1
     assert 'class="verdict bad"' in found
     assert "part at blocks.0 (float64)" in found.split('id="checks"')[0]
     (row,) = largest_rows(found)

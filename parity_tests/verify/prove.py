@@ -136,11 +136,22 @@ def prove(source: Source, asked: Asked, say: Callable[[str], None] = lambda stag
         del flax
         for dtype in (name for name in asked.dtypes if name != "float64"):
             dtypes[dtype] = _rounded(source, images, dtype, batch, truth, stages)
+    if any(measured.graded for measured in dtypes.values()) or isinstance(original, OriginalGaps):
+        said += one_is_graded(images, batch.graded)
     without = [dtype for dtype, measured in dtypes.items() if not measured.graded]
     said += tuple(map(no_gradients, without))
     said += tuple(text for dtype, measured in dtypes.items() for text in _said_of(dtype, measured))
     notes = (*checkpoint.said, *images.said, *said)
     return Proof(source, asked, images, notes, tensors, dtypes, original, stages.seconds)
+
+
+def one_is_graded(images: Images, graded: int) -> tuple[str, ...]:
+    """What is to be said where gradients are of the first image and not of the second, which is noise: of more images
+    half are graded, both kinds among them."""
+    if graded != 1 or len(images.names) == 1:
+        return ()
+    which = "of the photograph alone: the noise" if 0 in images.shown else "of one image alone: the other"
+    return (f"gradients are {which} would take as long again",)
 
 
 def no_gradients(dtype: str) -> str:

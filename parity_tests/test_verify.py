@@ -332,7 +332,8 @@ def test_a_gradient_beyond_its_bound_is_called_one() -> None:
     """In a dtype that rounds too: its tensor's name alone is no intermediate's."""
     products = {name: Product(4, Errors(1.0, 1.0)) for name in ("patches", "dim", "mlp_dim")}
     even, worse = Errors(1e-7, 1e-7), Errors(1e-7, 1e-5)
-    _, check = _rounded("float32", Rounded({"output": even}, {"head.weight": worse}, products))
+    agreeing, check = _rounded("float32", Rounded({"output": even}, {"head.weight": worse}, products))
+    assert check.what == f"{agreeing.what}, gradients"
     assert check.parting.startswith("PyTorch and Flax part at the gradient of head.weight (float32): Flax is 100.00 ")
 
 

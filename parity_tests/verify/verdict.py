@@ -178,9 +178,9 @@ def _ratios(dtype: str, promise: str, what: str, errors: Mapping[str, Errors], b
     first = next((name for name, error in errors.items() if not error.ratio <= bounds[name]), None)
     parting = ""
     if first is not None:
-        error, what = errors[first], f"the gradient of {first}" if promise == "gradients" else first
+        error, place = errors[first], f"the gradient of {first}" if promise == "gradients" else first
         parting = (
-            f"PyTorch and Flax part at {what} ({dtype}): Flax is {error.ratio:.2f} times as far from float64 as "
+            f"PyTorch and Flax part at {place} ({dtype}): Flax is {error.ratio:.2f} times as far from float64 as "
             f"PyTorch ({error.flax:.1e} and {error.torch:.1e}, root mean square), the bound is {bounds[first]:.2f}."
         )
     return Check(dtype, promise, what, "times", errors[worst].ratio, bounds[worst], worst, parting)

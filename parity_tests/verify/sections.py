@@ -103,18 +103,19 @@ def largest(proof: Proof, found: tuple[Check, ...]) -> str:
         "<p>Of intermediates, gradients, tensors and its own class, what comes nearest to its bound, or goes furthest "
         "beyond it.</p>"
     )
-    head = ("dtype", "", "what", "where", "how much", "bound", "the largest difference in it", "PyTorch", "Flax")
+    head = ("dtype", "", "the worst", "of", "how much", "bound", "the largest difference in it", "PyTorch", "Flax")
     return section("largest", "The largest disagreement", said, table(head, rows, "nowrap"))
 
 
 def _largest_row(proof: Proof, check: Check) -> tuple[str, ...]:
-    """Where in it the two differ the most is known of intermediates alone."""
+    """Its name stands first: a telephone shows so much. Where in it the two differ the most is known of intermediates
+    alone."""
     kinds = {"below": "of its largest value", "times": "PyTorch's error", "all": ""}
     size = f"{measured(check)} {kinds[check.kind]}".rstrip()
     place = proof.dtypes[check.dtype].places[check.where] if check.promise == "intermediates" else None
     end = (text(place.where), code(repr(place.torch)), code(repr(place.flax))) if place else ("", "", "")
     name = code(check.where) if check.where else ""
-    return text(check.dtype), _agreement(check), text(check.what), name, size, bound(check), *end
+    return text(check.dtype), _agreement(check), name, text(check.what), size, bound(check), *end
 
 
 def original(proof: Proof) -> str:

@@ -34,8 +34,8 @@ from parity_tests.verify.measure import (
 )
 from parity_tests.verify.places import place_of, token
 from parity_tests.verify.products import allowed, noisiest, products_of
-from parity_tests.verify.prove import OriginalGaps, Proof, _said_of, prove
-from parity_tests.verify.run import OUTPUT, Run, names_for
+from parity_tests.verify.prove import OriginalGaps, Proof, _said_of, one_is_graded, prove
+from parity_tests.verify.run import OUTPUT, Run, make_batch, names_for
 from parity_tests.verify.source import open_source
 from parity_tests.verify.verdict import _rounded, agrees, check_all, summary
 from vit_convert.config import ViTConfig
@@ -258,6 +258,21 @@ def test_narrow_models_see_more_images() -> None:
     assert [count_for(SMALL.replace(dim=dim, num_heads=1)) for dim in (1024, 768, 384, 192, 40)] == [2, 2, 4, 8, 32]
 
 
+@pytest.mark.parametrize(
+    ("channels", "count", "said"),
+    [
+        (3, 2, ("gradients are of the photograph alone: the noise would take as long again",)),
+        (5, 2, ("gradients are of one image alone: the other would take as long again",)),
+        (3, 1, ()),
+        (3, 3, ()),
+    ],
+)
+def test_gradients_of_one_image_of_two_are_said(channels: int, count: int, said: tuple[str, ...]) -> None:
+    """So it is of models of width 768 and more, unless more images are asked for."""
+    images = make_images(SMALL.replace(in_channels=channels), None, count, 0)
+    assert one_is_graded(images, make_batch(images.arrays, (), "float32", 0).graded) == said
+
+
 def test_attention_weights_that_fill_the_memory_are_left_out_and_it_is_said() -> None:
     wide = SMALL.replace(image_size=(7 * 100, 9 * 100), depth=3)
     names, said = names_for(wide, 2)
@@ -311,6 +326,15 @@ def test_a_layer_that_is_not_finite_is_a_disagreement_wherever_it_stands(lost: f
     assert (check.measured, check.where) == (np.inf, "blocks.1")
     assert check.parting.startswith("PyTorch and Flax part at blocks.1 (float32): Flax is inf times as far")
     assert noise(flax, truth, truth) == np.inf
+
+
+def test_a_gradient_beyond_its_bound_is_called_one() -> None:
+    """In a dtype that rounds too: its tensor's name alone is no intermediate's."""
+    products = {name: Product(4, Errors(1.0, 1.0)) for name in ("patches", "dim", "mlp_dim")}
+    even, worse = Errors(1e-7, 1e-7), Errors(1e-7, 1e-5)
+    agreeing, check = _rounded("float32", Rounded({"output": even}, {"head.weight": worse}, products))
+    assert check.what == f"{agreeing.what}, gradients"
+    assert check.parting.startswith("PyTorch and Flax part at the gradient of head.weight (float32): Flax is 100.00 ")
 
 
 def test_a_gradient_that_is_zero_has_no_noise_of_its_own() -> None:

@@ -54,6 +54,9 @@ def test_it_prints_a_table_with_the_verdict(native: Path, verify: Callable[..., 
     assert said == "agrees"
     assert [line.split("  ")[0] for line in lines][-1] == "AGREE"
     assert "its own class: not asked for" in lines
+    assert not [line for line in lines if line.startswith("note: gradients")]  # of half of the images, both kinds
+    alone = "note: gradients are of the photograph alone: the noise would take as long again"
+    assert alone in verify(native, *QUICK, "--images", 2)[1].splitlines()
 
 
 def test_json_has_every_number(native: Path, verify: Callable[..., Out]) -> None:

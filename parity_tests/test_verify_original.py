@@ -5,18 +5,19 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import vit_torch
 from parity_tests.compare import gap
 from parity_tests.families import FAMILIES, Family
 from parity_tests.families.timm import SIZES
 from parity_tests.families.timm import saver as timm_saver
-from parity_tests.pairs import grads_torch
+from parity_tests.pairs import grads_torch, run_torch
 from parity_tests.real.base import Forward
 from parity_tests.selection import quick
 from parity_tests.tolerances import FORWARD, GRADIENT
@@ -32,8 +33,10 @@ from parity_tests.verify.original import (
     open_original,
     run_blocks,
 )
-from parity_tests.verify.prove import OriginalGaps, prove
+from parity_tests.verify.page import page
+from parity_tests.verify.prove import OriginalGaps, own_class_in, prove
 from parity_tests.verify.source import open_source
+from parity_tests.verify.table import table
 from parity_tests.verify.verdict import agrees, check_all, summary
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -57,10 +60,29 @@ def test_both_frameworks_are_the_function_of_its_own_class(tmp_path: Path, famil
     assert found.original.name.startswith(f"{library} ")
     assert (cls in found.original.name) == (library != "open_clip")  # of which the visual tower is run alone
     expected = ["blocks.0", "blocks.1"] if found.source.checkpoint.config.depth == 2 else found.original.torch
-    assert set(expected) | {"output", IMAGE_GRADIENT} == set(found.original.torch) == set(found.original.flax)
+    assert (
+        set(expected) | {"embeddings", "output", IMAGE_GRADIENT}
+        == set(found.original.torch)
+        == set(found.original.flax)
+    )
     checks = check_all(found)
     assert agrees(checks), summary(found, checks)
     assert summary(found, checks) == f"On this checkpoint PyTorch, Flax and {found.original.name} are one function."
+    depth = found.source.checkpoint.config.depth
+    said = (
+        f"compared with {found.original.name}, in float64 alone: what enters its first block, what each of its {depth} "
+        "blocks gives, its output and the gradient of the images; no gradients of its weights"
+    )
+    assert found.said[-1] == said
+    assert page(found, checks, "").count(said) == 1
+    assert f"note: {said}" in table(found, checks).splitlines()
+
+
+def test_what_was_compared_with_its_own_class_is_said_and_no_more() -> None:
+    gaps = {"output": 0.0}
+    assert own_class_in(OriginalGaps("timm X", "1", gaps, gaps)) == (
+        "compared with timm X, in float64 alone: its output; no gradients of its weights"
+    )
 
 
 @pytest.mark.slow
@@ -73,7 +95,9 @@ def test_every_family_that_has_a_class_here_is_run_in_it(tmp_path: Path, family:
     original = open_original(source)
     found = run_blocks(original, images, config.depth)
     assert np.array_equal(found["output"], saved.answer(images))
-    assert {f"blocks.{i}" for i in range(config.depth)} < set(found)
+    assert {"embeddings", *(f"blocks.{i}" for i in range(config.depth))} < set(found)
+    run = run_torch(source.torch("float64"), images, ("embeddings",))
+    assert gap(run["embeddings"], found["embeddings"]) < FORWARD
     cotangent = np.random.default_rng(1).standard_normal(found["output"].shape)
     ours = grads_torch(source.torch("float64"), images, cotangent)["images"]
     assert gap(ours, image_gradient(original, images, cotangent)) < GRADIENT
@@ -150,6 +174,49 @@ def test_files_that_a_library_does_not_take_are_said(tmp_path: Path) -> None:
     bare = open_source(str(tmp_path.parent / "bare.safetensors"), overrides=fields)
     with pytest.raises(Unavailable, match=r"no config\.json of timm's beside the file and no --preset"):
         open_original(bare)
+
+
+def test_embeddings_that_its_own_class_has_otherwise_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    timm_saver("vit_base_patch16_224", **SIZES)(tmp_path)
+    opens = OPEN["timm"]
+
+    def moved(source: Any) -> Original:
+        original = opens(source)
+        with torch.no_grad():
+            cast(torch.Tensor, original.model.pos_embed).mul_(1 + 1e-6)
+        return original
+
+    monkeypatch.setitem(OPEN, "timm", moved)
+    assert main([str(tmp_path), "--dtypes", "float64", "--images", "2"]) == 1
+    assert "PyTorch and timm VisionTransformer part at embeddings (float64)" in capsys.readouterr().out
+
+
+class InPlace(nn.Module):
+    """Blocks that are given their tokens by name and add to them where they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([Adds(), Adds()])
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        for block in self.blocks:
+            tokens = block(mask=torch.ones(1), tokens=tokens)
+        return tokens[:, 0]
+
+
+class Adds(nn.Module):
+    def forward(self, mask: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        return tokens.add_(mask)
+
+
+def test_what_enters_the_first_block_is_kept_however_it_is_given() -> None:
+    model = InPlace()
+    original = Original("a class", "1", model, Forward(lambda pixels: model(pixels[:, 0].clone())))
+    found = run_blocks(original, np.zeros((2, 3, 4, 1)), 2)
+    assert np.array_equal(found["embeddings"], np.zeros((2, 3, 4)))
+    assert np.array_equal(found["output"], np.full((2, 4), 2.0))
 
 
 def raises(error: Exception) -> Callable[[Any], Any]:

@@ -2,9 +2,12 @@
 
 import json
 import re
+from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
+import jax
 import pytest
 from matplotlib.figure import Figure
 
@@ -14,12 +17,15 @@ from parity_tests.verify.asked import Asked
 from parity_tests.verify.command import main
 from parity_tests.verify.facts import facts
 from parity_tests.verify.markup import table
+from parity_tests.verify.measure import Errors, Exact, Rounded
+from parity_tests.verify.original import IMAGE_GRADIENT
 from parity_tests.verify.page import page, write_page
 from parity_tests.verify.plot import LIGHT, _decades, draw_layers
-from parity_tests.verify.prove import Proof, prove
-from parity_tests.verify.sections import NARROW
+from parity_tests.verify.prove import Measured, OriginalFailed, OriginalGaps, Proof, prove
+from parity_tests.verify.sections import NARROW, largest, layers
 from parity_tests.verify.source import open_source
 from parity_tests.verify.verdict import check_all
+from vit_flax.mlp import Mlp
 
 SECTIONS = ["checks", "layers", "largest", "original", "predictions", "attention", "tensors", "config", "reproduce"]
 VOID = {"meta", "img", "source", "br"}
@@ -149,6 +155,90 @@ def test_every_number_of_the_verdict_and_every_tensor_is_in_it(proof: Proof, par
 
 
 @pytest.mark.slow
+def test_every_gradient_is_in_a_table_beside_that_of_layers(proof: Proof, text: str) -> None:
+    """As --json has them: float64's by leaf, others' by kind."""
+    tables = text.split('id="layers"')[1].split("</section>")[0].split("<details>")[1:]
+    titles = [found.split("</summary>")[0].removeprefix("<summary>").removesuffix(", in numbers") for found in tables]
+    assert titles == [
+        "float64: every layer",
+        "float64: every gradient",
+        "float32: every layer",
+        "float32: the gradients of all blocks together",
+    ]
+    found = facts(proof, check_all(proof), "")["dtypes"]
+    for name, gap in found["float64"]["gradients"].items():
+        assert f"<tr><td><code>{name}</code></td><td>{gap:.2e}</td></tr>" in tables[1]
+    for name, error in found["float32"]["gradients"].items():
+        numbers = f"<td>{error['torch']:.2e}</td><td>{error['flax']:.2e}</td><td>{error['ratio']:.2f}</td>"
+        assert f"<tr><td><code>{name}</code></td>{numbers}</tr>" in tables[3]
+    measured = proof.dtypes["float32"]
+    assert isinstance(measured.distances, Rounded)
+    without = replace(measured, distances=replace(measured.distances, gradients={}), graded=0)
+    assert layers(replace(proof, dtypes={"float32": without})).count("<details>") == 1
+
+
+def largest_rows(text: str) -> list[list[str]]:
+    """The cells of the section of the largest disagreement, without their tags."""
+    rows = text.split('id="largest"')[1].split("</section>")[0].split("<tr>")[2:]
+    return [[unescape(re.sub("<[^>]*>", "", cell)).strip() for cell in row.split("<td>")[1:]] for row in rows]
+
+
+@pytest.mark.slow
+def test_the_largest_disagreement_is_what_is_worst_beside_its_bound(proof: Proof) -> None:
+    """Of all that was compared; a gradient's bound is wider than an intermediate's."""
+    exact, rounded = proof.dtypes["float64"], proof.dtypes["float32"]
+    assert isinstance(exact.distances, Exact)
+    assert isinstance(rounded.distances, Rounded)
+    gaps, gradients = dict.fromkeys(exact.distances.gaps, 2e-13), dict.fromkeys(exact.distances.gradients, 1e-12)
+    agreeing = replace(exact, distances=Exact(gaps, gradients))
+    own = OriginalGaps("timm X", "1", {IMAGE_GRADIENT: 1e-15}, {"blocks.0": 1e-6, IMAGE_GRADIENT: 1e-6})
+    noisy = Errors(1e-7, 1e-5)
+
+    def rows(measured: Measured, original: OriginalGaps | OriginalFailed | str = "none", dtype: str = "float64"):
+        part = replace(proof, dtypes={dtype: measured}, original=original)
+        return [row[:5] for row in largest_rows(largest(part, check_all(part)))]
+
+    first = next(iter(gaps))
+    count, leaves = sum(len(mapped.hub) for mapped in proof.tensors), len(gradients)
+    assert rows(agreeing) == [
+        ["float64", "agrees", first, f"every intermediate ({len(gaps)})", "2.0e-13 of its largest value"]
+    ]
+    worse = replace(agreeing, distances=Exact(gaps, gradients | {"head.bias": 3e-3}))
+    named = ["float64", "disagrees", "head.bias", f"every gradient ({leaves})", "3.0e-03 of its largest value"]
+    assert rows(worse) == [named]
+    assert rows(worse, replace(own, flax={"blocks.0": 1e-9})) == [named]
+    against = ["float64", "disagrees", "blocks.0", "Flax against timm X (2)", "1.0e-06 of its largest value"]
+    assert rows(agreeing, own) == [against]
+    failed = ["float64", "disagrees", "", "its own class runs it", "0 of 1"]
+    assert rows(agreeing, OriginalFailed("it crashes")) == [failed]
+    lost = ["float64", "disagrees", "head.bias", "tensors with the same bits", f"{count - 1} of {count}"]
+    assert rows(replace(worse, unequal=("head.bias",)), own) == [lost]
+    by_kind = replace(rounded, distances=replace(rounded.distances, gradients={"blocks.attn.qkv.weight": noisy}))
+    what = "Flax's error over PyTorch's, gradients"
+    noisiest = ["float32", "disagrees", "blocks.attn.qkv.weight", what, "100.00 times PyTorch's error"]
+    assert rows(by_kind, dtype="float32") == [noisiest]
+    alone = rows(by_kind, own, dtype="float32")  # PyTorch's and Flax's gaps to its class are float64's
+    assert [(row[0], row[2]) for row in alone] == [("float32", "blocks.attn.qkv.weight"), ("float64", "blocks.0")]
+
+
+@pytest.mark.slow
+def test_a_gradient_alone_that_disagrees_is_the_largest_disagreement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same outputs: a stopped gradient shows nowhere else."""
+    call, report = Mlp.__call__, tmp_path / "report.html"
+    monkeypatch.setattr(Mlp, "__call__", lambda self, x, *a, **k: call(self, jax.lax.stop_gradient(x), *a, **k))
+    path = save(tmp_path / "model")
+    assert main([str(path), "--report", str(report), "--dtypes", "float64", "--images", "2", "--no-original"]) == 1
+    found = report.read_text(encoding="utf-8")
+    (row,) = largest_rows(found)
+    assert row[:2] == ["float64", "disagrees"]
+    assert row[3].startswith("every gradient (")
+    assert f"<td><code>{row[2]}</code></td><td>" in found.split("float64: every gradient")[1].split("</details>")[0]
+    assert float(row[4].split()[0]) > 1e-3
+
+
+@pytest.mark.slow
 def test_attention_of_both_sides_lies_side_by_side(proof: Proof, text: str) -> None:
     assert len(proof.images.shown) == 2
     rows = text.split('<div class="attention">')[1:]
@@ -166,10 +256,16 @@ def test_the_command_leaves_it_and_a_disagreement_shows_on_top(
     tanh_gelu(monkeypatch)
     words = [str(path), "--report", str(report), "--json", "--dtypes", "float64", "--images", "2", "--seed", "7"]
     assert main(words) == 1
-    assert not json.loads(capsys.readouterr().out)["agrees"]
+    printed = json.loads(capsys.readouterr().out)
+    assert not printed["agrees"]
     found = report.read_text(encoding="utf-8")
+    alone = "gradients are of the photograph alone: the noise would take as long again"
+    assert printed["notes"].count(alone) == found.count(f"<li>{alone}</li>") == 1
     assert 'class="verdict bad"' in found
     assert "part at blocks.0 (float64)" in found.split('id="checks"')[0]
+    (row,) = largest_rows(found)
+    assert (row[0], row[1], row[5]) == ("float64", "disagrees", "1e-12")
+    assert row[6].startswith("image ")
     assert f"vit-verify {path} --report {report} --json --dtypes float64 --images 2 --seed 7" in Parsed(found).words
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model", "report.html"]
 

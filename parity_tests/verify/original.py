@@ -196,14 +196,20 @@ def first_line(error: Exception) -> str:
 
 
 def run_blocks(original: Original, images: np.ndarray, depth: int) -> dict[str, np.ndarray]:
-    """Its output, and by our names what its blocks give, where it has a list of as many: (B, T, D), float64.
+    """Its output, and by our names what its blocks are given and give, where it has a list of as many: (B, T, D),
+    float64.
 
     Raises:
         Refused: it doesn't run, or gives what isn't finite.
     """
     lists = [module for module in original.model.modules() if _is_list(module, depth)]
     given: dict[tuple[int, int], list[np.ndarray]] = {}
+    taken: dict[int, list[np.ndarray]] = {}
     hooks = [
+        next(blocks.children()).register_forward_pre_hook(_taker(taken.setdefault(i, [])), with_kwargs=True)
+        for i, blocks in enumerate(lists)
+    ]
+    hooks += [
         block.register_forward_hook(_keeper(given.setdefault((i, j), [])))
         for i, blocks in enumerate(lists)
         for j, block in enumerate(blocks.children())
@@ -217,7 +223,7 @@ def run_blocks(original: Original, images: np.ndarray, depth: int) -> dict[str, 
     finally:
         for hook in hooks:
             hook.remove()
-    found = _of_blocks(given, len(lists), depth) | {"output": output}
+    found = _of_blocks(given, taken, len(lists), depth) | {"output": output}
     if broken := [name for name, array in found.items() if not np.isfinite(array).all()]:
         raise Refused(f"{original.name} gives values that are NaN or infinite, the first in {broken[0]}")
     return found
@@ -240,12 +246,15 @@ def image_gradient(original: Original, images: np.ndarray, cotangent: np.ndarray
     return found
 
 
-def _of_blocks(given: Mapping[tuple[int, int], list[np.ndarray]], lists: int, depth: int) -> dict[str, np.ndarray]:
-    """What the first list gave whose every module ran once and gave tokens; empty where none did."""
+def _of_blocks(
+    given: Mapping[tuple[int, int], list[np.ndarray]], taken: Mapping[int, list[np.ndarray]], lists: int, depth: int
+) -> dict[str, np.ndarray]:
+    """What the first list took and gave whose every module ran once and gave tokens; empty where none did."""
     for i in range(lists):
         found = [given[i, j] for j in range(depth)]
         if all(len(arrays) == 1 and arrays[0].ndim == 3 for arrays in found):
-            return {f"blocks.{j}": arrays[0] for j, arrays in enumerate(found)}
+            entering = {"embeddings": taken[i][0]} if taken[i] else {}
+            return entering | {f"blocks.{j}": arrays[0] for j, arrays in enumerate(found)}
     return {}
 
 
@@ -262,3 +271,13 @@ def _keeper(into: list[np.ndarray]) -> Callable[[nn.Module, Any, Any], None]:
             into.append(tensor.detach().double().numpy())
 
     return keep
+
+
+def _taker(into: list[np.ndarray]) -> Callable[[nn.Module, Any, Any], None]:
+    """Keeps the tokens that a block is given, by position or by name. A copy: a class may add to them in place."""
+
+    def take(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        tokens = [x for x in (*inputs, *named.values()) if isinstance(x, torch.Tensor) and x.ndim == 3]
+        into.extend(tensor.detach().double().numpy().copy() for tensor in tokens[:1])
+
+    return take

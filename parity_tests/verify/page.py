@@ -33,7 +33,7 @@ def page(proof: Proof, checks: tuple[Check, ...], command: str) -> str:
         f'<ul class="quiet">{notes}</ul>' if notes else "",
         sections.checks(checks),
         sections.layers(proof),
-        sections.largest(proof),
+        sections.largest(proof, checks),
         sections.original(proof),
         sections.predictions(proof),
         sections.attention(proof),

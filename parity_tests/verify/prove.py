@@ -60,7 +60,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class OriginalGaps:
-    """Both frameworks against the checkpoint's own class, in float64: its blocks and output -> gap, and
+    """Both frameworks against the checkpoint's own class, in float64: embeddings, its blocks and output -> gap, and
     IMAGE_GRADIENT's where gradients are taken."""
 
     name: str
@@ -136,11 +136,36 @@ def prove(source: Source, asked: Asked, say: Callable[[str], None] = lambda stag
         del flax
         for dtype in (name for name in asked.dtypes if name != "float64"):
             dtypes[dtype] = _rounded(source, images, dtype, batch, truth, stages)
+    if any(measured.graded for measured in dtypes.values()) or isinstance(original, OriginalGaps):
+        said += one_is_graded(images, batch.graded)
+    if isinstance(original, OriginalGaps):
+        said += (own_class_in(original),)
     without = [dtype for dtype, measured in dtypes.items() if not measured.graded]
     said += tuple(map(no_gradients, without))
     said += tuple(text for dtype, measured in dtypes.items() for text in _said_of(dtype, measured))
     notes = (*checkpoint.said, *images.said, *said)
     return Proof(source, asked, images, notes, tensors, dtypes, original, stages.seconds)
+
+
+def one_is_graded(images: Images, graded: int) -> tuple[str, ...]:
+    """What is to be said where gradients are of the first image and not of the second, which is noise: of more images
+    half are graded, both kinds among them."""
+    if graded != 1 or len(images.names) == 1:
+        return ()
+    which = "of the photograph alone: the noise" if 0 in images.shown else "of one image alone: the other"
+    return (f"gradients are {which} would take as long again",)
+
+
+def own_class_in(found: OriginalGaps) -> str:
+    """What of the checkpoint's own class was compared: a class whose blocks aren't found has its output alone."""
+    blocks = sum(name.startswith("blocks.") for name in found.torch)
+    parts = ["what enters its first block"] if "embeddings" in found.torch else []
+    parts += [f"what each of its {blocks} blocks gives"] if blocks else []
+    parts += ["its output"]
+    parts += [f"the {IMAGE_GRADIENT}"] if IMAGE_GRADIENT in found.torch else []
+    *first, last = parts
+    listed = f"{', '.join(first)} and {last}" if first else last
+    return f"compared with {found.name}, in float64 alone: {listed}; no gradients of its weights"
 
 
 def no_gradients(dtype: str) -> str:

@@ -1,16 +1,16 @@
 """The parts of the report, each an HTML section."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from parity_tests.verify.facts import reproduce
 from parity_tests.verify.heat import jpeg, plain, under
 from parity_tests.verify.markup import code, data, folded, image, section, table, text
-from parity_tests.verify.measure import Exact
+from parity_tests.verify.measure import Errors, Exact, Rounded
 from parity_tests.verify.plot import DARK, LIGHT, draw_layers
 from parity_tests.verify.prove import Measured, OriginalFailed, Proof
 from parity_tests.verify.table import bound, measured
 from parity_tests.verify.tensors import Mapped, Tensor
-from parity_tests.verify.verdict import Check
+from parity_tests.verify.verdict import Check, worst_of
 
 WIDE, NARROW = 10.8, 4.0  # inches of the plot, 96 pixels each: as wide as the page and as a telephone's
 NARROW_PAGE = "(max-width: 640px)"
@@ -21,7 +21,7 @@ def checks(found: tuple[Check, ...]) -> str:
     rows = [
         (
             text(check.dtype),
-            '<span class="good">agrees</span>' if check.agrees else '<span class="bad">disagrees</span>',
+            _agreement(check),
             text(check.what),
             measured(check),
             bound(check),
@@ -33,6 +33,10 @@ def checks(found: tuple[Check, ...]) -> str:
     said = f"<p>Where they part:</p><ul>{''.join(partings)}</ul>" if partings else ""
     head = ("dtype", "", "what", "measured", "bound", "the worst")
     return section("checks", "What was compared", said, table(head, rows, "checks"))
+
+
+def _agreement(check: Check) -> str:
+    return '<span class="good">agrees</span>' if check.agrees else '<span class="bad">disagrees</span>'
 
 
 def layers(proof: Proof) -> str:
@@ -52,39 +56,66 @@ def layers(proof: Proof) -> str:
         "<p>Lines go through the tokens after each block; the small dots between them are attention weights. In "
         "float64 the truth is PyTorch itself, so one line is left: how far Flax is from it.</p>"
     )
-    tables = [folded(f"{text(dtype)}: every layer, in numbers", _layer_table(of)) for dtype, of in proof.dtypes.items()]
+    tables = [folded(*of_dtype) for dtype, of in proof.dtypes.items() for of_dtype in _in_numbers(text(dtype), of)]
     return section("layers", "Layer by layer", words, picture, *tables)
 
 
+def _in_numbers(dtype: str, of: Measured) -> Iterator[tuple[str, str]]:
+    """The tables of a dtype, each with its title; none of gradients where none were taken."""
+    yield f"{dtype}: every layer, in numbers", _layer_table(of)
+    exact = isinstance(of.distances, Exact)
+    if of.distances.gradients:
+        title = "every gradient" if exact else "the gradients of all blocks together"  # as they are judged
+        yield f"{dtype}: {title}, in numbers", _gradient_table(of.distances)
+
+
 def _layer_table(of: Measured) -> str:
-    if isinstance(of.distances, Exact):
-        return table(
-            ("intermediate", "largest difference / largest value"),
-            [(code(name), f"{gap:.2e}") for name, gap in of.distances.gaps.items()],
-        )
-    rows = [
-        (code(name), f"{error.torch:.2e}", f"{error.flax:.2e}", f"{error.ratio:.2f}")
-        for name, error in of.distances.layers.items()
-    ]
-    return table(("intermediate", "PyTorch's error", "Flax's error", "times"), rows)
+    """Each intermediate, and where in it the two differ the most."""
+    found = of.distances.gaps if isinstance(of.distances, Exact) else of.distances.layers
+    places = [of.places[name] for name in found]
+    ends = [(text(place.where), code(repr(place.torch)), code(repr(place.flax))) for place in places]
+    rows = [(code(name), *_number(error), *end) for (name, error), end in zip(found.items(), ends, strict=True)]
+    head = ("intermediate", *_number_heads(of.distances), "the largest difference in it", "PyTorch", "Flax")
+    return table(head, rows, "nowrap")
 
 
-def largest(proof: Proof) -> str:
-    """Of each dtype the intermediate in which the two differ the most, and where in it."""
-    rows = []
-    for dtype, of in proof.dtypes.items():
-        distances = of.distances
-        if isinstance(distances, Exact):
-            name = max(distances.gaps, key=distances.gaps.__getitem__)
-            size = f"{distances.gaps[name]:.1e} of its largest value"
-        else:
-            layers = distances.layers
-            name = max(layers, key=lambda n: layers[n].ratio)
-            size = f"{distances.layers[name].ratio:.2f} times PyTorch's error"
-        place = of.places[name]
-        rows.append((dtype, code(name), size, text(place.where), code(repr(place.torch)), code(repr(place.flax))))
-    head = ("dtype", "intermediate", "how much", "the largest difference in it", "PyTorch", "Flax")
-    return section("largest", "The largest disagreement", table(head, rows, "nowrap"))
+def _gradient_table(distances: Exact | Rounded) -> str:
+    rows = [(code(name), *_number(error)) for name, error in distances.gradients.items()]
+    return table(("gradient of", *_number_heads(distances)), rows, "nowrap")
+
+
+def _number_heads(distances: Exact | Rounded) -> tuple[str, ...]:
+    exact = isinstance(distances, Exact)
+    return ("largest difference / largest value",) if exact else ("PyTorch's error", "Flax's error", "times")
+
+
+def _number(error: float | Errors) -> tuple[str, ...]:
+    if isinstance(error, Errors):
+        return f"{error.torch:.2e}", f"{error.flax:.2e}", f"{error.ratio:.2f}"
+    return (f"{error:.2e}",)
+
+
+def largest(proof: Proof, found: tuple[Check, ...]) -> str:
+    """Of each dtype what is worst beside its bound, of all that was compared, and where in it."""
+    dtypes = dict.fromkeys(check.dtype for check in found)
+    rows = [_largest_row(proof, worst_of(check for check in found if check.dtype == dtype)) for dtype in dtypes]
+    said = (
+        "<p>Of intermediates, gradients, tensors and its own class, what comes nearest to its bound, or goes furthest "
+        "beyond it.</p>"
+    )
+    head = ("dtype", "", "the worst", "of", "how much", "bound", "the largest difference in it", "PyTorch", "Flax")
+    return section("largest", "The largest disagreement", said, table(head, rows, "nowrap"))
+
+
+def _largest_row(proof: Proof, check: Check) -> tuple[str, ...]:
+    """Its name stands first: a telephone shows so much. Where in it the two differ the most is known of intermediates
+    alone."""
+    kinds = {"below": "of its largest value", "times": "PyTorch's error", "all": ""}
+    size = f"{measured(check)} {kinds[check.kind]}".rstrip()
+    place = proof.dtypes[check.dtype].places[check.where] if check.promise == "intermediates" else None
+    end = (text(place.where), code(repr(place.torch)), code(repr(place.flax))) if place else ("", "", "")
+    name = code(check.where) if check.where else ""
+    return text(check.dtype), _agreement(check), name, text(check.what), size, bound(check), *end
 
 
 def original(proof: Proof) -> str:

@@ -1,7 +1,8 @@
 """What was measured against its bounds, and the verdict. The bounds are the suite's own: parity_tests/tolerances.py."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 from parity_tests.tolerances import FORWARD, GRADIENT
@@ -36,6 +37,13 @@ class Check:
         }[self.kind]
         return within and not self.parting
 
+    @property
+    def beside_bound(self) -> float:
+        """What was measured as a part of its bound; infinite where one of all is left out."""
+        if self.kind == "all":
+            return 0.0 if self.measured == self.bound else inf
+        return self.measured / self.bound
+
 
 def check_all(proof: Proof) -> tuple[Check, ...]:
     """Every promise, in the order in which a mistake would show."""
@@ -44,6 +52,12 @@ def check_all(proof: Proof) -> tuple[Check, ...]:
 
 def agrees(checks: tuple[Check, ...]) -> bool:
     return all(check.agrees for check in checks)
+
+
+def worst_of(checks: Iterable[Check]) -> Check:
+    """What is nearest to its bound or furthest beyond it: the first of equals, for that is where a mistake begins.
+    Predictions only follow from what else is compared, and come last."""
+    return max(checks, key=lambda check: (not check.agrees, check.promise != "predictions", check.beside_bound))
 
 
 def summary(proof: Proof, checks: tuple[Check, ...]) -> str:
@@ -164,9 +178,9 @@ def _ratios(dtype: str, promise: str, what: str, errors: Mapping[str, Errors], b
     first = next((name for name, error in errors.items() if not error.ratio <= bounds[name]), None)
     parting = ""
     if first is not None:
-        error = errors[first]
+        error, place = errors[first], f"the gradient of {first}" if promise == "gradients" else first
         parting = (
-            f"PyTorch and Flax part at {first} ({dtype}): Flax is {error.ratio:.2f} times as far from float64 as "
+            f"PyTorch and Flax part at {place} ({dtype}): Flax is {error.ratio:.2f} times as far from float64 as "
             f"PyTorch ({error.flax:.1e} and {error.torch:.1e}, root mean square), the bound is {bounds[first]:.2f}."
         )
     return Check(dtype, promise, what, "times", errors[worst].ratio, bounds[worst], worst, parting)

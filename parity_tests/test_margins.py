@@ -164,6 +164,46 @@ def test_the_page_has_the_worst_of_each_file_and_tolerance(tmp_path: Path):
     assert "Used without a figure here: noise.py, " in made.split("## NOISE_RATIO")[1].split("## ")[0]
 
 
+def test_a_note_is_a_paragraph_after_the_commands(tmp_path: Path):
+    figure = Figure("parity_tests/test_peers.py::test_a", "FORWARD", 1e-14, 1e-12, 1)
+    (tmp_path / "a.jsonl").write_text(json.dumps(vars(figure)))
+    note = "One whole run, of " + ", ".join(f"this test and that-one {i}" for i in range(9)) + "."
+    margins.main([str(tmp_path), "--output", str(tmp_path / "page.md"), "--note", note])
+    before, said, after = (tmp_path / "page.md").read_text().split("\n\n", 4)[2:]
+    assert before.endswith("python -m parity_tests.margins DIR")
+    assert said.replace("\n", " ") == note
+    assert max(map(len, said.splitlines())) <= 120
+    assert page([figure]).endswith(f"{before}\n\n{after}")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("It holds.\n\nAnd more. Still more.", "It holds."),
+        ("It holds, and over two\nlines. Here is more.", "It holds, and over two lines."),
+        ("Of margins.py, to 1.5 of it\n\nMore.", "Of margins.py, to 1.5 of it"),
+        ("", ""),
+    ],
+)
+def test_a_promise_is_a_whole_sentence(text: str, expected: str):
+    assert margins.sentence(text) == expected
+
+
+def test_every_promise_of_the_suite_ends():
+    files = [path.name for path in TESTS.glob("test_*.py")]
+    assert {file for file in files if not margins.promise(file).endswith((".", "?"))} == set()
+
+
+@pytest.mark.parametrize(
+    ("margin", "shown"), [(0.0123, "0.012"), (0.5, "0.5"), (0.95, "0.95"), (0.9884, "0.988"), (0.99999, "0.999")]
+)
+def test_a_margin_near_one_has_three_digits_and_is_one_only_at_one(margin: float, shown: str):
+    assert margins.margin(margin) == shown
+    assert margins.margin(1.0) == "1"
+    figure = Figure("parity_tests/test_peers.py::test_a", "NOISE_RATIO", 1.4826, 1.5, 1)
+    assert "| 1.48 | 0.988 | test_peers.py |" in page([figure])
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -1,4 +1,4 @@
-"""What the README lists is what is there: its file tree names every module, its table every family, its links a file"""
+"""What the README lists is what is there: the tree names every module, the table every family, each link a file."""
 
 import re
 from pathlib import Path

@@ -47,7 +47,9 @@ def test_docs_parity_names_files_that_are_there_and_what_they_promise():
 
 
 def bare(tree: ast.AST) -> Iterator[ast.expr]:
-    """Numbers that serve as tolerances: `x < 1e-6`, `rel=1e-12`, `2**-23` too; and what pytest.approx has unasked."""
+    """Numbers that serve as tolerances: `x < 1e-6`, `rel=1e-12`, `2**-23` too; and what pytest.approx and NumPy's
+    assert_allclose have unasked. The latter has an rtol beside any atol, and shows no bound what was found: nothing
+    but a statistic's number may be given to it."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Compare):
             sides = zip(node.ops, node.comparators, strict=True)
@@ -56,6 +58,9 @@ def bare(tree: ast.AST) -> Iterator[ast.expr]:
             yield node.value
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("approx"):
             yield from () if KEYWORDS & {keyword.arg for keyword in node.keywords} else (node,)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("assert_allclose"):
+            given = [keyword.value for keyword in node.keywords if keyword.arg in KEYWORDS]
+            yield from () if given and all(isinstance(value, ast.Constant) for value in given) else (node,)
 
 
 def small(node: ast.expr) -> bool:
@@ -74,13 +79,32 @@ def test_no_file_has_a_tolerance_of_its_own(file: str):
 
 
 @pytest.mark.parametrize(
-    "text", ["assert x < 1e-6", "assert 0 <= x <= 4 * 2.0**-24", "approx(x, rel=1e-12)", "pytest.approx(x)"]
+    "text",
+    [
+        "assert x < 1e-6",
+        "assert 0 <= x <= 4 * 2.0**-24",
+        "approx(x, rel=1e-12)",
+        "pytest.approx(x)",
+        "np.testing.assert_allclose(x, y)",
+        "np.testing.assert_allclose(x, y, atol=FLOAT32)",
+        "assert_allclose(x, y, rtol=1e-6)",
+    ],
 )
 def test_such_a_number_is_found(text: str):
     assert len(list(bare(ast.parse(text)))) == 1
 
 
-@pytest.mark.parametrize("text", ["assert x < 0.05", "assert p > 1e-5", "f(eps=1e-6)", "assert x < y", "assert x < -1"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "assert x < 0.05",
+        "assert p > 1e-5",
+        "f(eps=1e-6)",
+        "assert x < y",
+        "assert x < -1",
+        "assert_allclose(x, y, atol=0.03)",
+    ],
+)
 def test_other_numbers_are_none(text: str):
     assert not list(bare(ast.parse(text)))
 

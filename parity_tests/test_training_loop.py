@@ -28,7 +28,7 @@ from train.recipes import IMAGENET, RECIPES, SMALL
 from vit_convert.config import ViTConfig
 from vit_convert.training_state import read_state
 from vit_torch.training import State, main
-from vit_torch.training.loop import drawing, run
+from vit_torch.training.loop import drawing, run, sources
 from vit_torch.training.loop.data import Data, open_sources, read_data
 from vit_torch.training.loop.drawing import Chances, batch_indices, draw
 from vit_torch.training.loop.errors import Refused
@@ -311,6 +311,15 @@ def test_a_prepared_tfds_dataset_is_what_vit_train_reads(train: Train, fails: Fa
     pixels = np.stack([np.asarray(Image.open(io.BytesIO(example.image))) for example in examples])  # type: ignore
     assert np.array_equal(ours.train.images[:, 0].numpy(), pixels)
     assert "Unknown split 'val'" in fails(*words, "--data.test-split", "val")
+
+
+def test_a_dataset_that_memory_cannot_hold_is_not_called_unreadable(monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object) -> object:
+        raise MemoryError
+
+    monkeypatch.setattr(sources, "_tfds_examples", full)
+    with pytest.raises(MemoryError):
+        sources.tfds("written", "train", None)
 
 
 def open_data_here(run: Path) -> Data:

@@ -123,6 +123,8 @@ def tfds(name: str, split: str, data_dir: str | None) -> Source:
         shape, class_names = features["image"].shape, tuple(features["label"].names)
     except ModuleNotFoundError:
         raise Refused(f"data.name {name} needs tensorflow-datasets: pip install tensorflow-datasets") from None
+    except MemoryError:  # says nothing of the dataset
+        raise
     except Exception as error:  # TFDS raises DatasetNotFoundError, NotImplementedError, ValueError, ...: all say why
         why = str(error).partition("\n")[0]
         raise Refused(

@@ -9,7 +9,10 @@ The first writes what every test measured into DIR (record.py), the second makes
 import argparse
 import ast
 import json
+import math
+import re
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.metadata import version
@@ -24,6 +27,8 @@ TESTS = Path(__file__).resolve().parent
 PAGE = TESTS.parent / "docs" / "parity.md"
 BOUNDS = {name: value for name, value in vars(tolerances).items() if isinstance(value, Bound)}
 LIBRARIES = ("torch", "jax", "flax", "timm", "transformers")
+WIDTH = 115  # of a note's lines
+NEAR = 0.95  # margins from here on need a third digit
 
 
 class MarginsError(Exception):
@@ -68,20 +73,26 @@ def _row(file: Path, line: str) -> dict:
     return row
 
 
-def page(figures: Sequence[Figure]) -> str:
-    """The whole page, in Markdown."""
+def page(figures: Sequence[Figure], note: str = "") -> str:
+    """The whole page, in Markdown.
+
+    Args:
+        note: what else there is to say of the run, a paragraph after the commands.
+    """
     found = {name: [f for f in figures if f.bound == name] for name in BOUNDS}
     sections = [section(bound, found[name]) for name, bound in BOUNDS.items()]
-    return "\n".join([INTRODUCTION, versions(), "", *summary(found), "", *sections])
+    said = [*textwrap.wrap(note, WIDTH, break_long_words=False, break_on_hyphens=False), ""] if note.strip() else []
+    return "\n".join([COMMANDS, "", *said, READING, versions(), "", *summary(found), "", *sections])
 
 
-INTRODUCTION = """# How near the proof comes to its tolerances
+COMMANDS = """# How near the proof comes to its tolerances
 
 Made by `python -m parity_tests.margins` from what the tests measured; not written by hand:
 
     python -m pytest parity_tests -n auto -m "not published" --margins DIR
-    python -m parity_tests.margins DIR
+    python -m parity_tests.margins DIR"""
 
+READING = """\
 A margin is the worst that was seen, over the tolerance: 0.01 leaves two digits, and at 1 the test fails. The
 tolerances and their reasons are those of [parity_tests/tolerances.py](../parity_tests/tolerances.py); no test of
 rounding has a number of its own. Any row again: `python -m pytest parity_tests/FILE`. Tests that plant a mistake are
@@ -129,11 +140,17 @@ def section(bound: Bound, figures: Sequence[Figure]) -> str:
 def _measured(figure: Figure) -> str:
     """The cells of the worst and its margin; a bound that depends on a size is named beside it."""
     of = "" if figure.limit == BOUNDS[figure.bound] else f" of {number(figure.limit)}"
-    return f"{number(figure.found)}{of} | {number(figure.margin)}"
+    found = number(figure.found) if figure.margin < NEAR else f"{figure.found:.3g}"
+    return f"{found}{of} | {margin(figure.margin)}"
 
 
 def number(x: float) -> str:
     return f"{x:.2g}"
+
+
+def margin(x: float) -> str:
+    """Near 1 with three digits, cut and not rounded: what says 1 is 1."""
+    return number(x) if x < NEAR else f"{math.floor(1000 * x) / 1000:.3g}" if x < 1 else f"{x:.3g}"
 
 
 def file_of(figure: Figure) -> str:
@@ -141,9 +158,14 @@ def file_of(figure: Figure) -> str:
 
 
 def promise(file: str) -> str:
-    """What a file of tests holds: the first line of its docstring."""
-    text = ast.get_docstring(ast.parse((TESTS / file).read_text(encoding="utf-8"))) or ""
-    return text.partition("\n")[0].replace("|", "\\|")
+    """What a file of tests holds: the first sentence of its docstring."""
+    return sentence(ast.get_docstring(ast.parse((TESTS / file).read_text(encoding="utf-8"))) or "").replace("|", "\\|")
+
+
+def sentence(text: str) -> str:
+    """The first of a text, in one line: up to its full stop, or to the first blank line."""
+    paragraph = " ".join(text.partition("\n\n")[0].split())
+    return re.split(r"(?<=[.])\s", paragraph, maxsplit=1)[0]
 
 
 def users(name: str) -> set[str]:
@@ -164,9 +186,10 @@ def main(arguments: Iterable[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="margins", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("source", type=Path, nargs="+", help="what pytest --margins wrote: folders or files")
     parser.add_argument("--output", type=Path, default=PAGE, help="the page (default: docs/parity.md)")
+    parser.add_argument("--note", default="", help="what to say of the run: a paragraph after the commands")
     given = parser.parse_args(None if arguments is None else list(arguments))
     try:
-        made = page(read(given.source))
+        made = page(read(given.source), given.note)
     except MarginsError as error:
         print(f"margins: error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -1,4 +1,4 @@
-"""pytest parity_tests --checkpoint SRC: a good checkpoint passes, a broken one is one failure that says why"""
+"""pytest parity_tests --checkpoint SRC: a good checkpoint passes, a broken one is one failure that says why."""
 
 import os
 import re

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from fnmatch import fnmatch
 from typing import Any
 
@@ -23,10 +24,15 @@ import vit_torch.init
 from parity_tests.distributions import Samples, check_same
 from parity_tests.pairs import hub_arrays
 from parity_tests.selection import quick
+from train.config import TrainConfig
+from train.model import make_model
+from train.recipes import RECIPES
 from train.step import split_model
 from vit_convert.config import ViTConfig
 from vit_convert.roles import role
 from vit_flax.names import hub_name
+from vit_torch.training.loop import start
+from vit_torch.training.loop.settings import checked, flat
 
 DRAWS = 32  # models: a token of 48 values alone says little about its distribution
 DIM, PATCH = 48, 8
@@ -255,3 +261,76 @@ def test_another_seed_gives_other_values():
 def test_no_two_parameters_are_drawn_alike():
     drawn = one(0)
     assert not np.array_equal(drawn["attn_pool.q.weight"], drawn["attn_pool.k.weight"])
+
+
+def with_scales(config: TrainConfig) -> TrainConfig:
+    """What the recipes leave alone: layer scales, and a head at zero with a bias."""
+    begun = replace(config.start, layer_scale=1e-4, zero_head=True, head_bias=-2.5)
+    return replace(config, model=config.model.replace(layer_scale=True), start=begun)
+
+
+STARTS: dict[str, TrainConfig] = {
+    "digits": RECIPES["digits"](),
+    "digits, layer scales, zero head": with_scales(RECIPES["digits"]()),
+    "fashion_mnist": RECIPES["fashion_mnist"](),
+}
+RUNS = 16  # a recipe's model is larger than those above
+
+
+def parts(name: str, x: np.ndarray, mimetic: bool) -> dict[str, np.ndarray]:
+    """The values of one draw, in torch's order of axes, by what has a distribution of its own: queries, keys and values
+    apart; of mimetic positions, which are one pattern times a number, the spread alone."""
+    if name == "pos_embed" and mimetic:
+        return {"spread of pos_embed": np.sqrt(np.square(x, dtype=np.float64).mean(keepdims=True))}
+    if name.endswith("attn.qkv.weight"):
+        return {f"{name}.{part}": values for part, values in zip("qkv", np.split(x, 3), strict=True)}
+    return {name: x}
+
+
+def begun(draws: list[dict[str, np.ndarray]], config: TrainConfig) -> Samples:
+    found = ([parts(name, x, config.start.mimetic) for name, x in draw.items()] for draw in draws)
+    return pooled([{name: x for of in draw for name, x in of.items()} for draw in found])
+
+
+def begun_in_torch(config: TrainConfig) -> Samples:
+    settings = checked(flat(config.to_dict()), "the recipe")
+    classes = tuple(map(str, range(config.model.num_classes)))
+    models = [start.start_model(settings | {"seed": seed}, classes) for seed in range(RUNS)]
+    return begun([{name: x.detach().numpy() for name, x in model.named_parameters()} for model in models], config)
+
+
+def begun_in_flax(config: TrainConfig) -> Samples:
+    """Kernels of linear layers are (in, out) there."""
+    values, draws = jax.jit(make_model(config)[1]), []
+    for key in jax.random.split(jax.random.key(0), RUNS):
+        drawn = {hub_name(path): np.asarray(x) for path, x in values(key).items()}
+        draws.append({name: x.T if x.ndim == 2 else x for name, x in drawn.items()})
+    return begun(draws, config)
+
+
+@pytest.mark.parametrize("config", quick(STARTS, ["digits, layer scales, zero head", "fashion_mnist"]))
+def test_a_run_starts_from_one_distribution_in_both_frameworks(config: TrainConfig):
+    check_same(begun_in_torch(config), begun_in_flax(config))
+
+
+# What one framework would do otherwise than the config says.
+OTHER_STARTS: dict[str, dict[str, Any]] = {
+    "kernels as wide as those of large models": {"start.fan_in_kernels": False},
+    "positions a twentieth wider": {"start.pos_embed_std": 0.105},
+    "a head that isn't zero": {"start.zero_head": False},
+    "layer scales of the model's own": {"start.layer_scale": None},
+    "attention drawn as in a paper": {"start.mimetic": True},
+}
+
+
+@pytest.fixture(scope="module")
+def scaled_in_flax() -> Samples:
+    return begun_in_flax(STARTS["digits, layer scales, zero head"])
+
+
+@pytest.mark.parametrize("wrong", quick(OTHER_STARTS, ["positions a twentieth wider"]))
+def test_another_start_is_seen(wrong: dict[str, Any], scaled_in_flax: Samples, monkeypatch: pytest.MonkeyPatch):
+    right = start.start_model
+    monkeypatch.setattr(start, "start_model", lambda settings, classes: right(settings | wrong, classes))
+    with pytest.raises(AssertionError, match="differ"):
+        check_same(begun_in_torch(STARTS["digits, layer scales, zero head"]), scaled_in_flax)

@@ -47,7 +47,9 @@ def test_docs_parity_names_files_that_are_there_and_what_they_promise():
 
 
 def bare(tree: ast.AST) -> Iterator[ast.expr]:
-    """Numbers that serve as tolerances: `x < 1e-6`, `rel=1e-12`, `2**-23` too; and what pytest.approx has unasked."""
+    """Numbers that serve as tolerances: `x < 1e-6`, `rel=1e-12`, `2**-23` too; and what pytest.approx and NumPy's
+    assert_allclose have unasked. The latter has an rtol beside any atol, and shows no bound what was found: nothing
+    but a statistic's number may be given to it."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Compare):
             sides = zip(node.ops, node.comparators, strict=True)
@@ -56,6 +58,9 @@ def bare(tree: ast.AST) -> Iterator[ast.expr]:
             yield node.value
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("approx"):
             yield from () if KEYWORDS & {keyword.arg for keyword in node.keywords} else (node,)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("assert_allclose"):
+            given = [keyword.value for keyword in node.keywords if keyword.arg in KEYWORDS]
+            yield from () if given and all(isinstance(value, ast.Constant) for value in given) else (node,)
 
 
 def small(node: ast.expr) -> bool:
@@ -74,13 +79,32 @@ def test_no_file_has_a_tolerance_of_its_own(file: str):
 
 
 @pytest.mark.parametrize(
-    "text", ["assert x < 1e-6", "assert 0 <= x <= 4 * 2.0**-24", "approx(x, rel=1e-12)", "pytest.approx(x)"]
+    "text",
+    [
+        "assert x < 1e-6",
+        "assert 0 <= x <= 4 * 2.0**-24",
+        "approx(x, rel=1e-12)",
+        "pytest.approx(x)",
+        "np.testing.assert_allclose(x, y)",
+        "np.testing.assert_allclose(x, y, atol=FLOAT32)",
+        "assert_allclose(x, y, rtol=1e-6)",
+    ],
 )
 def test_such_a_number_is_found(text: str):
     assert len(list(bare(ast.parse(text)))) == 1
 
 
-@pytest.mark.parametrize("text", ["assert x < 0.05", "assert p > 1e-5", "f(eps=1e-6)", "assert x < y", "assert x < -1"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "assert x < 0.05",
+        "assert p > 1e-5",
+        "f(eps=1e-6)",
+        "assert x < y",
+        "assert x < -1",
+        "assert_allclose(x, y, atol=0.03)",
+    ],
+)
 def test_other_numbers_are_none(text: str):
     assert not list(bare(ast.parse(text)))
 
@@ -162,6 +186,46 @@ def test_the_page_has_the_worst_of_each_file_and_tolerance(tmp_path: Path):
     assert f"| {margins.promise('test_processors.py')} | test_processors.py | 3 | 9e-07 of 1e-06 | 0.9 |" in made
     assert "| [FORWARD](#forward) | 1e-12 | 5e-14 | 0.05 | test_peers.py |" in made
     assert "Used without a figure here: noise.py, " in made.split("## NOISE_RATIO")[1].split("## ")[0]
+
+
+def test_a_note_is_a_paragraph_after_the_commands(tmp_path: Path):
+    figure = Figure("parity_tests/test_peers.py::test_a", "FORWARD", 1e-14, 1e-12, 1)
+    (tmp_path / "a.jsonl").write_text(json.dumps(vars(figure)))
+    note = "One whole run, of " + ", ".join(f"this test and that-one {i}" for i in range(9)) + "."
+    margins.main([str(tmp_path), "--output", str(tmp_path / "page.md"), "--note", note])
+    before, said, after = (tmp_path / "page.md").read_text().split("\n\n", 4)[2:]
+    assert before.endswith("python -m parity_tests.margins DIR")
+    assert said.replace("\n", " ") == note
+    assert max(map(len, said.splitlines())) <= 120
+    assert page([figure]).endswith(f"{before}\n\n{after}")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("It holds.\n\nAnd more. Still more.", "It holds."),
+        ("It holds, and over two\nlines. Here is more.", "It holds, and over two lines."),
+        ("Of margins.py, to 1.5 of it\n\nMore.", "Of margins.py, to 1.5 of it"),
+        ("", ""),
+    ],
+)
+def test_a_promise_is_a_whole_sentence(text: str, expected: str):
+    assert margins.sentence(text) == expected
+
+
+def test_every_promise_of_the_suite_ends():
+    files = [path.name for path in TESTS.glob("test_*.py")]
+    assert {file for file in files if not margins.promise(file).endswith((".", "?"))} == set()
+
+
+@pytest.mark.parametrize(
+    ("margin", "shown"), [(0.0123, "0.012"), (0.5, "0.5"), (0.95, "0.95"), (0.9884, "0.988"), (0.99999, "0.999")]
+)
+def test_a_margin_near_one_has_three_digits_and_is_one_only_at_one(margin: float, shown: str):
+    assert margins.margin(margin) == shown
+    assert margins.margin(1.0) == "1"
+    figure = Figure("parity_tests/test_peers.py::test_a", "NOISE_RATIO", 1.4826, 1.5, 1)
+    assert "| 1.48 | 0.988 | test_peers.py |" in page([figure])
 
 
 @pytest.mark.parametrize(

@@ -1,28 +1,30 @@
-"""What the README lists is what is there: its file tree names every module, its table every family, its links a file"""
+"""What the README lists is what is there: the tree names every module, the table every family, each link a file."""
 
+import ast
 import re
 from pathlib import Path
 
 import pytest
 
 from parity_tests.families_table import with_table
+from parity_tests.margins import sentence
 from parity_tests.mutants.table import MUTANTS
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("vit_convert", "vit_torch", "train", "vit_tools", "parity_tests", "benchmarks")
 
 
-def named() -> dict[str, set[str]]:
-    """Folder -> the modules that the tree lists under it."""
+def named() -> dict[str, dict[str, str]]:
+    """Folder -> the modules that the tree lists under it -> what it says of each."""
     tree = (ROOT / "README.md").read_text(encoding="utf-8").split("## The tree")[1]
-    found: dict[str, set[str]] = {}
+    found: dict[str, dict[str, str]] = {}
     folder = ""
     for line in tree.splitlines():
         if heading := re.match(r"(\w+)/ ", line):
             folder = heading[1]
-            found[folder] = set()
-        elif module := re.match(r"  (\S+\.py) ", line):
-            found[folder].add(module[1])
+            found[folder] = {}
+        elif module := re.match(r"  (\S+\.py) +(.+)", line):
+            found[folder][module[1]] = module[2]
     return found
 
 
@@ -33,8 +35,25 @@ def present(folder: str) -> set[str]:
 
 def test_the_tree_names_every_module_and_no_other():
     tree = named()
-    assert {folder: tree[folder] for folder in PACKAGES} == {folder: present(folder) for folder in PACKAGES}
-    assert tree["vit_flax"] == present("vit_flax") - present("vit_torch")
+    assert {folder: set(tree[folder]) for folder in PACKAGES} == {folder: present(folder) for folder in PACKAGES}
+    assert set(tree["vit_flax"]) == present("vit_flax") - present("vit_torch")
+
+
+def test_the_tree_says_of_each_module_what_its_docstring_says():
+    wrong = {
+        f"{folder}/{module}": said
+        for folder, modules in named().items()
+        for module, said in modules.items()
+        if said.rstrip(".") not in beginnings(ROOT / folder / module)
+    }
+    assert not wrong
+
+
+def beginnings(module: Path) -> set[str]:
+    """The first line, sentence and paragraph of a module's docstring, without full stops."""
+    text = ast.get_docstring(ast.parse(module.read_text(encoding="utf-8"))) or ""
+    paragraph = " ".join(text.partition("\n\n")[0].split())
+    return {start.rstrip(".") for start in (text.partition("\n")[0], sentence(text), paragraph)}
 
 
 def test_the_table_of_families_is_the_one_that_is_tested():

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow_datasets
 import torch
 from PIL import Image
 from safetensors.numpy import load_file
@@ -28,7 +29,7 @@ from train.recipes import IMAGENET, RECIPES, SMALL
 from vit_convert.config import ViTConfig
 from vit_convert.training_state import read_state
 from vit_torch.training import State, main
-from vit_torch.training.loop import drawing, run
+from vit_torch.training.loop import drawing, run, sources
 from vit_torch.training.loop.data import Data, open_sources, read_data
 from vit_torch.training.loop.drawing import Chances, batch_indices, draw
 from vit_torch.training.loop.errors import Refused
@@ -325,6 +326,15 @@ def test_a_prepared_tfds_dataset_is_what_vit_train_reads(train: Train, fails: Fa
     assert "split 'train[:0]' is empty" in fails(*words, "--data.train-split", "train[:0]")
     given = fails(*words, "--model.num-classes", "3")
     assert "written has 2 classes: use --model.num-classes 2" in given  # and nothing was read for it
+
+
+def test_a_dataset_that_memory_cannot_hold_is_not_called_unreadable(monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object) -> object:
+        raise MemoryError
+
+    monkeypatch.setattr(tensorflow_datasets, "builder", full)
+    with pytest.raises(MemoryError):
+        sources.open_source("written", "train")
 
 
 def open_data_here(run: Path) -> Data:

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from parity_tests.compare import elementwise
 from parity_tests.test_saved_steps import saver_in
 from parity_tests.tolerances import FLOAT32
 from train import workdir as folder
@@ -191,7 +192,7 @@ def test_vit_train_goes_on_from_what_the_torch_loop_left(torch_run: Path, tmp_pa
     training.main([*TINY.split(), "--workdir", str(tmp_path / "whole")])
     whole = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
     rates = [[row["learning_rate"] for row in of if "loss" in row] for of in (rows, whole)]
-    np.testing.assert_allclose(*rates, rtol=FLOAT32)
+    assert elementwise(*rates) < FLOAT32
     assert (run / "checkpoint" / "model.safetensors").is_file()
     assert files(run / FOLDER) == files(torch_run / FOLDER)
 

@@ -308,7 +308,7 @@ def begun_in_flax(config: TrainConfig) -> Samples:
     return begun(draws, config)
 
 
-@pytest.mark.parametrize("config", quick(STARTS, ["digits, layer scales, zero head", "fashion_mnist"]))
+@pytest.mark.parametrize("config", quick(STARTS, ["fashion_mnist"]))
 def test_a_run_starts_from_one_distribution_in_both_frameworks(config: TrainConfig):
     check_same(begun_in_torch(config), begun_in_flax(config))
 
@@ -328,7 +328,7 @@ def scaled_in_flax() -> Samples:
     return begun_in_flax(STARTS["digits, layer scales, zero head"])
 
 
-@pytest.mark.parametrize("wrong", quick(OTHER_STARTS, ["positions a twentieth wider"]))
+@pytest.mark.parametrize("wrong", quick(OTHER_STARTS, []))
 def test_another_start_is_seen(wrong: dict[str, Any], scaled_in_flax: Samples, monkeypatch: pytest.MonkeyPatch):
     right = start.start_model
     monkeypatch.setattr(start, "start_model", lambda settings, classes: right(settings | wrong, classes))

@@ -329,7 +329,7 @@ def test_a_prepared_tfds_dataset_is_what_vit_train_reads(train: Train, fails: Fa
 
 
 def test_a_dataset_that_memory_cannot_hold_is_not_called_unreadable(monkeypatch: pytest.MonkeyPatch):
-    def full(*_: object) -> object:
+    def full(*_: object, **__: object) -> object:
         raise MemoryError
 
     monkeypatch.setattr(tensorflow_datasets, "builder", full)

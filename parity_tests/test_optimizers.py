@@ -160,6 +160,7 @@ def test_muon_is_torchs_of_matrices_in_blocks_and_adamw_elsewhere(monkeypatch: p
     same(found, theirs(both, 0.1))
 
 
+@pytest.mark.slow
 def test_muons_state_is_restored_with_the_bits_that_were_saved(tmp_path: Path):
     step = small_step(name="muon", beta1=0.95)
     state, _ = after(step, steps=3)

@@ -67,7 +67,7 @@ def warp(images: Array, affine: Affine, fill: tuple[int, ...], interpolation: In
     """
     _, H, W, _ = images.shape
     x, y = (_position(affine, axis, H, W, interpolation) for axis in (0, 1))
-    # not Pillow's: of a place that is the very edge (1.5 - 0.12 * 12.5) its float64 rounds to inside or outside by chance
+    # not Pillow's on the very edge (1.5 - 0.12 * 12.5), where its float64 rounds to inside or outside by chance
     inside = (x[0] >= 0) & (x[0] < W * ONE) & (y[0] >= 0) & (y[0] < H * ONE)
     if interpolation == "nearest":
         warped = _pixels(images, y[0] >> 16, x[0] >> 16)

@@ -9,7 +9,7 @@ from typing import cast
 
 os.environ["JAX_ENABLE_X64"] = "1"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # of what tests start: thread pools that outnumber the cores fight
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for what tests start, too: pools that outnumber the cores fight
 if not any(word.startswith("--checkpoint") for word in sys.argv):  # one of one's own may be on the hub
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # LLVM's passes don't change what a program computes, and take a third of the suite's time: thousands of programs are

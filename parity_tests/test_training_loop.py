@@ -29,8 +29,8 @@ from train.recipes import IMAGENET, RECIPES, SMALL
 from vit_convert.config import ViTConfig
 from vit_convert.training_state import read_state
 from vit_torch.training import State, main
-from vit_torch.training.loop import drawing, run, sources
-from vit_torch.training.loop.data import Data, open_sources, read_data
+from vit_torch.training.loop import drawing, run
+from vit_torch.training.loop.data import Data, open_source, open_sources, read_data
 from vit_torch.training.loop.drawing import Chances, batch_indices, draw
 from vit_torch.training.loop.errors import Refused
 from vit_torch.training.loop.run import open_run
@@ -334,7 +334,7 @@ def test_a_dataset_that_memory_cannot_hold_is_not_called_unreadable(monkeypatch:
 
     monkeypatch.setattr(tensorflow_datasets, "builder", full)
     with pytest.raises(MemoryError):
-        sources.open_source("written", "train")
+        open_source("written", "train")
 
 
 def open_data_here(run: Path) -> Data:

@@ -33,7 +33,8 @@ def attention(dim: int, num_heads: int, generator: torch.Generator) -> tuple[Ten
     """The weights of one block: qkv (3 D, D) and proj (D, D)."""
     heads = torch.randn((num_heads, dim, dim), generator=generator, dtype=torch.float64)
     q, k = factors(near_identity(heads, *QUERY_KEY), dim // num_heads)  # (H, D, D/H) each
-    v, proj = factors(near_identity(torch.randn((dim, dim), generator=generator, dtype=torch.float64), *VALUE_PROJ))
+    whole = torch.randn((dim, dim), generator=generator, dtype=torch.float64)
+    v, proj = factors(near_identity(whole, *VALUE_PROJ), dim)
     q, k = (x.transpose(1, 2).reshape(dim, dim) for x in (q, k))  # rows are outputs, head by head
     return torch.cat([q, k, v.T]), proj
 
@@ -44,7 +45,7 @@ def near_identity(normal: Tensor, noise: float, identity: float) -> Tensor:
     return noise * dim**-0.5 * normal + identity * torch.eye(dim, dtype=normal.dtype)
 
 
-def factors(product: Tensor, rank: int | None = None) -> tuple[Tensor, Tensor]:
+def factors(product: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """left and right, each (..., D, rank): left @ right' is the best approximation of product (..., D, D)."""
     u, s, vt = torch.linalg.svd(product)
     root = s[..., None, :rank].sqrt()

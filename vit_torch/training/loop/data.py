@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,8 +13,10 @@ from vit_convert.config import ViTConfig
 from vit_convert.preprocess import Preprocess
 from vit_torch.training.loop.errors import Refused
 from vit_torch.training.loop.settings import Settings
-from vit_torch.training.loop.sources import Source, open_source
+from vit_torch.training.loop.sources import Source, arrays, digits, folder
+from vit_torch.training.loop.tfds import tfds
 
+FOLDER, ARRAYS = "folder:", "arrays:"
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -36,7 +39,7 @@ class Data:
 
 
 def open_sources(settings: Settings) -> tuple[Source, Source]:
-    """The training and the test split, no image of which is decoded yet.
+    """The training and the test split, no image of which is read yet.
 
     Raises:
         Refused: no such data, or splits with other classes.
@@ -47,6 +50,24 @@ def open_sources(settings: Settings) -> tuple[Source, Source]:
         alone = sorted(set(train.class_names) ^ set(test.class_names))
         raise Refused(f"the classes of {settings['data.name']} differ between its splits: {', '.join(alone[:10])}")
     return train, test
+
+
+def open_source(name: str, split: str, data_dir: str | None = None) -> Source:
+    """The split of the dataset that vit-train's data.name means, or of an npz file.
+
+    Args:
+        data_dir: where TFDS has prepared its datasets; None: where it does by itself.
+
+    Raises:
+        Refused: no such dataset or split.
+    """
+    if name == "digits":
+        return digits(split)
+    if name.startswith(FOLDER):
+        return folder(Path(name.removeprefix(FOLDER)), split)
+    if name.startswith(ARRAYS):
+        return arrays(Path(name.removeprefix(ARRAYS)), split)
+    return tfds(name, split, data_dir)
 
 
 def read_data(
@@ -88,9 +109,8 @@ def _check(name: str, source: Source, config: ViTConfig) -> None:
 
 def _read(source: Source, preprocess: Preprocess) -> Split:
     pixels = np.stack(list(_sized(source.images(), preprocess)))
-    return Split(
-        torch.tensor(pixels).permute(0, 3, 1, 2).contiguous(), torch.tensor(source.labels(), dtype=torch.int64)
-    )
+    labels = torch.tensor(source.labels(), dtype=torch.int64)
+    return Split(torch.tensor(pixels).permute(0, 3, 1, 2).contiguous(), labels)
 
 
 def _sized(images: Iterable[Image.Image], preprocess: Preprocess) -> Iterator[np.ndarray]:

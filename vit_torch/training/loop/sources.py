@@ -1,4 +1,4 @@
-"""Where the loop's images come from: digits, folder:PATH, arrays:FILE.npz, or a dataset of TFDS."""
+"""Where the loop's images come from: digits, folder:PATH, arrays:FILE.npz, each a Source; of TFDS: tfds.py."""
 
 import io
 import os
@@ -12,7 +12,6 @@ from PIL import Image
 
 from vit_torch.training.loop.errors import Refused
 
-FOLDER, ARRAYS = "folder:", "arrays:"
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 UNREADABLE = (ValueError, OSError, SyntaxError, Image.DecompressionBombError)
 NO_NPZ = (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile)
@@ -27,26 +26,6 @@ class Source:
     labels: Callable[[], Sequence[int]]
     class_names: tuple[str, ...]
     shape: tuple[int, int, int] | None  # (H, W, C) of all images, where it is known before they are read
-
-
-def open_source(name: str, split: str, data_dir: str | None = None) -> Source:
-    """The split of the dataset that vit-train's data.name means, or of an npz file.
-
-    Args:
-        data_dir: where TFDS has prepared its datasets; None: where it does by itself.
-
-    Raises:
-        Refused: no such dataset or split.
-    """
-    if name == "digits":
-        return digits(split)
-    if name.startswith(FOLDER):
-        return folder(Path(name.removeprefix(FOLDER)), split)
-    if name.startswith(ARRAYS):
-        return arrays(Path(name.removeprefix(ARRAYS)), split)
-    from vit_torch.training.loop.tfds import tfds  # which uses what stands here
-
-    return tfds(name, split, data_dir)
 
 
 def digits(split: str) -> Source:

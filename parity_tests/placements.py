@@ -69,6 +69,15 @@ PLACEMENTS: dict[str, tuple[int | None, DevicesConfig]] = {
     "fsdp and tensor 2": (None, DevicesConfig(fsdp=True, tensor=2)),
 }
 
+# What else a run may be on several devices: "fsdp and tensor 2; muon, scanned" is a name, too.
+OTHERS: dict[str, dict[str, Any]] = {
+    "lamb in 2 parts, scanned, rematerialised": dict(
+        optimizer=replace(CONFIG.optimizer, name="lamb", accumulate=2), scan=True, remat=True
+    ),
+    "muon, scanned": dict(optimizer=replace(CONFIG.optimizer, name="muon"), scan=True),
+}
+NAMES = [*PLACEMENTS, *(f"{name}; {other}" for name in PLACEMENTS for other in OTHERS)]
+
 
 class Recording(Step):
     """A step that also returns what it was given and drew."""
@@ -92,7 +101,8 @@ def make_step(config: TrainConfig, placement: Placement) -> tuple[Step, Any]:
     _, values = make_model(config)
 
     def model(key: Array) -> ViT:
-        return ViT(config.model, rngs=nnx.Rngs(key), param_dtype=jnp.float64, dropout=config.dropout)
+        options: dict[str, Any] = dict(dropout=config.dropout, scan=config.scan, remat=config.remat)
+        return ViT(config.model, rngs=nnx.Rngs(key), param_dtype=jnp.float64, **options)
 
     merge, _ = split_model(nnx.eval_shape(model, init_key(0)))
 
@@ -104,8 +114,9 @@ def make_step(config: TrainConfig, placement: Placement) -> tuple[Step, Any]:
 
 def run(name: str, resident: bool) -> dict[str, Any]:
     """A hundred steps and an evaluation: what came of them, and what they took."""
-    number, devices = PLACEMENTS[name]
-    config = replace(CONFIG, devices=devices, data=replace(CONFIG.data, resident=resident))
+    where, _, other = name.partition("; ")
+    number, devices = PLACEMENTS[where]
+    config = replace(CONFIG, devices=devices, data=replace(CONFIG.data, resident=resident), **OTHERS.get(other, {}))
     placement = replace(make_placement(config, jax.devices()[:number]), small=SMALL)
     step, values = make_step(config, placement)
     state = placement.init(lambda key: step.init(values(key)), init_key(config.seed))
@@ -157,7 +168,7 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("out", type=Path)
-    parser.add_argument("names", nargs="+", choices=PLACEMENTS)
+    parser.add_argument("names", nargs="+", choices=NAMES)
     parser.add_argument(
         "--resident", action="store_true", help="the images lie on the devices; else each host reads its rows"
     )

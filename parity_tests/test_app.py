@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import io
-import shutil
 import sys
 import time
 import tracemalloc
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from parity_tests.browser import chromium
 from parity_tests.compare import gap
 from parity_tests.datasets import encoded, picture
 from parity_tests.test_predict import CONFIG, LABELS, PREPROCESS, by_hand, make
@@ -243,10 +243,6 @@ def test_in_a_browser_a_dropped_photo_shows_labels_and_the_slider_changes_the_he
     """Upload, read the labels, move both sliders, look: the page has the pixels of `heat`, of transparent and 16-bit
     files too, as vit-predict reads them. No request goes to another host, and one that would is refused."""
     pytest.importorskip("gradio")
-    playwright = pytest.importorskip("playwright.sync_api")
-    browser_at = shutil.which("chromium") or shutil.which("google-chrome")
-    if browser_at is None:
-        pytest.skip("no Chromium is installed")
     from vit_tools.app.page import launch, make_page
 
     white = replace(PREPROCESS, alpha="white")  # of what is transparent
@@ -255,8 +251,7 @@ def test_in_a_browser_a_dropped_photo_shows_labels_and_the_slider_changes_the_he
     address = launch(page, "127.0.0.1", None, wait=False)
     asked: list[str] = []
     try:
-        with playwright.sync_playwright() as running:
-            browser = running.chromium.launch(executable_path=browser_at, args=["--no-sandbox"])
+        with chromium() as browser:
             tab: Any = browser.new_page(viewport={"width": 1200, "height": 900})
             tab.on("requestfinished", lambda request: asked.append(request.url))
             tab.on("requestfailed", lambda request: asked.append(request.url) if request.failure != "csp" else None)
@@ -282,7 +277,6 @@ def test_in_a_browser_a_dropped_photo_shows_labels_and_the_slider_changes_the_he
             assert asked
             assert {url for url in asked if not url.startswith((address, "data:", "blob:"))} == set()
             assert tab.evaluate(REFUSED) == "connect-src"
-            browser.close()
     finally:
         page.close()
         del page

@@ -12,8 +12,8 @@ from train.config import ConfigError, StartConfig
 from train.losses import binarised, binary_cross_entropy
 from train.model import make_model
 from train.recipes import RECIPES
+from vit_convert.layouts.native import hub_name
 from vit_convert.roles import role
-from vit_flax.names import hub_name
 from vit_torch.training import losses as theirs
 from vit_torch.training.loop.settings import checked, flat
 from vit_torch.training.loop.start import start_model

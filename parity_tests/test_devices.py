@@ -21,7 +21,7 @@ from jax.sharding import AbstractMesh, AxisType
 from jax.sharding import PartitionSpec as P
 from jax.tree_util import DictKey
 
-from parity_tests.placements import CONFIG, MODEL
+from parity_tests.placements import CONFIG, MODEL, OTHERS
 from parity_tests.selection import quick
 from parity_tests.tolerances import LOSS
 from train.__main__ import main
@@ -31,9 +31,9 @@ from train.devices.placement import Placement
 from train.optimizer.muon import muon
 from train.step import State, split_model
 from vit_convert.config import ViTConfig
+from vit_convert.layouts.native import hub_name
 from vit_convert.presets import PRESETS
 from vit_flax import ViT
-from vit_flax.names import hub_name
 
 QUICK = ["fsdp and tensor 2"]
 MORE = ["replicated", "fsdp", "tensor 2", "tensor 4"]  # of the same rules as both together
@@ -49,7 +49,8 @@ Runs = dict[str, dict[str, Any]]
 def runs(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Runs:
     """The runs of all placements that are asked for, in one process: it takes its devices when JAX starts."""
     slow = any(item.get_closest_marker("slow") for item in request.session.items if item.path == request.path)
-    return run_placements(tmp_path_factory.mktemp("placements"), "one device", *QUICK, *MORE[: len(MORE) * slow])
+    more = [*MORE, *(f"{name}; {other}" for name in ("one device", *QUICK) for other in OTHERS)] if slow else []
+    return run_placements(tmp_path_factory.mktemp("placements"), "one device", *QUICK, *more)
 
 
 def run_placements(folder: Path, *names: str) -> Runs:
@@ -75,6 +76,19 @@ def test_a_hundred_losses_are_those_of_one_device(runs: Runs, name: str):
 @pytest.mark.slow
 def test_batches_draws_and_initial_values_have_the_bits_of_one_device(runs: Runs, name: str, what: str):
     assert runs[name][what] == runs["one device"][what]
+
+
+@pytest.mark.parametrize("other", OTHERS)
+@pytest.mark.slow
+def test_other_rules_and_layers_are_those_of_one_device(runs: Runs, other: str):
+    """The trust ratio is a norm of a parameter that lies in parts, and Muon has products of such."""
+    ours, one = runs[f"{QUICK[0]}; {other}"], runs[f"one device; {other}"]
+    for what in ("batches", "draws", "initial"):
+        assert ours[what] == one[what]
+    losses = np.array(one["losses"])
+    assert len(losses) == 100
+    assert np.ptp(losses) > 0.1
+    assert float(np.abs(np.array(ours["losses"]) - losses).max()) < LOSS
 
 
 @pytest.mark.parametrize("name", SHARED)

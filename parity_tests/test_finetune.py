@@ -20,6 +20,10 @@ from train.input.data import open_data
 from train.recipes import RECIPES
 from train.start import Start, open_start
 from vit_convert.config import ViTConfig
+from vit_convert.presets import PRESETS
+from vit_torch.training.loop.errors import Refused
+from vit_torch.training.loop.settings import checked, flat
+from vit_torch.training.loop.start import from_checkpoint
 
 DIGITS = tuple(str(n) for n in range(10))
 SMALL = ViTConfig(
@@ -122,8 +126,31 @@ def test_another_image_size_resizes_the_positions_as_loading_does(checkpoint: Wr
 def test_a_checkpoint_that_leaves_questions_is_refused_with_the_way_out(checkpoint: Write):
     bare = checkpoint("timm") / "model.safetensors"
     (bare.parent / "config.json").unlink()
-    with pytest.raises(ConfigError, match=r"--preset.*vit-convert .* --to native, then --init"):
+    with pytest.raises(ConfigError, match=r"(?s)--preset.*--init-preset NAME; for --set: vit-convert .* then --init"):
         opened(bare)
+
+
+def test_a_bare_file_is_started_from_by_the_name_of_its_model(tmp_path: Path):
+    model = vit_torch.ViT(PRESETS["test_vit"].config.replace(num_classes=10))
+    bare = tmp_path / "bare.pth"
+    torch.save(model.state_dict(), bare)
+    config, start = opened(bare, init_preset="test_vit")
+    assert config.model == model.config
+    expected = dict(vit_flax.ViT.from_pretrained(bare, preset="test_vit").numpy_tensors())
+    found = start.params()
+    assert {name: np.asarray(x).tobytes() for name, x in found.items()} == {n: x.tobytes() for n, x in expected.items()}
+    settings = checked(flat({"data": {"name": "digits"}, "init": str(bare), "init_preset": "test_vit"}), "the test")
+    with pytest.raises(Refused, match=r"(?s)--preset.*--init-preset NAME"):
+        from_checkpoint({**settings, "init_preset": None}, tuple("0123456789"), {})
+    with pytest.raises(Refused, match="init_preset needs init"):
+        checked({**settings, "init": None}, "the test")
+    for name, x in from_checkpoint(settings, tuple("0123456789"), {}).state_dict().items():
+        assert torch.equal(x, model.state_dict()[name]), name
+
+
+def test_the_name_of_a_model_needs_a_checkpoint():
+    with pytest.raises(ConfigError, match="init_preset test_vit needs init"):
+        replace(RECIPES["digits"](), init_preset="test_vit")
 
 
 def train(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -29,8 +29,8 @@ from train.model import make_model
 from train.recipes import RECIPES
 from train.step import split_model
 from vit_convert.config import ViTConfig
+from vit_convert.layouts.native import hub_name
 from vit_convert.roles import role
-from vit_flax.names import hub_name
 from vit_torch.training.loop import start
 from vit_torch.training.loop.settings import checked, flat
 

@@ -85,6 +85,17 @@ def test_means_are_of_the_updates_that_were_made():
     assert found["skipped"] == 1
 
 
+def test_what_is_left_out_is_named_by_step_and_rate():
+    bad = row(math.nan, skipped=1.0) | {"learning_rate": 0.02}
+    window = measured(row(1.0, skipped=0.0), bad, row(1.0, skipped=0.0), bad | {"learning_rate": 0.01})
+    window.close(44)
+    said = "left out the update of step 42 (and 1 more up to step 44): its loss is nan, with learning rate 0.02 and"
+    assert window.said == f"{said} gradient norm nan"
+    window.add({name: jnp.asarray(value) for name, value in row(1.0, skipped=0.0).items()})
+    window.close(45)
+    assert not window.said
+
+
 def test_a_window_of_nothing_but_skipped_updates_has_no_loss():
     found = measured(row(math.nan, skipped=1.0)).close(1)
     assert "loss" not in found

@@ -30,8 +30,8 @@ from train.input.order import batch_indices
 from train.model import make_model
 from train.recipes import RECIPES
 from train.step import Batch, Step, split_model
+from vit_convert.layouts.native import hub_name
 from vit_flax import ViT
-from vit_flax.names import hub_name
 
 STEPS, CLASSES, SMOOTHING = 40, 10, 0.1
 WARMUP = 0.5  # epochs

@@ -1,6 +1,7 @@
 """Recipes are what their papers and repositories say: the models, and the numbers that decide a run."""
 
 import json
+import re
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,8 @@ def test_a_recipe_says_what_it_costs_and_gives(recipe: str):
     said = RECIPES[recipe].__doc__ or ""
     for word in (f"Command: `vit-train {recipe} ", "Cost:", "Result:", "Reference:"):
         assert word in said
+    reference = said.partition("Reference:")[2]
+    assert re.search(r"(et al\.|& \w+) \d{4}|as `cifar10`", reference), "no paper is named"
     assert "\n" not in said.splitlines()[0]
     assert len(said.splitlines()[0]) < 80
 

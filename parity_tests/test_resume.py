@@ -1,6 +1,7 @@
 """A run that was stopped goes on, to the bits of one that was not; its steps are checkpoints while it goes on."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -87,21 +88,26 @@ def test_a_run_stopped_several_times_ends_with_the_bits_of_one_that_was_not(whol
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seconds", [0.0, 0.7])
-def test_a_run_killed_at_each_random_moment_ends_with_the_same_bits(tmp_path: Path, seconds: float):
-    """Compiled anew by each process."""
-    finish(start(tmp_path / "whole", *LONGER))
+@pytest.mark.parametrize(("seconds", "devices"), [(0.0, 1), (0.7, 1), (0.0, 4)])
+def test_a_run_killed_at_each_random_moment_ends_with_the_same_bits(
+    tmp_path: Path, seconds: float, devices: int, monkeypatch: pytest.MonkeyPatch
+):
+    """Compiled anew by each process. On several devices under FSDP: each saves its parts."""
+    settings = LONGER if devices == 1 else (*LONGER, "--devices.fsdp", "--model.dim", "64")
+    monkeypatch.setenv("XLA_FLAGS", f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}")
+    monkeypatch.setenv("NPROC", "16")  # threads of XLA: with one a core simulated devices may wait for ever
+    finish(start(tmp_path / "whole", *settings))
     killed = 0
     for _ in range(5):
         step = max(steps_in(tmp_path / "run"), default=0)
         if step >= LAST_SAVED:
             break
-        process = start(tmp_path / "run", *LONGER)
+        process = start(tmp_path / "run", *settings)
         stop_at(process, tmp_path / "run", past(step), signal.SIGKILL, within=seconds)
         killed += process.returncode == -signal.SIGKILL
     assert killed >= 3
     if not (tmp_path / "run" / "checkpoint").exists():
-        finish(start(tmp_path / "run", *LONGER))
+        finish(start(tmp_path / "run", *settings))
     assert_same_run(tmp_path / "run", tmp_path / "whole")
 
 

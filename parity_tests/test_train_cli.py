@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 
 import jax
@@ -20,10 +20,14 @@ import vit_flax
 import vit_torch
 from parity_tests.compare import gap
 from parity_tests.tolerances import FLOAT32_CHAIN
-from train.__main__ import RESERVED, main
+from train.__main__ import RESERVED, main, parse
 from train.config.paths import check_local
+from train.curves import read_rows
 from train.input.data import open_data
 from train.recipes import RECIPES
+from train.run import run as train
+from vit_convert.layouts import get_layout
+from vit_convert.table import from_layout
 
 TINY = "--model.dim 16 --model.mlp-dim 32 --model.depth 1 --model.num-heads 2 --batch-size 100 --log.steps 2 --steps 7"
 TINY += " --eval-epochs 0.3 --augment.mixup-alpha 0 --augment.cutmix-alpha 0"  # a Beta takes seconds to compile
@@ -78,6 +82,32 @@ def test_metrics_have_a_line_for_each_stretch_and_each_evaluation(run: tuple[Pat
     assert all(r["images_per_second"] > 0 and r["grad_norm"] > 0 for r in train)
     assert train[-1]["epoch"] == 7 / 14
     assert all(r["test_count"] == 360 and r["test_correct"] / 360 == r["test_accuracy"] for r in test)
+
+
+@pytest.mark.slow
+def test_best_last_and_checkpoint_are_the_weights_that_their_names_say(tmp_path: Path):
+    """As PyTorch loads them: the best evaluation's, the last step's own, and the last step's average."""
+    found = parse(["digits", "--workdir", "x", *TINY.split(), "--steps", "30", "--ema-decay", "0.5"]).config
+    fast = replace(found, schedule=replace(found.schedule, learning_rate=0.1, warmup_epochs=0, final_fraction=1.0))
+    result = train(fast, tmp_path / "run", recipe="digits")
+    state, rows = result.state, read_rows(tmp_path / "run" / "metrics.jsonl")
+    accuracies = [row["test_accuracy"] for row in rows if "test_accuracy" in row]
+    assert result.best.step < 30, "the best evaluation is the last: the test says nothing of it"
+    assert state.ema is not None
+    for name, params in {"last": state.params, "checkpoint": state.ema}.items():
+        held = {path: np.asarray(x) for path, x in params.items()}
+        expected = dict(from_layout(get_layout("flax"), fast.model, held.items()))
+        model = vit_torch.ViT.from_pretrained(tmp_path / "run" / name)
+        assert {n: p.detach().numpy().tobytes() for n, p in model.named_parameters()} == {
+            n: np.ascontiguousarray(x).tobytes() for n, x in expected.items()
+        }
+    test = open_data(fast).whole_test
+    best = vit_torch.ViT.from_pretrained(tmp_path / "run" / "best")
+    assert best.preprocess is not None
+    images = np.stack([best.preprocess(Image.fromarray(image[:, :, 0])) for image in test.images])
+    with torch.no_grad():
+        classes = best(torch.tensor(images).permute(0, 3, 1, 2)).argmax(-1).numpy()
+    assert (classes == test.labels).mean() == result.best.accuracy == max(accuracies) > accuracies[-1]
 
 
 def test_the_printed_accuracy_is_the_checkpoints_in_both_frameworks(run: tuple[Path, str]):

@@ -199,7 +199,7 @@ def test_what_the_specification_has_not_is_refused_by_name(fails: Fails, tmp_pat
     ("given", "message"),
     [
         ("--optimiser.name lamb", r"optimiser.name is no setting of a run \(did you mean optimizer.name\?\)"),
-        ("--optimizer.name adafactor", "has to be adamw or lamb or sgd"),
+        ("--optimizer.name adafactor", "has to be adamw or lamb or sgd or muon"),
         ("--optimizer.nesterov true", "optimizer.nesterov is sgd's, and not adamw's"),
         ("--optimizer.name lamb --optimizer.decay-times-peak false", "decay_times_peak can't be off in lamb"),
         ("--batch-size 50 --optimizer.accumulate 3", "batch_size 50 can't be computed in optimizer.accumulate 3"),

@@ -19,7 +19,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from parity_tests.compare import elementwise
-from parity_tests.test_saved_steps import saver_in
+from parity_tests.test_saved_steps import assert_same_bits, saver_in
 from parity_tests.tolerances import FLOAT32
 from train import workdir as folder
 from train.__main__ import main, parse
@@ -28,6 +28,7 @@ from train.devices.placement import make_placement
 from train.input.data import open_data
 from train.model import abstract_state
 from train.run import make_step
+from train.saving.portable import open_portable
 from train.step import State
 from vit_convert import __main__ as convert
 from vit_convert.errors import CheckpointError
@@ -39,10 +40,15 @@ TINY += " --eval-epochs 0.3 --augment.mixup-alpha 0 --augment.cutmix-alpha 0 --e
 Fails = Callable[..., str]
 
 
+HIDDEN = "blocks.0.attn.proj.weight"
+
+
 def small(rule: str = "adamw") -> TrainingState:
     rng = np.random.default_rng(0)
     shapes = {"head.weight": (3, 2), "head.bias": (3,), "cls_token": (1, 1, 2)}
+    shapes |= {HIDDEN: (2, 2)} if rule == "muon" else {}
     params, ema, mu, nu = ({n: rng.standard_normal(s).astype(np.float32) for n, s in shapes.items()} for _ in range(4))
+    nu.pop(HIDDEN, None)  # of what is made orthogonal, muon knows the velocity alone
     moments = {"mu": mu} if rule == "sgd" else {"mu": mu, "nu": nu}
     return TrainingState(5, rule, params, moments, ema)
 
@@ -51,7 +57,7 @@ def files(place: Path) -> dict[str, bytes]:
     return {path.relative_to(place).as_posix(): path.read_bytes() for path in place.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("rule", ["adamw", "lamb", "sgd"])
+@pytest.mark.parametrize("rule", ["adamw", "lamb", "sgd", "muon"])
 def test_a_state_comes_back_with_its_bits(tmp_path: Path, rule: str):
     without = {kind: {"head.bias": of["head.bias"]} for kind, of in small(rule).moments.items()}  # the rest is frozen
     for state in (small(rule), replace(small(rule), ema=None), replace(small(rule), moments=without)):
@@ -62,6 +68,13 @@ def test_a_state_comes_back_with_its_bits(tmp_path: Path, rule: str):
             assert {n: x.tobytes() for n, x in found.parts()[part].items()} == {n: x.tobytes() for n, x in of.items()}
     assert {path.name for path in tmp_path.iterdir()} == {FOLDER}
     assert set(files(tmp_path / FOLDER)) == {"state.json", "state.safetensors"}
+
+
+def test_muon_has_no_mean_square_of_what_it_makes_orthogonal(tmp_path: Path):
+    state = small("muon")
+    more = {**state.moments["nu"], HIDDEN: state.moments["mu"][HIDDEN]}
+    with pytest.raises(CheckpointError, match=rf"1 unexpected:\s+nu\.{HIDDEN}"):
+        write_state(tmp_path / FOLDER, replace(state, moments={**state.moments, "nu": more}))
 
 
 def test_sgd_without_momentum_has_no_moments(tmp_path: Path):
@@ -119,7 +132,7 @@ HARM: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no step": (edit_json(step=None), "step must be the number of updates made, got None"),
     "a negative step": (edit_json(step=-1), "step must be the number of updates made, got -1"),
     "a step that is none": (edit_json(step=True), "step must be the number of updates made, got True"),
-    "no such rule": (edit_json(rule="adafactor"), "rule must be one of adamw, lamb, sgd, got 'adafactor'"),
+    "no such rule": (edit_json(rule="adafactor"), "rule must be one of adamw, lamb, sgd, muon, got 'adafactor'"),
     "a rule of no name": (edit_json(rule=["adamw"]), "rule must be one of adamw"),
     "the moments of another rule": (edit_json(rule="sgd"), r"3 unexpected:\s+nu\."),
     "no parameters": (
@@ -331,6 +344,30 @@ def test_the_last_step_is_taken_and_a_named_one_if_asked(flax_run: Path, tmp_pat
             np.testing.assert_array_equal(ours[f"{kernel}.bias"], theirs[f"{kernel}.bias"])
             assert len(ours) == len(theirs)
         assert {path.name for path in (tmp_path / str(step)).iterdir()} == {"config.json", FOLDER}
+
+
+def test_muons_velocities_and_moments_go_to_both_frameworks_and_back(tmp_path: Path):
+    config = parsed("--optimizer.name", "muon")
+    state = random_state(config, 4)
+    converts(write_run(tmp_path / "run", config, state), tmp_path / "out")
+    found = read_state(tmp_path / "out" / FOLDER)
+    matrices, others = (masked.inner_state for masked in state.opt_state[1][:2])
+    velocity, hidden = matrices[0].trace, {name for name in found.params if name.startswith("blocks.0.") and
+                                           found.params[name].ndim == 2}  # fmt: skip
+    assert len(hidden) == 4
+    assert found.moments["nu"].keys() == found.params.keys() - hidden
+    assert found.moments["mu"].keys() == found.params.keys()
+    for ours, theirs in (
+        (found.moments["mu"]["blocks.0.attn.proj.weight"].T, velocity["blocks.0.attn.proj.kernel"]),
+        (found.moments["mu"]["blocks.0.attn.proj.bias"], others.mu["blocks.0.attn.proj.bias"]),
+        (found.moments["nu"]["head.weight"].T, others.nu["head.kernel"]),
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+    placement = make_placement(config, jax.devices()[:1])
+    step = make_step(config, open_data(config), placement, None)
+    portable = open_portable(tmp_path / "out", step)
+    assert portable is not None
+    assert_same_bits(portable.state(placement.abstract(abstract_state(step))), state)
 
 
 def test_of_damaged_steps_the_one_before_is_taken_and_said(

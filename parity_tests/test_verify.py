@@ -32,9 +32,10 @@ from parity_tests.verify.measure import (
     margins,
     predict,
 )
+from parity_tests.verify.own_class import OriginalGaps
 from parity_tests.verify.places import place_of, token
 from parity_tests.verify.products import allowed, noisiest, products_of
-from parity_tests.verify.prove import OriginalGaps, Proof, _said_of, one_is_graded, prove
+from parity_tests.verify.prove import Proof, _said_of, one_is_graded, prove
 from parity_tests.verify.run import OUTPUT, Run, make_batch, names_for
 from parity_tests.verify.source import open_source
 from parity_tests.verify.verdict import _rounded, agrees, check_all, summary

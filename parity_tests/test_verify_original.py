@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import vit_torch
-from parity_tests.compare import gap
+from parity_tests.compare import gap, leaf_gaps, worst
 from parity_tests.families import FAMILIES, Family
 from parity_tests.families.timm import SIZES
 from parity_tests.families.timm import saver as timm_saver
@@ -23,21 +23,22 @@ from parity_tests.selection import quick
 from parity_tests.tolerances import FORWARD, GRADIENT
 from parity_tests.verify.asked import Asked
 from parity_tests.verify.command import main
+from parity_tests.verify.measure import Rounded
 from parity_tests.verify.original import (
-    IMAGE_GRADIENT,
     OPEN,
     Original,
     Refused,
     Unavailable,
-    image_gradient,
     open_original,
-    run_blocks,
 )
+from parity_tests.verify.own_class import IMAGE_GRADIENT, OF, OriginalGaps, own_class_in
+from parity_tests.verify.own_run import gradients, in_hub_names, run_blocks
 from parity_tests.verify.page import page
-from parity_tests.verify.prove import OriginalGaps, own_class_in, prove
-from parity_tests.verify.source import open_source
+from parity_tests.verify.prove import prove
+from parity_tests.verify.source import Source, open_source
 from parity_tests.verify.table import table
 from parity_tests.verify.verdict import agrees, check_all, summary
+from vit_convert.hub import hub_shapes
 
 GOLDEN = Path(__file__).parent / "golden"
 FLOAT64 = Asked(dtypes=("float64",), images=2)
@@ -60,8 +61,9 @@ def test_both_frameworks_are_the_function_of_its_own_class(tmp_path: Path, famil
     assert found.original.name.startswith(f"{library} ")
     assert (cls in found.original.name) == (library != "open_clip")  # of which the visual tower is run alone
     expected = ["blocks.0", "blocks.1"] if found.source.checkpoint.config.depth == 2 else found.original.torch
+    leaves = {OF + name for name in hub_shapes(found.source.checkpoint.config)}
     assert (
-        set(expected) | {"embeddings", "output", IMAGE_GRADIENT}
+        set(expected) | {"embeddings", "output", IMAGE_GRADIENT} | leaves
         == set(found.original.torch)
         == set(found.original.flax)
     )
@@ -70,8 +72,8 @@ def test_both_frameworks_are_the_function_of_its_own_class(tmp_path: Path, famil
     assert summary(found, checks) == f"On this checkpoint PyTorch, Flax and {found.original.name} are one function."
     depth = found.source.checkpoint.config.depth
     said = (
-        f"compared with {found.original.name}, in float64 alone: what enters its first block, what each of its {depth} "
-        "blocks gives, its output and the gradient of the images; no gradients of its weights"
+        f"compared with {found.original.name} in float64: what enters its first block, what each of its {depth} "
+        f"blocks gives, its output, the gradient of the images and those of {len(leaves)} tensors"
     )
     assert found.said[-1] == said
     assert page(found, checks, "").count(said) == 1
@@ -81,7 +83,17 @@ def test_both_frameworks_are_the_function_of_its_own_class(tmp_path: Path, famil
 def test_what_was_compared_with_its_own_class_is_said_and_no_more() -> None:
     gaps = {"output": 0.0}
     assert own_class_in(OriginalGaps("timm X", "1", gaps, gaps)) == (
-        "compared with timm X, in float64 alone: its output; no gradients of its weights"
+        "compared with timm X in float64: its output; no gradients of its weights"
+    )
+    some = {"output": 0.0, IMAGE_GRADIENT: 0.0, f"{OF}head.bias": 0.0}
+    assert own_class_in(OriginalGaps("timm X", "1", some, some, "none of norm.bias in what it saves")) == (
+        "compared with timm X in float64: its output, the gradient of the images and those of 1 tensors; not all "
+        "gradients of its weights: none of norm.bias in what it saves"
+    )
+    with_images = {"output": 0.0, IMAGE_GRADIENT: 0.0}
+    assert own_class_in(OriginalGaps("timm X", "1", with_images, with_images, "the disk is full")) == (
+        "compared with timm X in float64: its output and the gradient of the images; no gradients of its "
+        "weights: the disk is full"
     )
 
 
@@ -99,8 +111,11 @@ def test_every_family_that_has_a_class_here_is_run_in_it(tmp_path: Path, family:
     run = run_torch(source.torch("float64"), images, ("embeddings",))
     assert gap(run["embeddings"], found["embeddings"]) < FORWARD
     cotangent = np.random.default_rng(1).standard_normal(found["output"].shape)
-    ours = grads_torch(source.torch("float64"), images, cotangent)["images"]
-    assert gap(ours, image_gradient(original, images, cotangent)) < GRADIENT
+    ours = grads_torch(source.torch("float64"), images, cotangent)
+    of_images, of_params = gradients(original, images, cotangent)
+    assert gap(ours.pop("images"), of_images) < GRADIENT
+    found = leaf_gaps(ours, in_hub_names(original, source, of_params))
+    assert max(found.values()) < GRADIENT, worst(found)
 
 
 def test_another_function_than_its_own_class_exits_1_and_names_the_block(
@@ -213,7 +228,8 @@ class Adds(nn.Module):
 
 def test_what_enters_the_first_block_is_kept_however_it_is_given() -> None:
     model = InPlace()
-    original = Original("a class", "1", model, Forward(lambda pixels: model(pixels[:, 0].clone())))
+    answer = Forward(lambda pixels: model(pixels[:, 0].clone()), cast(Any, None))
+    original = Original("a class", "1", model, answer, cast(Any, None))
     found = run_blocks(original, np.zeros((2, 3, 4, 1)), 2)
     assert np.array_equal(found["embeddings"], np.zeros((2, 3, 4)))
     assert np.array_equal(found["output"], np.full((2, 4), 2.0))
@@ -232,7 +248,7 @@ def answers(change: Callable[[torch.Tensor], Any]) -> Callable[[Any], Original]:
 
     def changed(source: Any) -> Original:
         original = opens(source)
-        return replace(original, answer=Forward(lambda pixels: change(original.answer.run(pixels))))
+        return replace(original, answer=replace(original.answer, run=lambda x: change(original.answer.run(x))))
 
     return changed
 
@@ -290,6 +306,83 @@ def test_a_class_whose_gradient_is_another_disagrees_though_its_output_is_the_sa
     failed = [check for check in found if not check.agrees]
     assert [check.what.partition(" against")[0] for check in failed] == ["PyTorch", "Flax"]
     assert all("part at gradient of the images (float64): 5.0e-01 of its largest" in check.parting for check in failed)
+
+
+def test_a_class_with_another_gradient_of_one_tensor_disagrees_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its output and its gradient of the images are the same."""
+    opens = OPEN["timm"]
+
+    def wrong(source: Source) -> Original:
+        original = opens(source)
+        layer: Any = original.model.get_submodule("blocks.1.mlp.fc1")
+        layer.register_forward_hook(lambda module, given, out: out + module.bias - module.bias.detach())
+        return original
+
+    monkeypatch.setitem(OPEN, "timm", wrong)
+    timm_saver("vit_base_patch16_224", **SIZES)(tmp_path)
+    failed = [check for check in check_all(prove(open_source(str(tmp_path)), FLOAT64)) if not check.agrees]
+    assert [check.what.partition(" against")[0] for check in failed] == ["PyTorch", "Flax"]
+    assert all("part at gradient of blocks.1.mlp.fc1.bias (float64): 5.0e-01" in check.parting for check in failed)
+
+
+def test_its_own_class_is_run_in_dtypes_that_round_and_its_error_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timm_saver("vit_base_patch16_224", **SIZES)(tmp_path)
+    asked = Asked(dtypes=("float32", "bfloat16"), images=4)
+    found = prove(open_source(str(tmp_path)), asked)
+    assert agrees(check_all(found))
+    for dtype, of in found.dtypes.items():
+        assert isinstance(of.distances, Rounded)
+        ours = of.distances.layers["output"]
+        assert isinstance(of.own, float)
+        assert 0.5 < of.own / ours.torch < 2  # the same operations in nearly the same order
+        assert (
+            f"in {dtype} the output of its own class is {of.own:.1e} from float64, PyTorch's {ours.torch:.1e}, Flax's "
+            f"{ours.flax:.1e} (root mean squares)"
+        ) in found.said
+    opens = OPEN["timm"]
+
+    def failing(source: Source) -> Original:
+        original = opens(source)
+        return replace(original, answer=replace(original.answer, plain=lambda model, x: raises(TypeError("no"))(x)))
+
+    monkeypatch.setitem(OPEN, "timm", failing)
+    found = prove(open_source(str(tmp_path)), replace(asked, dtypes=("float32",)))
+    assert agrees(check_all(found))
+    assert "its own class doesn't run in float32: TypeError: no" in found.said
+
+
+def test_a_tensor_that_its_class_has_frozen_has_a_gradient_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As open_clip has its tables of positions."""
+    opens = OPEN["timm"]
+
+    def frozen(source: Source) -> Original:
+        original = opens(source)
+        original.model.get_parameter("pos_embed").requires_grad_(False)
+        return original
+
+    monkeypatch.setitem(OPEN, "timm", frozen)
+    timm_saver("vit_base_patch16_224", **SIZES)(tmp_path)
+    found = prove(open_source(str(tmp_path)), FLOAT64)
+    assert isinstance(found.original, OriginalGaps)
+    assert found.original.torch[f"{OF}pos_embed"] < GRADIENT
+
+
+def test_gradients_that_cannot_be_named_are_no_disagreement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opens = OPEN["timm"]
+    monkeypatch.setitem(OPEN, "timm", lambda source: replace(opens(source), save=raises(OSError("the disk is full"))))
+    timm_saver("vit_base_patch16_224", **SIZES)(tmp_path)
+    found = prove(open_source(str(tmp_path)), FLOAT64)
+    assert agrees(check_all(found))
+    assert found.said[-1].endswith(
+        "its output and the gradient of the images; no gradients of its weights: timm VisionTransformer doesn't save "
+        "them: OSError: the disk is full"
+    )
 
 
 @pytest.mark.parametrize("said", ["bfloat16", "float16"])

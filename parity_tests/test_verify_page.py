@@ -11,6 +11,7 @@ import jax
 import pytest
 from matplotlib.figure import Figure
 
+from parity_tests.browser import chromium
 from parity_tests.test_planted_mistakes import tanh_gelu
 from parity_tests.test_verify import save
 from parity_tests.verify.asked import Asked
@@ -18,10 +19,10 @@ from parity_tests.verify.command import main
 from parity_tests.verify.facts import facts
 from parity_tests.verify.markup import table
 from parity_tests.verify.measure import Errors, Exact, Rounded
-from parity_tests.verify.original import IMAGE_GRADIENT
+from parity_tests.verify.own_class import IMAGE_GRADIENT, OriginalFailed, OriginalGaps
 from parity_tests.verify.page import page, write_page
 from parity_tests.verify.plot import LIGHT, _decades, draw_layers
-from parity_tests.verify.prove import Measured, OriginalFailed, OriginalGaps, Proof, prove
+from parity_tests.verify.prove import Measured, Proof, prove
 from parity_tests.verify.sections import NARROW, largest, layers
 from parity_tests.verify.source import open_source
 from parity_tests.verify.verdict import check_all
@@ -73,6 +74,27 @@ def text(proof: Proof) -> str:
 @pytest.fixture(scope="module")
 def parsed(text: str) -> Parsed:
     return Parsed(text)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_in_a_browser_it_fits_its_width_in_light_and_dark(text: str, tmp_path: Path, width: int, scheme: str) -> None:
+    """The verdict is on the first screen, nothing is cut off, every picture is drawn, and nothing is asked for."""
+    (tmp_path / "report.html").write_text(text, encoding="utf-8")
+    asked: list[str] = []
+    with chromium() as browser:
+        tab = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+        tab.on("request", lambda request: asked.append(request.url))
+        tab.goto((tmp_path / "report.html").as_uri())
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+        assert tab.locator(".verdict").bounding_box()["y"] < 400
+        back = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (sum(map(int, re.findall(r"\d+", back)[:3])) > 3 * 128) == (scheme == "light")
+        sizes = tab.evaluate("[...document.images].map(image => image.complete ? image.naturalWidth : 0)")
+        assert len(sizes) > 3
+        assert min(sizes) > 0
+    assert [url for url in asked if not url.startswith("data:")] == [(tmp_path / "report.html").as_uri()]
 
 
 @pytest.mark.slow

@@ -58,6 +58,7 @@ CASES = {
     "adamw": CONFIG,
     "lamb": with_rule(name="lamb"),
     "sgd": with_rule(name="sgd"),
+    "muon": with_rule(name="muon"),
     HARD: replace(
         with_rule(clip_norm=1.0),  # above some steps' norms and below others'
         augment=replace(CONFIG.augment, label_smoothing=0.0),
@@ -69,7 +70,7 @@ CASES = {
         with_rule(name="sgd", nesterov=True, decay_times_peak=False, layer_decay=0.7, frozen=FROZEN), loss="sigmoid"
     ),
 }
-RULES = ("adamw", "lamb", "sgd")
+RULES = ("adamw", "lamb", "sgd", "muon")
 PARTS = next(name for name in CASES if name not in (*RULES, HARD))
 
 

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from train.config import StartConfig
+from vit_convert.layouts.native import hub_name
 from vit_convert.roles import role
-from vit_flax.names import hub_name
 
 Params = dict[str, Array]
 HEADS = ("head.", "head_dist.")

@@ -90,7 +90,7 @@ class Loop:
                 row |= {**self.mfu(row["step_seconds"]), "seconds": time.perf_counter() - begun}
                 self.journal.write(row)
                 if row.get("skipped"):
-                    self.journal.say(f"step {done}: {row['skipped']} updates left out, their loss was not finite")
+                    self.journal.say(f"{window.said}; {self.saver.last()}")
                 self._tell()
             if evaluating:
                 with window.pause():

@@ -15,6 +15,9 @@ from vit_flax.pretrained import to_array
 
 RELABELLED = "a new head of zeros: the checkpoint's has as many classes, but others"
 
+# How what a file alone doesn't tell is told here: a name of one of those, or a copy that has the answers beside it.
+ANSWERS = "\nHere that is --init-preset NAME; for --set: vit-convert {init} DIR --to native --set ..., then --init DIR"
+
 
 @dataclass(frozen=True)
 class Start:
@@ -75,8 +78,12 @@ def open_start(config: TrainConfig, class_names: Sequence[str]) -> tuple[TrainCo
 def _open(config: TrainConfig, num_classes: int | None) -> Checkpoint:
     assert config.init is not None
     try:
-        return open_checkpoint(checkpoint_of(config.init), image_size=config.init_size, num_classes=num_classes)
+        return open_checkpoint(
+            checkpoint_of(config.init),
+            preset=config.init_preset,
+            image_size=config.init_size,
+            num_classes=num_classes,
+        )
     except (CheckpointError, ValueError) as error:
         asked = "--preset" in str(error)  # what a file alone doesn't tell
-        answer = f": vit-convert {config.init} DIR --preset NAME --to native, then --init DIR"
-        raise ConfigError(f"--init {error}{answer if asked else ''}") from error
+        raise ConfigError(f"--init {error}{ANSWERS.format(init=config.init) if asked else ''}") from error

@@ -25,6 +25,7 @@ class Window:
         to the last of them were left out one after the other."""
         self.batch_size = batch_size
         self.last: Mapping[str, float] = {}  # metrics of the last step that was fetched
+        self.said = ""  # which updates were left out before the last line
         self.skipped_in_a_row = skipped_in_a_row
         self._empty()
         self.rows += pending
@@ -89,6 +90,7 @@ class Window:
         rows = self.fetch(done)
         seconds = time.perf_counter() - self.begun - self.paused
         kept = [row for row in rows if not row.get("skipped")]
+        self.said = _left_out(rows, done)
         result = {name: sum(row[name] for row in kept) / len(kept) for name in AVERAGED if kept}
         result |= {"skipped": len(rows) - len(kept)} if len(kept) < len(rows) else {}
         result |= {
@@ -99,6 +101,19 @@ class Window:
         }
         self._empty()
         return result
+
+
+def _left_out(rows: Sequence[Mapping[str, float]], done: int) -> str:
+    """The first update that was, and how many more; empty if none was."""
+    skipped = [(step, row) for step, row in enumerate(rows, start=done - len(rows) + 1) if row.get("skipped")]
+    if not skipped:
+        return ""
+    step, row = skipped[0]
+    more = f" (and {len(skipped) - 1} more up to step {skipped[-1][0]})" if len(skipped) > 1 else ""
+    return (
+        f"left out the update of step {step}{more}: its loss is {row['loss']}, with learning rate "
+        f"{row['learning_rate']:.3g} and gradient norm {row['grad_norm']:.3g}"
+    )
 
 
 def _what_happened(step: int, row: Mapping[str, float], skipped_in_a_row: int) -> str:

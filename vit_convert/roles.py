@@ -39,3 +39,10 @@ def role(name: str) -> Role:
 def decays(name: str) -> bool:
     """Whether weight decay applies: to the kernels of linear and patch layers, and to nothing else."""
     return role(name) == "kernel"
+
+
+def hidden(name: str) -> bool:
+    """Whether it is a matrix between hidden features, which Muon makes orthogonal: the kernel of a linear layer in a
+    block. False for what is no hub name."""
+    module, _, leaf = name.rpartition(".")
+    return name.startswith("blocks.") and module.rpartition(".")[2] in LINEARS and leaf == "weight"

@@ -24,10 +24,10 @@ from vit_convert.run_folder import CONFIG, find_step, open_run
 from vit_convert.table import layout_shapes, some_moves
 from vit_convert.training_state import EMA, FOLDER, MOMENTS, PARAMS, check_parts, split_name, stream_state
 
-# What optax calls a moment -> what the state calls it. `trace` is the velocity of sgd's momentum.
+# What optax calls a moment -> what the state calls it. `trace` is the velocity of sgd's momentum, and of muon's.
 OPTAX = {"mu": "mu", "nu": "nu", "trace": "mu"}
 COUNT = "count"  # of the updates that Adam's moments have seen
-OPT_STATE, STEP = "opt_state", "step"
+OPT_STATE, STEP, MASKED = "opt_state", "step", "inner_state"
 OURS = {CONFIG, FOLDER}  # what a converted run holds
 
 Named = tuple[str, np.ndarray]
@@ -131,11 +131,12 @@ def _portable(at: Path, file: Tensors) -> tuple[dict[str, str], list[str]]:
 
 
 def _kind(name: str) -> tuple[str, str]:
-    """(what it is, of which parameter): opt_state.1.0.mu.norm.scale -> mu, norm.scale. Numbers are of optax.chain."""
+    """(what it is, of which parameter): opt_state.1.0.mu.norm.scale -> mu, norm.scale. Numbers are of optax.chain, and
+    inner_state is of optax.masked."""
     keys = name.split(".")
     if keys[0] == OPT_STATE:
         keys = keys[1:]
-        while keys and keys[0].isdecimal():
+        while keys and (keys[0].isdecimal() or keys[0] == MASKED):
             keys = keys[1:]
     return (keys[0], ".".join(keys[1:])) if keys else ("", "")
 

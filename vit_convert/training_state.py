@@ -16,14 +16,17 @@ from vit_convert.contiguous import contiguous
 from vit_convert.errors import CheckpointError
 from vit_convert.files.safetensors import open_safetensors, write_safetensors
 from vit_convert.files.tensors import Spec, read_json
+from vit_convert.layouts.native import hub_name
 from vit_convert.place import directory
+from vit_convert.roles import hidden
 from vit_convert.rules import Shape, check
 
 FORMAT, VERSION = "vit-parity-state", 1
 FOLDER, TENSORS, DESCRIPTION = "state", "state.safetensors", "state.json"  # RUN/state and what lies in it
 PARAMS, EMA = "params", "ema"
-# What each rule remembers of a gradient: its mean and that of its square; sgd its velocity, or nothing.
-MOMENTS = {"adamw": ("mu", "nu"), "lamb": ("mu", "nu"), "sgd": ("mu",)}
+# What each rule remembers of a gradient: its mean and that of its square; sgd its velocity, or nothing; muon the
+# velocity of matrices between hidden features, and of all else what adamw does.
+MOMENTS = {"adamw": ("mu", "nu"), "lamb": ("mu", "nu"), "sgd": ("mu",), "muon": ("mu", "nu")}
 OPTIONAL = ("sgd",)  # rules that may run without
 
 Named = tuple[str, np.ndarray]
@@ -34,9 +37,9 @@ class TrainingState:
     """What a run needs to go on, in either framework. Arrays that were read are views of the file."""
 
     step: int  # updates made
-    rule: str  # adamw, lamb, sgd
+    rule: str  # one of MOMENTS
     params: Mapping[str, np.ndarray]  # hub name -> array in torch layout
-    moments: Mapping[str, Mapping[str, np.ndarray]]  # adamw, lamb: mu, nu; sgd: mu, with momentum; of what is trained
+    moments: Mapping[str, Mapping[str, np.ndarray]]  # mu, nu, as the rule has them; of what is trained
     ema: Mapping[str, np.ndarray] | None
 
     def parts(self) -> dict[str, Mapping[str, np.ndarray]]:
@@ -116,10 +119,16 @@ def check_parts(rule: str, found: Mapping[str, Spec], what: str, shapes: Mapping
     if not trained and rule not in OPTIONAL:
         trained = set(shapes)
     expected = {f"{PARAMS}.{name}": shape for name, shape in shapes.items()}
-    expected |= {f"{kind}.{name}": shapes[name] for kind in MOMENTS[rule] for name in shapes if name in trained}
+    kept = [(kind, name) for kind in MOMENTS[rule] for name in shapes if name in trained]
+    expected |= {f"{kind}.{name}": shapes[name] for kind, name in kept if remembers(rule, kind, hub_name(name))}
     if any(part == EMA for part, _, _ in split):
         expected |= {f"{EMA}.{name}": shape for name, shape in shapes.items()}
     check(expected, there, what)
+
+
+def remembers(rule: str, kind: str, name: str) -> bool:
+    """Whether a rule has this moment of the parameter with this hub name."""
+    return kind in MOMENTS[rule] and not (rule == "muon" and kind == "nu" and hidden(name))
 
 
 def _description(file: Path) -> tuple[int, str]:

@@ -2,6 +2,8 @@
 
 from flax import nnx
 
+from vit_convert.layouts.native import hub_name
+
 
 def parameters_by_path(model: nnx.Module) -> dict[str, nnx.Param]:
     """Flax name -> parameter: `blocks.0.attn.qkv.kernel`, as in a file of the flax layout."""
@@ -11,9 +13,3 @@ def parameters_by_path(model: nnx.Module) -> dict[str, nnx.Param]:
 def parameters_by_name(model: nnx.Module) -> dict[str, nnx.Param]:
     """Hub name -> parameter (in Flax's own shape): `blocks.0.attn.qkv.weight`."""
     return {hub_name(path): p for path, p in parameters_by_path(model).items()}
-
-
-def hub_name(path: str) -> str:
-    """A dotted Flax path by its hub name: `kernel` and `scale` are called `weight` there."""
-    module, _, leaf = path.rpartition(".")
-    return f"{module}.weight" if leaf in ("kernel", "scale") else path

@@ -40,4 +40,4 @@ def answer(visual: torch.nn.Module) -> Forward:
         with float64_rotary_tables():
             return visual(pixels)
 
-    return Forward(run)
+    return Forward(run, torch.nn.Module.__call__)

@@ -36,4 +36,4 @@ def options_of(config: ViTConfig) -> dict[str, Any]:
 
 
 def answer(model: torch.nn.Module) -> Forward:
-    return Forward(model)
+    return Forward(model, torch.nn.Module.__call__)

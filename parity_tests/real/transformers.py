@@ -22,12 +22,14 @@ def answer(model: Model, method: str = "__call__", **arguments: Any) -> Forward:
     if isinstance(model, transformers.ViTMAEModel):
         model.config.mask_ratio = 0.0
 
+    def plain(model: Model, pixels: torch.Tensor) -> torch.Tensor:
+        return pooled(model, getattr(model, method)(pixels, **arguments, **unshuffled(model, pixels)))
+
     def run(pixels: torch.Tensor) -> torch.Tensor:
         with float_is_double(), float64_rotary_tables():
-            result = getattr(model, method)(pixels, **arguments, **unshuffled(model, pixels))
-        return pooled(model, result)
+            return plain(model, pixels)
 
-    return Forward(run)
+    return Forward(run, plain)
 
 
 def unshuffled(model: Model, pixels: torch.Tensor) -> dict[str, torch.Tensor]:

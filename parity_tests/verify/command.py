@@ -24,10 +24,9 @@ BROKEN = 70  # EX_SOFTWARE of sysexits.h
 DESCRIPTION = """Loads a ViT checkpoint in PyTorch, in Flax and, where its library is installed, in the class that it
 was written for, and compares every intermediate, every gradient and the predictions, on photographs and on noise: in
 float64, where two ways to compute one function differ by rounding alone, and in float32 and bfloat16, where Flax's
-error is held against PyTorch's. Its own class is run in float64 alone: what enters its first block, what its blocks
-give, its output and the gradient of the images are compared, no gradients of weights. Exits with 0 if all agree and
-with 1 if not; 2 is a mistake in what was asked, 70 one of its own.
-Runs on the CPU."""
+error is held against PyTorch's. Of its own class what enters the first block, what the blocks give, the
+output and every gradient are compared in float64; in the other dtypes its output's error is told. Exits with 0 if all
+agree and with 1 if not; 2 is a mistake in what was asked, 70 one of its own. Runs on the CPU."""
 EPILOG = """SRC is a file (.safetensors, .pt, .pth, .bin, .npz, .msgpack), a directory of any library, the folder of a
 run of vit-train, or hf-hub:owner/name. What it doesn't tell is asked for, as vit-convert does."""
 

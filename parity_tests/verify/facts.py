@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from parity_tests.verify.measure import Errors, Exact
-from parity_tests.verify.prove import Measured, OriginalFailed, OriginalGaps, Proof
+from parity_tests.verify.own_class import OriginalFailed, OriginalGaps
+from parity_tests.verify.prove import Measured, Proof
 from parity_tests.verify.verdict import Check, agrees, summary
 from vit_convert.hub import num_parameters
 
@@ -87,6 +88,7 @@ def _measured(measured: Measured) -> dict[str, Any]:
         "largest_difference": {name: asdict(place) for name, place in measured.places.items()},
         "predictions": asdict(measured.predictions) if measured.predictions else None,
         "unequal_tensors": list(measured.unequal),
+        "own_class": measured.own,
     }
 
 

@@ -4,15 +4,17 @@ Where no package that is installed has it, the reason says so by its name. What 
 another matter: that is a disagreement.
 """
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from parity_tests.peers import import_torchvision
@@ -36,7 +38,6 @@ NO_PACKAGE = {
     "scenic": "google-research/scenic's ViT",
     "transformers_flax": "transformers' Flax class (gone since transformers 5)",
 }
-IMAGE_GRADIENT = "gradient of the images"  # beside the names of intermediates
 OURS = ("native", "flax")  # vit_torch and vit_flax are what they were written for
 # Classes of transformers that hold more than the vision tower, and what gives that tower's answer.
 TOWERS = {"CLIPModel": "get_image_features", "SiglipModel": "get_image_features"}
@@ -59,6 +60,7 @@ class Original:
     version: str  # of its library
     model: nn.Module
     answer: Forward
+    save: Callable[[Path], None]  # writes what the model holds into a folder, under the names of the checkpoint's file
 
 
 def open_original(source: Source) -> Original:
@@ -110,7 +112,7 @@ def of_timm(source: Source) -> Original:
         model = make(source.preset, state, img_size=size, in_chans=channels, num_classes=classes)
     else:
         raise Unavailable("timm's class: no config.json of timm's beside the file and no --preset of timm's names it")
-    return Original(f"timm {type(model).__name__}", version("timm"), model, answer(model))
+    return Original(f"timm {type(model).__name__}", version("timm"), model, answer(model), as_named(source, model))
 
 
 def of_transformers(source: Source) -> Original:
@@ -143,7 +145,7 @@ def of_transformers(source: Source) -> Original:
             f"transformers' {type(model).__name__} finds not all of its tensors in the file: it lacks {names}"
         )
     run = answer(model, TOWERS.get(type(model).__name__, "__call__"))
-    return Original(f"transformers {type(model).__name__}", version("transformers"), model, run)
+    return Original(f"transformers {type(model).__name__}", version("transformers"), model, run, model.save_pretrained)
 
 
 def class_of(library: Any, name: str) -> Any:
@@ -156,18 +158,21 @@ def of_torchvision(source: Source) -> Original:
     from parity_tests.real.torchvision import answer, make, options_of
 
     model = make(state_of(source), **options_of(source.checkpoint.config))
-    return Original("torchvision VisionTransformer", version("torchvision"), model, answer(model))
+    return Original(
+        "torchvision VisionTransformer", version("torchvision"), model, answer(model), as_named(source, model)
+    )
 
 
 def of_open_clip(source: Source) -> Original:
     """The visual tower of the model that the open_clip_config.json beside the file says."""
-    from parity_tests.real.open_clip import answer, make_tower
+    from parity_tests.real.open_clip import VISUAL, answer, make_tower
 
     said = beside(source, "open_clip_config.json")
     if "model_cfg" not in said:
         raise Unavailable("open_clip's class: no open_clip_config.json beside the file says how it is made")
     visual = make_tower(said["model_cfg"], state_of(source))
-    return Original(f"open_clip {type(visual).__name__}", version("open_clip_torch"), visual, answer(visual))
+    name, save = f"open_clip {type(visual).__name__}", as_named(source, visual, VISUAL)
+    return Original(name, version("open_clip_torch"), visual, answer(visual), save)
 
 
 OPEN: dict[str, Callable[[Source], Original]] = {
@@ -184,6 +189,19 @@ def state_of(source: Source) -> dict[str, torch.Tensor]:
     return {name: to_tensor(file.read(name), torch.float64) for name in file.specs}
 
 
+def as_named(source: Source, model: nn.Module, prefix: str = "") -> Callable[[Path], None]:
+    """Saves a model whose names are the file's, behind a prefix that those have; with the config beside the file."""
+
+    def save(folder: Path) -> None:
+        state = {prefix + name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
+        save_file(state, folder / WEIGHTS)
+        for name in ("config.json", "open_clip_config.json"):
+            if said := beside(source, name):
+                (folder / name).write_text(json.dumps(said), encoding="utf-8")
+
+    return save
+
+
 def beside(source: Source, name: str) -> dict[str, Any]:
     """A JSON file beside the weights; empty where there is none."""
     path = find_weights(source.path).parent / name
@@ -193,91 +211,3 @@ def beside(source: Source, name: str) -> dict[str, Any]:
 def first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}: {' '.join(' '.join(lines[:2]).split())[:300]}"
-
-
-def run_blocks(original: Original, images: np.ndarray, depth: int) -> dict[str, np.ndarray]:
-    """Its output, and by our names what its blocks are given and give, where it has a list of as many: (B, T, D),
-    float64.
-
-    Raises:
-        Refused: it doesn't run, or gives what isn't finite.
-    """
-    lists = [module for module in original.model.modules() if _is_list(module, depth)]
-    given: dict[tuple[int, int], list[np.ndarray]] = {}
-    taken: dict[int, list[np.ndarray]] = {}
-    hooks = [
-        next(blocks.children()).register_forward_pre_hook(_taker(taken.setdefault(i, [])), with_kwargs=True)
-        for i, blocks in enumerate(lists)
-    ]
-    hooks += [
-        block.register_forward_hook(_keeper(given.setdefault((i, j), [])))
-        for i, blocks in enumerate(lists)
-        for j, block in enumerate(blocks.children())
-    ]
-    try:
-        output = original.answer(images)
-    except MemoryError:
-        raise
-    except Exception as error:  # as above
-        raise Refused(f"{original.name} doesn't run on these images: {first_line(error)}") from error
-    finally:
-        for hook in hooks:
-            hook.remove()
-    found = _of_blocks(given, taken, len(lists), depth) | {"output": output}
-    if broken := [name for name, array in found.items() if not np.isfinite(array).all()]:
-        raise Refused(f"{original.name} gives values that are NaN or infinite, the first in {broken[0]}")
-    return found
-
-
-def image_gradient(original: Original, images: np.ndarray, cotangent: np.ndarray) -> np.ndarray:
-    """Of sum(output * cotangent), by the images: (B, H, W, C), float64.
-
-    Raises:
-        Refused: it has none, or one that isn't finite.
-    """
-    try:
-        found = original.answer.gradient(images, cotangent)
-    except MemoryError:
-        raise
-    except Exception as error:  # as above
-        raise Refused(f"{original.name} gives no gradient of these images: {first_line(error)}") from error
-    if not np.isfinite(found).all():
-        raise Refused(f"{original.name} gives a gradient of the images that is NaN or infinite")
-    return found
-
-
-def _of_blocks(
-    given: Mapping[tuple[int, int], list[np.ndarray]], taken: Mapping[int, list[np.ndarray]], lists: int, depth: int
-) -> dict[str, np.ndarray]:
-    """What the first list took and gave whose every module ran once and gave tokens; empty where none did."""
-    for i in range(lists):
-        found = [given[i, j] for j in range(depth)]
-        if all(len(arrays) == 1 and arrays[0].ndim == 3 for arrays in found):
-            entering = {"embeddings": taken[i][0]} if taken[i] else {}
-            return entering | {f"blocks.{j}": arrays[0] for j, arrays in enumerate(found)}
-    return {}
-
-
-def _is_list(module: nn.Module, depth: int) -> bool:
-    """Whether it may be the list of a model's blocks: so many modules of one class."""
-    many = isinstance(module, nn.ModuleList | nn.Sequential) and len(module) == depth
-    return many and len({type(child) for child in module.children()}) == 1
-
-
-def _keeper(into: list[np.ndarray]) -> Callable[[nn.Module, Any, Any], None]:
-    def keep(module: nn.Module, inputs: Any, output: Any) -> None:
-        tensor = output[0] if isinstance(output, tuple) else output
-        if isinstance(tensor, torch.Tensor):
-            into.append(tensor.detach().double().numpy())
-
-    return keep
-
-
-def _taker(into: list[np.ndarray]) -> Callable[[nn.Module, Any, Any], None]:
-    """Keeps the tokens that a block is given, by position or by name. A copy: a class may add to them in place."""
-
-    def take(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
-        tokens = [x for x in (*inputs, *named.values()) if isinstance(x, torch.Tensor) and x.ndim == 3]
-        into.extend(tensor.detach().double().numpy().copy() for tensor in tokens[:1])
-
-    return take

@@ -1,19 +1,19 @@
 """The proof: one checkpoint in both frameworks, in every dtype, and in its own class."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from parity_tests.pairs import Arrays
+from parity_tests.pairs import held_exactly
 from parity_tests.verify.asked import Asked
 from parity_tests.verify.images import Images, count_for, make_images
-from parity_tests.verify.measure import Exact, Predictions, Rounded, all_gaps, compare_exact, compare_rounded, predict
-from parity_tests.verify.original import IMAGE_GRADIENT, Refused, Unavailable, image_gradient, open_original, run_blocks
+from parity_tests.verify.measure import Exact, Predictions, Rounded, compare_exact, compare_rounded, predict, relative
+from parity_tests.verify.own_class import OriginalFailed, OriginalGaps, against_original, own_class_in
 from parity_tests.verify.places import Place, place_of
 from parity_tests.verify.products import allowed, noisiest, products_of
 from parity_tests.verify.run import (
@@ -56,24 +56,7 @@ class Measured:
     places: Mapping[str, Place]  # intermediate -> where the two differ the most
     predictions: Predictions | None  # None: no head
     attention: Attention
-
-
-@dataclass(frozen=True)
-class OriginalGaps:
-    """Both frameworks against the checkpoint's own class, in float64: embeddings, its blocks and output -> gap, and
-    IMAGE_GRADIENT's where gradients are taken."""
-
-    name: str
-    version: str
-    torch: Mapping[str, float]
-    flax: Mapping[str, float]  # empty where float64 wasn't asked for
-
-
-@dataclass(frozen=True)
-class OriginalFailed:
-    """The checkpoint's own class is there and gives nothing that can be compared: a disagreement."""
-
-    reason: str
+    own: float | str | None  # the error of its own class's output, as Errors has them; or why none; None: not asked
 
 
 @dataclass(frozen=True)
@@ -106,7 +89,8 @@ class Stages:
 
 
 def prove(source: Source, asked: Asked, say: Callable[[str], None] = lambda stage: None) -> Proof:
-    """Measures everything that is asked for, on the CPU; at most two models are in memory at once.
+    """Measures everything that is asked for, on the CPU; at most two models are in memory at once, but its own class
+    with its gradients.
 
     Args:
         say: told each stage as it begins.
@@ -130,16 +114,19 @@ def prove(source: Source, asked: Asked, say: Callable[[str], None] = lambda stag
                 flax, also = _in_flax(source, "float64", batch)
             dtypes["float64"] = _measured(source, images, batch, Sides(truth, flax, truth, (*different, *also)))
         original: OriginalGaps | OriginalFailed | str = "not asked for"
+        rounding, own = [name for name in asked.dtypes if name != "float64"], {}
         if asked.original:
-            with stages("float64, its own class"):
-                original = _against_original(source, batch, truth, flax)
+            with stages("its own class"):
+                shown = {dtype: held_exactly(images.arrays, dtype) for dtype in rounding}
+                original, own = against_original(source, batch, truth, flax, shown)
         del flax
-        for dtype in (name for name in asked.dtypes if name != "float64"):
-            dtypes[dtype] = _rounded(source, images, dtype, batch, truth, stages)
+        for dtype in rounding:
+            dtypes[dtype] = _rounded(source, images, dtype, batch, truth, stages, own.get(dtype))
     if any(measured.graded for measured in dtypes.values()) or isinstance(original, OriginalGaps):
         said += one_is_graded(images, batch.graded)
     if isinstance(original, OriginalGaps):
         said += (own_class_in(original),)
+        said += tuple(own_class_rounded(dtype, of) for dtype, of in dtypes.items() if of.own is not None)
     without = [dtype for dtype, measured in dtypes.items() if not measured.graded]
     said += tuple(map(no_gradients, without))
     said += tuple(text for dtype, measured in dtypes.items() for text in _said_of(dtype, measured))
@@ -156,16 +143,17 @@ def one_is_graded(images: Images, graded: int) -> tuple[str, ...]:
     return (f"gradients are {which} would take as long again",)
 
 
-def own_class_in(found: OriginalGaps) -> str:
-    """What of the checkpoint's own class was compared: a class whose blocks aren't found has its output alone."""
-    blocks = sum(name.startswith("blocks.") for name in found.torch)
-    parts = ["what enters its first block"] if "embeddings" in found.torch else []
-    parts += [f"what each of its {blocks} blocks gives"] if blocks else []
-    parts += ["its output"]
-    parts += [f"the {IMAGE_GRADIENT}"] if IMAGE_GRADIENT in found.torch else []
-    *first, last = parts
-    listed = f"{', '.join(first)} and {last}" if first else last
-    return f"compared with {found.name}, in float64 alone: {listed}; no gradients of its weights"
+def own_class_rounded(dtype: str, measured: Measured) -> str:
+    """How far its own class, weights and buffers cast, is from float64 beside both frameworks: told, and not judged,
+    for where a class rounds is its own affair."""
+    if isinstance(measured.own, str):
+        return f"its own class doesn't run in {dtype}: {measured.own}"
+    assert isinstance(measured.distances, Rounded)
+    ours = measured.distances.layers[OUTPUT]
+    return (
+        f"in {dtype} the output of its own class is {measured.own:.1e} from float64, PyTorch's {ours.torch:.1e}, "
+        f"Flax's {ours.flax:.1e} (root mean squares)"
+    )
 
 
 def no_gradients(dtype: str) -> str:
@@ -201,7 +189,9 @@ def _in_flax(source: Source, dtype: str, batch: Batch) -> tuple[Run, tuple[str, 
     return run_in_flax(model, batch), unequal(source.checkpoint, held_in_flax(model))
 
 
-def _rounded(source: Source, images: Images, dtype: str, exact: Batch, truth: Run, stages: Stages) -> Measured:
+def _rounded(
+    source: Source, images: Images, dtype: str, exact: Batch, truth: Run, stages: Stages, own: np.ndarray | str | None
+) -> Measured:
     """A dtype that rounds: the truth is that of the rounded weights and images."""
     stored = {d.name for d in source.checkpoint.dtypes.values()}
     batch = exact
@@ -217,7 +207,8 @@ def _rounded(source: Source, images: Images, dtype: str, exact: Batch, truth: Ru
     del model
     with stages(f"{dtype}, Flax"):
         flax, also = _in_flax(source, dtype, batch)
-    return _measured(source, images, batch, Sides(torch, flax, truth, (*different, *also)))
+    measured = _measured(source, images, batch, Sides(torch, flax, truth, (*different, *also)))
+    return replace(measured, own=relative(own, truth.arrays[OUTPUT]) if isinstance(own, np.ndarray) else own)
 
 
 class Sides(NamedTuple):
@@ -246,33 +237,5 @@ def _measured(source: Source, images: Images, batch: Batch, sides: Sides) -> Mea
     predicted = predict(torch, flax, truth, times) if config.num_classes else None
     attention = Attention(shown, *maps)
     return Measured(
-        len(batch.images), batch.graded, tuple(sorted({*different})), distances, places, predicted, attention
+        len(batch.images), batch.graded, tuple(sorted({*different})), distances, places, predicted, attention, None
     )
-
-
-def _against_original(
-    source: Source, batch: Batch, torch: Run, flax: Run | None
-) -> OriginalGaps | OriginalFailed | str:
-    try:
-        original = open_original(source)
-        found = run_blocks(original, batch.images, source.checkpoint.config.depth)
-    except Unavailable as reason:
-        return str(reason)
-    except Refused as reason:
-        return OriginalFailed(str(reason))
-    theirs, ours = found[OUTPUT].shape, torch.arrays[OUTPUT].shape
-    if theirs != ours:
-        return OriginalFailed(f"{original.name} answers {theirs}, this model {ours}: another output")
-    fitting = {name: array for name, array in found.items() if array.shape == torch.arrays[name].shape}
-    if batch.graded:
-        graded = batch.images[: batch.graded]
-        try:
-            fitting[IMAGE_GRADIENT] = image_gradient(original, graded, batch.cotangent((len(graded), *ours[1:])))
-        except Refused as reason:
-            return OriginalFailed(str(reason))
-    gaps = [{} if run is None else all_gaps(_chosen(run, fitting), fitting) for run in (torch, flax)]
-    return OriginalGaps(original.name, original.version, *gaps)
-
-
-def _chosen(run: Run, names: Iterable[str]) -> Arrays:
-    return {name: run.gradients["images"] if name == IMAGE_GRADIENT else run.arrays[name] for name in names}

@@ -6,8 +6,9 @@ from parity_tests.verify.facts import reproduce
 from parity_tests.verify.heat import jpeg, plain, under
 from parity_tests.verify.markup import code, data, folded, image, section, table, text
 from parity_tests.verify.measure import Errors, Exact, Rounded
+from parity_tests.verify.own_class import OriginalFailed
 from parity_tests.verify.plot import DARK, LIGHT, draw_layers
-from parity_tests.verify.prove import Measured, OriginalFailed, Proof
+from parity_tests.verify.prove import Measured, Proof
 from parity_tests.verify.table import bound, measured
 from parity_tests.verify.tensors import Mapped, Tensor
 from parity_tests.verify.verdict import Check, worst_of

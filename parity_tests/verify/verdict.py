@@ -7,9 +7,9 @@ from typing import Literal
 
 from parity_tests.tolerances import FORWARD, GRADIENT
 from parity_tests.verify.measure import Errors, Exact, Rounded
-from parity_tests.verify.original import IMAGE_GRADIENT
+from parity_tests.verify.own_class import OF, OriginalFailed, OriginalGaps
 from parity_tests.verify.products import allowed, noisiest
-from parity_tests.verify.prove import Measured, OriginalFailed, OriginalGaps, Proof
+from parity_tests.verify.prove import Measured, Proof
 
 Kind = Literal["below", "times", "all"]
 SIDES = {"torch": "PyTorch", "flax": "Flax"}
@@ -153,7 +153,7 @@ def _original(original: OriginalGaps | OriginalFailed | str) -> Iterator[Check]:
     for side, gaps in {"torch": original.torch, "flax": original.flax}.items():
         if not gaps:
             continue
-        bounds = {name: GRADIENT if name == IMAGE_GRADIENT else FORWARD for name in gaps}
+        bounds = {name: GRADIENT if name.startswith(OF) else FORWARD for name in gaps}
         worst = max(gaps, key=lambda name: gaps[name] / bounds[name])
         first = next((name for name, gap in gaps.items() if not gap < bounds[name]), None)
         parting = ""

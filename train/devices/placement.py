@@ -26,8 +26,8 @@ from jax.sharding import PartitionSpec as P
 from train.config import TrainConfig
 from train.devices.mesh import DATA, MODEL, Devices, data_mesh, make_mesh
 from train.step import State
+from vit_convert.layouts.native import hub_name
 from vit_convert.roles import role
-from vit_flax.names import hub_name
 
 # Fewer values than this lie whole on every device under FSDP: gathering them takes longer than keeping them.
 SMALL = 4096

@@ -5,8 +5,8 @@ from typing import Any
 import optax
 
 from train.config import OptimizerConfig
+from vit_convert.layouts.native import hub_name
 from vit_convert.roles import decays
-from vit_flax.names import hub_name
 
 
 def decay_mask(params: dict[str, Any]) -> dict[str, bool]:

@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from train.config import ConfigError
-from vit_flax.names import hub_name
+from vit_convert.layouts.native import hub_name
 
 
 def partition(params: dict[str, Any], patterns: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:

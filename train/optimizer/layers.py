@@ -1,6 +1,6 @@
 """Layer-wise learning rates: the nearer to the image, the slower (Clark et al. 2020, section 3; Bao et al. 2022)."""
 
-from vit_flax.names import hub_name
+from vit_convert.layouts.native import hub_name
 
 
 def layer_scale(path: str, depth: int, decay: float | None) -> float:

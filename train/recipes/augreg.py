@@ -13,7 +13,8 @@ def augreg_s32() -> TrainConfig:
     Command: `vit-train augreg_s32 --workdir runs/s32 --data.dir TFDS_DIR`
     Cost: 2.6e18 floating-point operations, 6 hours at 125 TFLOP/s.
     Result: published weights have other decay or augmentation (the paper, figure 4, has many); not run here.
-    Reference: big_vision/configs/vit_i1k.py, aug=light2. What differs is what simple_vit_s16_i1k says.
+    Reference: Steiner et al. 2022 (arXiv 2106.10270); big_vision/configs/vit_i1k.py, aug=light2. What differs is what
+    simple_vit_s16_i1k says.
     """
     return _augreg("S/32", "light2")
 
@@ -24,7 +25,8 @@ def augreg_s16() -> TrainConfig:
     Command: `vit-train augreg_s16 --workdir runs/s16 --data.dir TFDS_DIR`
     Cost: 1.0e19 floating-point operations, 23 hours at 125 TFLOP/s.
     Result: 78.8% with the published weights (timm's results-imagenet.csv); not run here.
-    Reference: big_vision/configs/vit_i1k.py, aug=medium2. What differs is what simple_vit_s16_i1k says.
+    Reference: Steiner et al. 2022 (arXiv 2106.10270); big_vision/configs/vit_i1k.py, aug=medium2. What differs is what
+    simple_vit_s16_i1k says.
     """
     return _augreg("S/16", "medium2")
 
@@ -35,7 +37,8 @@ def augreg_b32() -> TrainConfig:
     Command: `vit-train augreg_b32 --workdir runs/b32 --data.dir TFDS_DIR`
     Cost: 1.0e19 floating-point operations, 22 hours at 125 TFLOP/s.
     Result: 74.9% with the published weights (timm's results-imagenet.csv); not run here.
-    Reference: big_vision/configs/vit_i1k.py, aug=medium2. What differs is what simple_vit_s16_i1k says.
+    Reference: Steiner et al. 2022 (arXiv 2106.10270); big_vision/configs/vit_i1k.py, aug=medium2. What differs is what
+    simple_vit_s16_i1k says.
     """
     return _augreg("B/32", "medium2")
 
@@ -46,7 +49,8 @@ def augreg_b16() -> TrainConfig:
     Command: `vit-train augreg_b16 --workdir runs/b16 --data.dir TFDS_DIR`
     Cost: 4.0e19 floating-point operations, 89 hours at 125 TFLOP/s.
     Result: 79.2% with the published weights (timm's results-imagenet.csv); not run here.
-    Reference: big_vision/configs/vit_i1k.py, aug=medium2. What differs is what simple_vit_s16_i1k says.
+    Reference: Steiner et al. 2022 (arXiv 2106.10270); big_vision/configs/vit_i1k.py, aug=medium2. What differs is what
+    simple_vit_s16_i1k says.
     """
     return _augreg("B/16", "medium2")
 
@@ -57,7 +61,8 @@ def augreg_l16() -> TrainConfig:
     Command: `vit-train augreg_l16 --workdir runs/l16 --data.dir TFDS_DIR --devices.fsdp`
     Cost: 1.4e20 floating-point operations, 310 hours at 125 TFLOP/s.
     Result: published weights have other decay or augmentation (the paper, figure 4, has many); not run here.
-    Reference: big_vision/configs/vit_i1k.py, aug=medium2. What differs is what simple_vit_s16_i1k says.
+    Reference: Steiner et al. 2022 (arXiv 2106.10270); big_vision/configs/vit_i1k.py, aug=medium2. What differs is what
+    simple_vit_s16_i1k says.
     """
     return _augreg("L/16", "medium2")
 

@@ -11,8 +11,9 @@ def cifar10() -> TrainConfig:
     Cost: 5.6e15 floating-point operations: minutes on one GPU, a day on 2 CPU cores.
     Result: not run here. Published for the plain ViT of this shape: 93.58% (Lee et al. 2021, table 2); for
     ViT-Lite-7/4, wider and for 200 epochs, 91.38% (SHI-Labs/Compact-Transformers, README.md).
-    Reference: aanna0701/SPT_LSA_ViT, main.py and models/vit.py. Two things differ: RandAugment stands for
-    AutoAugment's CIFAR policy, and kernels and positions begin as for the digits, not with Glorot's values.
+    Reference: Lee et al. 2021 (arXiv 2112.13492); aanna0701/SPT_LSA_ViT, main.py and models/vit.py. Two things differ:
+    RandAugment stands for AutoAugment's CIFAR policy, and kernels and positions begin as for the digits, not with
+    Glorot's values.
     """
     return _cifar("cifar10", 10)
 

@@ -14,7 +14,7 @@ def deit_ti() -> TrainConfig:
     Command: `vit-train deit_ti --workdir runs/deit_ti --data.dir TFDS_DIR`
     Cost: 2.9e18 floating-point operations, 6.4 hours at 125 TFLOP/s.
     Result: published 72.2%; not run here.
-    Reference: facebookresearch/deit, main.py and the paper's table 9.
+    Reference: Touvron et al. 2021 (arXiv 2012.12877), table 9; facebookresearch/deit, main.py.
     """
     return _deit("Ti/16")
 
@@ -25,7 +25,7 @@ def deit_s() -> TrainConfig:
     Command: `vit-train deit_s --workdir runs/deit_s --data.dir TFDS_DIR`
     Cost: 1.1e19 floating-point operations, 24 hours at 125 TFLOP/s.
     Result: published 79.9%; not run here.
-    Reference: facebookresearch/deit, main.py and the paper's table 9.
+    Reference: Touvron et al. 2021 (arXiv 2012.12877), table 9; facebookresearch/deit, main.py.
     """
     return _deit("S/16")
 
@@ -36,7 +36,7 @@ def deit_b() -> TrainConfig:
     Command: `vit-train deit_b --workdir runs/deit_b --data.dir TFDS_DIR`
     Cost: 4.0e19 floating-point operations, 90 hours at 125 TFLOP/s.
     Result: published 81.8%; not run here.
-    Reference: facebookresearch/deit, main.py and the paper's table 9.
+    Reference: Touvron et al. 2021 (arXiv 2012.12877), table 9; facebookresearch/deit, main.py.
     """
     return _deit("B/16")
 

@@ -12,8 +12,8 @@ def deit3_s() -> TrainConfig:
     Command: `vit-train deit3_s --workdir runs/deit3_s --data.dir TFDS_DIR`
     Cost: 2.8e19 floating-point operations, 63 hours at 125 TFLOP/s.
     Result: published 81.4%; not run here.
-    Reference: facebookresearch/deit, README_revenge.md. What differs: warmup begins at
-    0, there at 1e-6.
+    Reference: Touvron et al. 2022 (arXiv 2204.07118); facebookresearch/deit, README_revenge.md. What differs: warmup
+    begins at 0, there at 1e-6.
     """
     return _deit3("S/16", size=224, learning_rate=4e-3, drop_path=0.05)
 
@@ -29,8 +29,8 @@ def deit3_b() -> TrainConfig:
     --drop-path-schedule constant --ema-decay None`
     Cost: 7.8e19 floating-point operations, 170 hours at 125 TFLOP/s.
     Result: published 83.8% after the 20 epochs at 224 pixels; not run here.
-    Reference: facebookresearch/deit, README_revenge.md. What differs: warmup begins at
-    0, there at 1e-6.
+    Reference: Touvron et al. 2022 (arXiv 2204.07118); facebookresearch/deit, README_revenge.md. What differs: warmup
+    begins at 0, there at 1e-6.
     """
     return _deit3("B/16", size=192, learning_rate=3e-3, drop_path=0.2)
 
@@ -41,8 +41,8 @@ def deit3_l() -> TrainConfig:
     Command: `vit-train deit3_l --workdir runs/deit3_l --data.dir TFDS_DIR --devices.fsdp`, then as deit3_b
     Cost: 2.7e20 floating-point operations, 610 hours at 125 TFLOP/s.
     Result: published 84.9% after 20 epochs at 224 pixels; not run here.
-    Reference: facebookresearch/deit, README_revenge.md. What differs: warmup begins at
-    0, there at 1e-6.
+    Reference: Touvron et al. 2022 (arXiv 2204.07118); facebookresearch/deit, README_revenge.md. What differs: warmup
+    begins at 0, there at 1e-6.
     """
     return _deit3("L/16", size=192, learning_rate=3e-3, drop_path=0.45)
 

@@ -5,23 +5,25 @@ from vit_convert.config import ViTConfig
 
 
 def fashion_mnist() -> TrainConfig:
-    """A 4-layer ViT with patch 7 on Fashion-MNIST's 60,000 images of clothes.
+    """A 4-layer ViT with patch 4 on Fashion-MNIST's 60,000 images of clothes.
 
     Command: `vit-train fashion_mnist --workdir runs/fashion_mnist --data.dir TFDS_DIR`
-    Cost: 1.4e14 floating-point operations, 52 minutes on 2 CPU cores (84,375 steps).
-    Result: 91.73% of the test images, seed 0, last epoch (docs/fashion_mnist.md has the curve, and why it is no more).
-    Settings were chosen on 5,000 of the training images.
+    Cost: 1.2e14 floating-point operations, 45 minutes on 2 CPU cores (9,360 steps) with pages of 2 MB, as
+    docs/fashion_mnist.md has the command.
+    Result: 92.83% of the test images, seed 0, last epoch (docs/fashion_mnist.md has the curve). Settings were chosen on
+    5,000 of the training images.
     Reference: the data are Xiao et al. 2017 (arXiv 1708.07747); the training is DeiT's (Touvron et al. 2021, table 9)
-    made small, the attention's initial values those of Trockman & Kolter 2023.
+    made small, with Muon (Jordan et al. 2024) for AdamW; the attention's initial values are those of Trockman & Kolter
+    2023.
     """
     model = ViTConfig(
         image_size=28,
-        patch_size=7,
+        patch_size=4,
         in_channels=1,
-        dim=128,
+        dim=96,
         depth=4,
-        num_heads=4,
-        mlp_dim=256,
+        num_heads=3,
+        mlp_dim=192,
         num_classes=10,
         class_token=False,
         pool="mean",
@@ -31,11 +33,11 @@ def fashion_mnist() -> TrainConfig:
         model=model,
         data=DataConfig(name="fashion_mnist"),
         start=StartConfig(fan_in_kernels=True, pos_embed_std=0.5, mimetic=True),
-        augment=AugmentConfig(flip=True, mixup_alpha=0.2, cutmix_alpha=1.0, mix_share=0.5, label_smoothing=0.1),
-        optimizer=OptimizerConfig(weight_decay=0.1),
-        schedule=ScheduleConfig(learning_rate=8e-4, warmup_epochs=1),
-        batch_size=32,
-        epochs=45,
-        ema_decay=0.9995,
-        eval_epochs=5,
+        augment=AugmentConfig(flip=True, mixup_alpha=0.2, cutmix_alpha=1.0, mix_share=1.0, label_smoothing=0.1),
+        optimizer=OptimizerConfig(name="muon", beta1=0.95, weight_decay=0.1),
+        schedule=ScheduleConfig(learning_rate=3e-3, warmup_epochs=0.5),
+        batch_size=128,
+        epochs=20,
+        ema_decay=0.999,
+        eval_epochs=4,
     )

@@ -13,7 +13,8 @@ def finetune() -> TrainConfig:
     size with `--init-size 384`
     Cost: with ViT-B/16 at 224 pixels, 1.1e17 floating-point operations for each million images.
     Result: as good as the checkpoint and the data; `parity_tests/test_finetune.py` holds what it does.
-    Reference: BEiT's and MAE's fine-tuning (He et al. 2022, appendix A.1, table 9): AdamW, layer-wise decay.
+    Reference: MAE's fine-tuning (He et al. 2022, arXiv 2111.06377, appendix A.1, table 9), as BEiT's: AdamW,
+    layer-wise decay.
     """
     return TrainConfig(
         model=vit("B/16"),  # in name only: init's takes its place
@@ -35,7 +36,8 @@ def linear_probe() -> TrainConfig:
     Command: `vit-train linear_probe --init CHECKPOINT --data.name folder:PHOTOS --workdir runs/probe`
     Cost: a forward pass for each image: with ViT-B/16 at 224 pixels 3.5e16 operations a million images.
     Result: as good as the features and the data; `parity_tests/test_finetune.py` holds what it does.
-    Reference: DINO's evaluation (facebookresearch/dino, eval_linear.py): SGD with momentum, crops and flips.
+    Reference: DINO's evaluation (Caron et al. 2021, arXiv 2104.14294; facebookresearch/dino, eval_linear.py): SGD
+    with momentum, crops and flips.
     """
     return TrainConfig(
         model=vit("B/16"),  # in name only: init's takes its place

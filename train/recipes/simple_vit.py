@@ -12,8 +12,9 @@ def simple_vit_s16_i1k() -> TrainConfig:
     Command: `vit-train simple_vit_s16_i1k --workdir runs/s16 --data.dir TFDS_DIR`; `--epochs 300` for 80%.
     Cost: 3.2e18 floating-point operations, 7 hours at 125 TFLOP/s; the authors: 6 to 7 hours on a TPU v3-8.
     Result: published 76.5% after 90 epochs, 80.0% after 300; not run here.
-    Reference: big_vision/configs/vit_s16_i1k.py. What differs: RandAugment's operations are timm's,
-    kernels begin with variance 1/fan_in where big_vision draws Glorot-uniform ones, Adam's mean is in float32.
+    Reference: Beyer et al. 2022 (arXiv 2205.01580); big_vision/configs/vit_s16_i1k.py. What differs: RandAugment's
+    operations are timm's, kernels begin with variance 1/fan_in where big_vision draws Glorot-uniform ones, Adam's mean
+    is in float32.
     """
     plain: dict[str, Any] = dict(class_token=False, pos_prefix="none", pos_embed="sincos2d", pool="mean")
     model = vit("S/16", pre_logits=384, act="gelu_tanh", **plain)

@@ -22,12 +22,11 @@ from train.step import State, Step
 from vit_convert.config import ViTConfig
 from vit_convert.errors import CheckpointError, some
 from vit_convert.hub import hub_shapes
-from vit_convert.layouts.native import FLAX
+from vit_convert.layouts.native import FLAX, hub_name
 from vit_convert.rules import check, convert, flip
 from vit_convert.run_state import COUNT, OPTAX, STEP
 from vit_convert.table import some_moves
 from vit_convert.training_state import FOLDER, TrainingState, read_state, split_name
-from vit_flax.names import hub_name
 
 Leaf = tuple[str, str]  # (params, mu, nu, ema; Flax path), or (step, "")
 
@@ -47,7 +46,7 @@ class Portable:
 
     @property
     def rule(self) -> str:
-        """adamw, lamb, sgd."""
+        """One of vit_convert.training_state.MOMENTS."""
         return self.saved.rule
 
     def state(self, abstract: State) -> State:

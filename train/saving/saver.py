@@ -143,12 +143,12 @@ class Saver:
         """
         self.wait()
         if spoilt is None or self.good is None or self.good < spoilt:
-            return self._last()
+            return self.last()
         if hosts.is_first():
             with saving(self.folder / ASIDE):
                 set_aside_from(self.folder, spoilt)
         bad, self.good = self.good, self._find()
-        last = "no step before it is left" if self.good is None else self._last()
+        last = "no step before it is left" if self.good is None else self.last()
         return f"step {bad} was saved with the weights that gave it, and is set aside in {self.folder / ASIDE}; {last}"
 
     @contextmanager
@@ -160,7 +160,7 @@ class Saver:
             if not hosts.several():  # all of several have to wait, and the others don't know of this
                 with suppress(SavingError):
                     self.wait()
-            raise SavingError(f"{error}; {self._last()}") from error
+            raise SavingError(f"{error}; {self.last()}") from error
 
     @contextmanager
     def _saved(self, step: int) -> Iterator[None]:
@@ -171,7 +171,8 @@ class Saver:
             self.writing = None
             raise SavingError(f"{self.folder / str(step)} can't be saved: {error}") from error
 
-    def _last(self) -> str:
+    def last(self) -> str:
+        """In words: the last good step that is there already."""
         if self.good is None:
             return "no step was saved yet"
         return f"the last good step is saved in {self.folder / str(self.good)}"
@@ -220,4 +221,7 @@ class Unsaved:
     def save(self, step: int, state: State, pending: Rows, progress: Progress = NONE) -> None: ...
 
     def where(self, spoilt: int | None = None) -> str:
+        return self.last()
+
+    def last(self) -> str:
         return "no step is saved"

@@ -22,6 +22,12 @@ FLAX_RULES = (
 )
 
 
+def hub_name(path: str) -> str:
+    """A dotted Flax path by its hub name: `kernel` and `scale` are called `weight` there."""
+    module, _, leaf = path.rpartition(".")
+    return f"{module}.weight" if leaf in ("kernel", "scale") else path
+
+
 def read(config: Json, beside: Callable[[str], Json | None]) -> Described:
     """Our own config.json, whatever the layout beside it.
 

@@ -19,7 +19,18 @@ from vit_torch.training.hyper import Hyper
 from vit_torch.training.layers import layer_rate
 from vit_torch.training.loop.command import main
 from vit_torch.training.losses import LOSSES, binary_cross_entropy, soft_cross_entropy
-from vit_torch.training.rules import RULES, adam, adamw, decay_strength, lamb, momentum, sgd, trust_ratio
+from vit_torch.training.rules import (
+    RULES,
+    adam,
+    adamw,
+    decay_strength,
+    lamb,
+    momentum,
+    muon,
+    orthogonal,
+    sgd,
+    trust_ratio,
+)
 from vit_torch.training.schedule import learning_rate
 from vit_torch.training.state import State, init_state, trained_parameters
 from vit_torch.training.step import train_step
@@ -50,7 +61,9 @@ __all__ = [
     "main",
     "mixup",
     "momentum",
+    "muon",
     "normalise",
+    "orthogonal",
     "part",
     "sgd",
     "shift",

@@ -22,11 +22,11 @@ class Hyper:
     total_steps: int
     final_fraction: float  # of the peak, reached at total_steps
     layer_decay: float | None = None  # learning rate of a block over that of the block after it
-    rule: Literal["adamw", "lamb", "sgd"] = "adamw"
+    rule: Literal["adamw", "lamb", "sgd", "muon"] = "adamw"
     weight_decay: float  # times the learning rate
     decay_times_peak: bool = True  # else times the rate's share of its peak alone
-    beta1: float = 0.9  # memory of the gradient's mean; sgd: its momentum
+    beta1: float = 0.9  # memory of the gradient's mean; sgd, muon: the momentum
     beta2: float = 0.999  # memory of the gradient's square; sgd has none
-    eps: float = 1e-8  # beside the root of the mean square, in adamw and lamb
+    eps: float = 1e-8  # beside the root of the mean square, in adamw and lamb, and where muon has adamw
     nesterov: bool = False  # sgd: look ahead with the momentum
     ema_decay: float | None = None

@@ -1,4 +1,4 @@
-"""The update rules: AdamW, LAMB, SGD, each from a gradient to the new parameter.
+"""The update rules: AdamW, LAMB, SGD, Muon, each from a gradient to the new parameter.
 
 A rule takes (hub name, parameter, gradient, state, learning rate of this parameter, hyper), replaces what the state
 remembers of the parameter's gradients, and returns the new parameter.
@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vit_convert.roles import decays
+from vit_convert.roles import decays, hidden
 from vit_torch.training.hyper import Hyper
 from vit_torch.training.state import State
 
@@ -70,8 +70,38 @@ def sgd(name: str, param: Tensor, grad: Tensor, state: State, lr: float, hyper: 
     return param - lr * (momentum(name, grad, state, hyper) + decay)
 
 
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # of x, x x^T x, x (x^T x)^2: steepest at zero (Jordan et al. 2024)
+RMS = 0.2  # of a step's numbers: AdamW's, whose learning rate and decay fit then (Liu et al. 2025, equation 4)
+
+
+def orthogonal(matrix: Tensor, least: float) -> Tensor:
+    """Nearly the nearest orthogonal matrix: five steps of Newton and Schulz from the matrix over its norm, whose
+    singular values come to lie around 1 (torch/optim/_muon.py, but in the matrix's own dtype). Over `least`, where the
+    norm is smaller."""
+    a, b, c = NEWTON_SCHULZ
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.T if tall else matrix
+    x = x / x.norm().clamp(min=least)
+    for _ in range(5):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.T if tall else x
+
+
+def muon(name: str, param: Tensor, grad: Tensor, state: State, lr: float, hyper: Hyper) -> Tensor:
+    """Jordan et al. 2024, as torch.optim.Muon with match_rms_adamw: of a linear layer's kernel in a block the
+    orthogonal matrix nearest to Nesterov's momentum, and decay beside it; of all else AdamW."""
+    if not hidden(name):
+        return adamw(name, param, grad, state, lr, hyper)
+    velocity = state.mu[name] = hyper.beta1 * state.mu[name] + grad
+    least = 1e-7 / (1 - hyper.beta1)  # torch's is of a mean of gradients, and this is their sum
+    direction = RMS * max(grad.shape) ** 0.5 * orthogonal(grad + hyper.beta1 * velocity, least)
+    return param - lr * (direction + decay_strength(name, hyper) * param)
+
+
 RULES: dict[str, Callable[[str, Tensor, Tensor, State, float, Hyper], Tensor]] = {
     "adamw": adamw,
     "lamb": lamb,
     "sgd": sgd,
+    "muon": muon,
 }

@@ -58,6 +58,7 @@ SETTINGS: dict[str, Setting] = {
     "on_nonfinite": Setting(one_of("stop"), "stop"),
     "init": Setting(optional(TEXT), None),
     "init_size": Setting(optional(COUNT), None),
+    "init_preset": Setting(optional(TEXT), None),
     "data.name": Setting(TEXT, None),
     "data.dir": Setting(optional(TEXT), None),
     "data.train_split": Setting(TEXT, "train"),
@@ -85,7 +86,7 @@ SETTINGS: dict[str, Setting] = {
     "augment.mix_share": Setting(PART, 1.0),
     "augment.erase_prob": Setting(one_of(0), 0),
     "augment.label_smoothing": Setting(SHARE, 0.0),
-    "optimizer.name": Setting(one_of("adamw", "lamb", "sgd"), "adamw"),
+    "optimizer.name": Setting(one_of("adamw", "lamb", "sgd", "muon"), "adamw"),
     "optimizer.weight_decay": Setting(NOT_NEGATIVE, 0.05),
     "optimizer.decay_times_peak": Setting(SWITCH, True),
     "optimizer.beta1": Setting(SHARE, 0.9),
@@ -191,7 +192,8 @@ def _together(settings: Settings) -> Iterator[tuple[bool, str]]:
     mean, std = settings["data.mean"], settings["data.std"]
     pair = (mean is None) == (std is None) and len(mean or ()) == len(std or ())
     yield pair, "data.std goes with data.mean: as many numbers, or neither"
-    yield settings["init_size"] is None or settings["init"] is not None, "init_size needs init"
+    for name in ("init_size", "init_preset"):
+        yield settings[name] is None or settings["init"] is not None, f"{name} needs init"
 
 
 def _option(message: str) -> str:

@@ -65,14 +65,17 @@ def head_value(name: str, settings: Settings) -> float:
 def from_checkpoint(settings: Settings, class_names: tuple[str, ...], run: dict[str, Any]) -> ViT:
     """The checkpoint's model at the run's image size. Its head is kept where it answers for the same classes: as many,
     and called the same if both have names; else it begins anew."""
-    path, size = _checkpoint_of(settings["init"]), settings["init_size"]
+    path, size, preset = _checkpoint_of(settings["init"]), settings["init_size"], settings["init_preset"]
     try:
-        found = open_checkpoint(path, image_size=size)
+        found = open_checkpoint(path, image_size=size, preset=preset)
         as_many = found.config.num_classes == len(class_names)
         classes = None if as_many else len(class_names)
-        model = ViT.from_pretrained(path, image_size=size, num_classes=classes, dtype=dtype_of(settings), **run)
+        model = ViT.from_pretrained(
+            path, image_size=size, num_classes=classes, preset=preset, dtype=dtype_of(settings), **run
+        )
     except (CheckpointError, ValueError) as error:
-        raise Refused(f"init {error}") from error
+        asked = "\nHere that is --init-preset NAME; it has no --set" if "--preset" in str(error) else ""
+        raise Refused(f"init {error}{asked}") from error
     if not as_many or found.labels not in (None, class_names):
         heads: dict[str, Tensor] = {name: p for name, p in model.named_parameters() if name.startswith(HEADS)}
         for name, param in heads.items():

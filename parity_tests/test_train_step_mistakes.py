@@ -223,6 +223,7 @@ def test_forgotten_stochastic_depth_is_seen():
         check(replace(given, draws=[replace(draws, drop_path=None) for draws in given.draws]))
 
 
+@pytest.mark.slow
 def test_a_norm_that_counts_what_is_frozen_is_seen(monkeypatch: pytest.MonkeyPatch):
     """Gradients of all parameters are clipped together, and those of the frozen then left out."""
     given = recorded(PARTS)

@@ -45,13 +45,13 @@ from train.step import Batch, State
 from vit_torch import training
 
 
-@pytest.mark.parametrize("case", quick([*CASES], ["adamw", "lamb", PARTS]))
+@pytest.mark.parametrize("case", quick([*CASES], ["adamw", PARTS]))
 def test_a_hundred_steps_are_the_specifications(case: str):
     given = recorded(case)
     compare(given.after[STEPS], specified(given))
 
 
-@pytest.mark.parametrize("rule", quick(RULES, ["adamw", "lamb"]))
+@pytest.mark.parametrize("rule", quick(RULES, ["adamw"]))
 def test_those_steps_did_everything(rule: str):
     """No part of the step passes for want of use."""
     given = recorded(rule)

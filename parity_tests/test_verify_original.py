@@ -327,6 +327,7 @@ def test_a_class_with_another_gradient_of_one_tensor_disagrees_there(
     assert all("part at gradient of blocks.1.mlp.fc1.bias (float64): 5.0e-01" in check.parting for check in failed)
 
 
+@pytest.mark.slow
 def test_its_own_class_is_run_in_dtypes_that_round_and_its_error_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -355,6 +356,7 @@ def test_its_own_class_is_run_in_dtypes_that_round_and_its_error_is_told(
     assert "its own class doesn't run in float32: TypeError: no" in found.said
 
 
+@pytest.mark.slow
 def test_a_tensor_that_its_class_has_frozen_has_a_gradient_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -373,6 +375,7 @@ def test_a_tensor_that_its_class_has_frozen_has_a_gradient_all_the_same(
     assert found.original.torch[f"{OF}pos_embed"] < GRADIENT
 
 
+@pytest.mark.slow
 def test_gradients_that_cannot_be_named_are_no_disagreement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opens = OPEN["timm"]
     monkeypatch.setitem(OPEN, "timm", lambda source: replace(opens(source), save=raises(OSError("the disk is full"))))

@@ -32,7 +32,7 @@ import_torchvision()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--examples", type=int, default=4, help="configurations drawn for each property of the models")
+    parser.addoption("--examples", type=int, default=2, help="configurations drawn for each property of the models")
     parser.addoption("--margins", metavar="DIR", help="write there how near each test came to its tolerance")
     own = parser.getgroup("a checkpoint of one's own")
     own.addoption("--checkpoint", metavar="SRC", help="run the tests of test_checkpoint.py on it, and no others")

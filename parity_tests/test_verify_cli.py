@@ -59,6 +59,7 @@ def test_it_prints_a_table_with_the_verdict(native: Path, verify: Callable[..., 
     assert alone in verify(native, *QUICK, "--images", 2)[1].splitlines()
 
 
+@pytest.mark.slow
 def test_json_has_every_number(native: Path, verify: Callable[..., Out]) -> None:
     code, out, _ = verify(native, "--json", "--images", 4, "--dtypes", "float32,float64", "--seed", 5)
     facts = json.loads(out)

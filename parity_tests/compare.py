@@ -86,13 +86,21 @@ def kinds(names: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
-def noise(found: Arrays, truth: Arrays, names: Iterable[str]) -> float:
-    """Root mean square of the errors of several tensors, each one's as a part of its own size; as a part of the largest
-    size in `truth` where it is zero but for ZERO_GRADIENT of that."""
-    largest = max(map(rms, truth.values())) or 1.0  # what is all zero has no size to be a part of
-    own = {name: rms(truth[name]) for name in names}
-    sizes = {name: size if size > ZERO_GRADIENT * largest else largest for name, size in own.items()}
-    return rms(np.concatenate([((found[n] - truth[n]) / size).ravel() for n, size in sizes.items()]))
+def sizes(truth: Arrays) -> dict[str, float]:
+    """Root mean square of each tensor; the largest of all where it is zero but for ZERO_GRADIENT of that."""
+    own = {name: rms(x) for name, x in truth.items()}
+    largest = max(own.values()) or 1.0  # what is all zero has no size to be a part of
+    return {name: size if size > ZERO_GRADIENT * largest else largest for name, size in own.items()}
+
+
+def noise(found: Arrays, truth: Arrays, names: Iterable[str], known: Mapping[str, float] | None = None) -> float:
+    """Root mean square of the errors of several tensors, each one's as a part of its size.
+
+    Args:
+        known: sizes(truth), where it is asked of many.
+    """
+    of = sizes(truth) if known is None else known
+    return rms(np.concatenate([((found[name] - truth[name]) / of[name]).ravel() for name in names]))
 
 
 def times(ours: float, theirs: float) -> float:

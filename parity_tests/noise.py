@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 
 import vit_torch
-from parity_tests.compare import kinds, noise
+from parity_tests.compare import kinds, noise, sizes
 from parity_tests.pairs import Arrays, held_exactly, randomise
 from parity_tests.tolerances import NOISE_RATIO
 from vit_convert.config import ViTConfig
@@ -25,7 +25,8 @@ def in_dtype(config: ViTConfig, dtype: str) -> tuple[vit_torch.ViT, vit_torch.Vi
 
 def noise_by_kind(found: Arrays, truth: Arrays) -> dict[str, float]:
     """`compare.noise` by kind of parameter, of all blocks: one bias alone has too few values for a steady mean."""
-    return {kind: noise(found, truth, names) for kind, names in kinds(truth).items()}
+    known = sizes(truth)
+    return {kind: noise(found, truth, names, known) for kind, names in kinds(truth).items()}
 
 
 def check_ratios(ours: Mapping[str, float], theirs: Mapping[str, float]) -> None:

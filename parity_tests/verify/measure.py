@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from parity_tests.compare import gap, kinds, leaf_gaps, noise, rms, times
+from parity_tests.compare import gap, kinds, leaf_gaps, noise, rms, sizes, times
 from parity_tests.pairs import Arrays
 from parity_tests.verify.run import OUTPUT, Run
 
@@ -78,8 +78,9 @@ def compare_rounded(torch: Run, flax: Run, truth: Run, products: Mapping[str, Pr
         for name, exact in truth.arrays.items()
     }
     groups = by_kind(truth.gradients)
+    known = sizes(truth.gradients) if groups else {}
     gradients = {
-        kind: Errors(*(noise(run.gradients, truth.gradients, names) for run in (torch, flax)))
+        kind: Errors(*(noise(run.gradients, truth.gradients, names, known) for run in (torch, flax)))
         for kind, names in groups.items()
     }
     return Rounded(layers, gradients, products)

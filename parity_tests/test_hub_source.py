@@ -146,13 +146,14 @@ def hub(cache, monkeypatch) -> Iterator[Hub]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             status, headers, body = hub.answer(self.path)
+            if self.command == "GET":  # before who asks can go on
+                hub.asked.append(self.path.rpartition("/")[2])
             self.send_response(status)
             for name, value in {"Content-Length": str(len(body)), **headers}.items():
                 self.send_header(name, value)
             self.end_headers()
             if self.command == "GET":
                 self.wfile.write(body)
-                hub.asked.append(self.path.rpartition("/")[2])
 
         do_HEAD = do_GET
 

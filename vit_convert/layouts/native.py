@@ -23,7 +23,7 @@ FLAX_RULES = (
 
 
 def hub_name(path: str) -> str:
-    """A dotted Flax path by its hub name: `kernel` and `scale` are called `weight` there."""
+    """A dotted Flax path by its hub name: `kernel` and `scale` are called `weight` there. A hub name stays as it is."""
     module, _, leaf = path.rpartition(".")
     return f"{module}.weight" if leaf in ("kernel", "scale") else path
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vit_convert.errors import CheckpointError, some
-from vit_convert.training_state import TrainingState, read_state, write_state
+from vit_convert.training_state import MOMENTS, TrainingState, read_state, write_state
 from vit_torch.pretrained import to_numpy, to_tensor
 from vit_torch.training.hyper import Hyper
 from vit_torch.training.state import State, init_state
@@ -74,10 +74,8 @@ def from_saved(model: ViT, saved: TrainingState, hyper: Hyper) -> State:
 
 
 def kept_moments(hyper: Hyper) -> tuple[str, ...]:
-    """Which moments a rule remembers."""
-    if hyper.rule == "sgd":
-        return ("mu",) if hyper.beta1 else ()
-    return "mu", "nu"
+    """Which moments a rule remembers: sgd without momentum none."""
+    return () if hyper.rule == "sgd" and not hyper.beta1 else MOMENTS[hyper.rule]
 
 
 def _arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:

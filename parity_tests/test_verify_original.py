@@ -32,6 +32,7 @@ from parity_tests.verify.original import (
     open_original,
 )
 from parity_tests.verify.own_class import IMAGE_GRADIENT, OF, OriginalGaps, own_class_in
+from parity_tests.verify.own_parts import run_parts
 from parity_tests.verify.own_run import gradients, in_hub_names, run_blocks
 from parity_tests.verify.page import page
 from parity_tests.verify.prove import prove
@@ -39,6 +40,7 @@ from parity_tests.verify.source import Source, open_source
 from parity_tests.verify.table import table
 from parity_tests.verify.verdict import agrees, check_all, summary
 from vit_convert.hub import hub_shapes
+from vit_convert.intermediates import intermediate_names
 
 GOLDEN = Path(__file__).parent / "golden"
 FLOAT64 = Asked(dtypes=("float64",), images=2)
@@ -60,20 +62,18 @@ def test_both_frameworks_are_the_function_of_its_own_class(tmp_path: Path, famil
     library, cls = family.real.split()
     assert found.original.name.startswith(f"{library} ")
     assert (cls in found.original.name) == (library != "open_clip")  # of which the visual tower is run alone
-    expected = ["blocks.0", "blocks.1"] if found.source.checkpoint.config.depth == 2 else found.original.torch
-    leaves = {OF + name for name in hub_shapes(found.source.checkpoint.config)}
-    assert (
-        set(expected) | {"embeddings", "output", IMAGE_GRADIENT} | leaves
-        == set(found.original.torch)
-        == set(found.original.flax)
-    )
+    config = found.source.checkpoint.config
+    leaves = {OF + name for name in hub_shapes(config)}
+    expected = set(intermediate_names(config)) - {"logits"} | {"output", IMAGE_GRADIENT} | leaves
+    assert expected == set(found.original.torch) == set(found.original.flax)
     checks = check_all(found)
     assert agrees(checks), summary(found, checks)
     assert summary(found, checks) == f"On this checkpoint PyTorch, Flax and {found.original.name} are one function."
-    depth = found.source.checkpoint.config.depth
+    norm = ", its last norm" * (config.final_norm == "tokens")
     said = (
-        f"compared with {found.original.name} in float64: what enters its first block, what each of its {depth} "
-        f"blocks gives, its output, the gradient of the images and those of {len(leaves)} tensors"
+        f"compared with {found.original.name} in float64: what enters its first block, what each of its {config.depth} "
+        f"blocks gives, the attention weights of {config.depth} of them{norm}, what it pools, its output, the gradient "
+        f"of the images and those of {len(leaves)} tensors"
     )
     assert found.said[-1] == said
     assert page(found, checks, "").count(said) == 1
@@ -90,6 +90,10 @@ def test_what_was_compared_with_its_own_class_is_said_and_no_more() -> None:
         "compared with timm X in float64: its output, the gradient of the images and those of 1 tensors; not all "
         "gradients of its weights: none of norm.bias in what it saves"
     )
+    lost = OriginalGaps("timm X", "1", gaps, gaps, unseen="not found in it: norm, pooled")
+    assert own_class_in(lost) == (
+        "compared with timm X in float64: its output; not found in it: norm, pooled; no gradients of its weights"
+    )
     with_images = {"output": 0.0, IMAGE_GRADIENT: 0.0}
     assert own_class_in(OriginalGaps("timm X", "1", with_images, with_images, "the disk is full")) == (
         "compared with timm X in float64: its output and the gradient of the images; no gradients of its "
@@ -105,17 +109,21 @@ def test_every_family_that_has_a_class_here_is_run_in_it(tmp_path: Path, family:
     config = source.checkpoint.config
     images = np.random.default_rng(0).standard_normal((2, *config.image_hw, config.in_channels))
     original = open_original(source)
-    found = run_blocks(original, images, config.depth)
+    found, blocks = run_blocks(original, images, config.depth)
     assert np.array_equal(found["output"], saved.answer(images))
     assert {"embeddings", *(f"blocks.{i}" for i in range(config.depth))} < set(found)
-    run = run_torch(source.torch("float64"), images, ("embeddings",))
-    assert gap(run["embeddings"], found["embeddings"]) < FORWARD
+    found |= run_parts(original, images, blocks, config, intermediate_names(config))
+    names = [name for name in intermediate_names(config) if name != "logits"]
+    assert [name for name in names if name not in found] == []
+    run = run_torch(source.torch("float64"), images, names)
+    gaps = {name: gap(run[name], found[name]) for name in names if name in found}
+    assert max(gaps.values()) < FORWARD, worst(gaps)
     cotangent = np.random.default_rng(1).standard_normal(found["output"].shape)
     ours = grads_torch(source.torch("float64"), images, cotangent)
     of_images, of_params = gradients(original, images, cotangent)
     assert gap(ours.pop("images"), of_images) < GRADIENT
-    found = leaf_gaps(ours, in_hub_names(original, source, of_params))
-    assert max(found.values()) < GRADIENT, worst(found)
+    gaps = leaf_gaps(ours, in_hub_names(original, source, of_params))
+    assert max(gaps.values()) < GRADIENT, worst(gaps)
 
 
 def test_another_function_than_its_own_class_exits_1_and_names_the_block(
@@ -143,7 +151,7 @@ def test_a_bare_file_is_run_in_the_class_that_its_preset_names(tmp_path: Path) -
     exact = prove(source, Asked(dtypes=("float64",), images=1)).original
     assert isinstance(exact, OriginalGaps)
     assert max(*exact.torch.values(), *exact.flax.values()) < FORWARD
-    assert run_blocks(original, images, config.depth)["output"].shape == (1, config.num_classes)
+    assert run_blocks(original, images, config.depth).arrays["output"].shape == (1, config.num_classes)
 
 
 def vit_config(preset: str) -> Any:
@@ -230,7 +238,7 @@ def test_what_enters_the_first_block_is_kept_however_it_is_given() -> None:
     model = InPlace()
     answer = Forward(lambda pixels: model(pixels[:, 0].clone()), cast(Any, None))
     original = Original("a class", "1", model, answer, cast(Any, None))
-    found = run_blocks(original, np.zeros((2, 3, 4, 1)), 2)
+    found, _ = run_blocks(original, np.zeros((2, 3, 4, 1)), 2)
     assert np.array_equal(found["embeddings"], np.zeros((2, 3, 4)))
     assert np.array_equal(found["output"], np.full((2, 4), 2.0))
 

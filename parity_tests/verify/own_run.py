@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,9 +23,15 @@ class Unnamed(Exception):
     """There are gradients of the weights, and they can't be called by our names: why."""
 
 
-def run_blocks(original: Original, images: np.ndarray, depth: int) -> dict[str, np.ndarray]:
-    """Its output, and by our names what its blocks are given and give, where it has a list of as many: (B, T, D),
-    float64.
+class Blocks(NamedTuple):
+    """What the class's blocks were found to be."""
+
+    arrays: dict[str, np.ndarray]  # what the first is given and what each gives, by our names: (B, T, D), float64
+    modules: tuple[nn.Module, ...]
+
+
+def run_blocks(original: Original, images: np.ndarray, depth: int) -> Blocks:
+    """Its output, and what its blocks are given and give, where it has a list of as many.
 
     Raises:
         Refused: it doesn't run, or gives what isn't finite.
@@ -51,8 +57,9 @@ def run_blocks(original: Original, images: np.ndarray, depth: int) -> dict[str, 
     finally:
         for hook in hooks:
             hook.remove()
-    found = _of_blocks(given, taken, len(lists), depth) | {"output": output}
-    if broken := [name for name, array in found.items() if not np.isfinite(array).all()]:
+    found = _of_blocks(given, taken, lists, depth)
+    found.arrays["output"] = output
+    if broken := [name for name, array in found.arrays.items() if not np.isfinite(array).all()]:
         raise Refused(f"{original.name} gives values that are NaN or infinite, the first in {broken[0]}")
     return found
 
@@ -119,15 +126,19 @@ def in_hub_names(original: Original, source: Source, of_params: list[torch.Tenso
 
 
 def _of_blocks(
-    given: Mapping[tuple[int, int], list[np.ndarray]], taken: Mapping[int, list[np.ndarray]], lists: int, depth: int
-) -> dict[str, np.ndarray]:
+    given: Mapping[tuple[int, int], list[np.ndarray]],
+    taken: Mapping[int, list[np.ndarray]],
+    lists: list[nn.Module],
+    depth: int,
+) -> Blocks:
     """What the first list took and gave whose every module ran once and gave tokens; empty where none did."""
-    for i in range(lists):
+    for i, blocks in enumerate(lists):
         found = [given[i, j] for j in range(depth)]
         if all(len(arrays) == 1 and arrays[0].ndim == 3 for arrays in found):
             entering = {"embeddings": taken[i][0]} if taken[i] else {}
-            return entering | {f"blocks.{j}": arrays[0] for j, arrays in enumerate(found)}
-    return {}
+            arrays = entering | {f"blocks.{j}": arrays[0] for j, arrays in enumerate(found)}
+            return Blocks(arrays, tuple(blocks.children()))
+    return Blocks({}, ())
 
 
 def _is_list(module: nn.Module, depth: int) -> bool:

@@ -7,8 +7,9 @@ global: so test_devices.py and test_hosts.py start this, and read the JSON that 
 import argparse
 import hashlib
 import json
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from train.evaluation.split import make_evaluate
 from train.feed import make_feed
 from train.input.data import Data
 from train.input.sources.arrays import Arrays
+from train.input.sources.base import Example
 from train.loop import compile_advance
 from train.model import make_model
 from train.step import Batch, Params, State, Step, split_model
@@ -90,10 +92,21 @@ class Recording(Step):
         return state, metrics | {"batch": batch, "draws": draws._replace(dropout=key)}
 
 
-def drawn(seed: int, size: int) -> Arrays:
+@dataclass(frozen=True)
+class Counted(Arrays):
+    """A source that knows how many examples were read of it."""
+
+    reads: list[int] = field(default_factory=list)  # a number a call: list.append is safe in threads
+
+    def examples(self, indices: Sequence[int]) -> list[Example]:
+        self.reads.append(len(indices))
+        return super().examples(indices)
+
+
+def drawn(seed: int, size: int) -> Counted:
     rng = np.random.default_rng(seed)
     images, labels = rng.integers(0, 256, (size, 8, 12, 3), dtype=np.uint8), rng.integers(0, 5, size, dtype=np.int32)
-    return Arrays(images, labels, tuple("abcde"), f"drawn {seed}")
+    return Counted(images, labels, tuple("abcde"), f"drawn {seed}")
 
 
 def make_step(config: TrainConfig, placement: Placement) -> tuple[Step, Any]:
@@ -122,7 +135,7 @@ def run(name: str, resident: bool) -> dict[str, Any]:
     state = placement.init(lambda key: step.init(values(key)), init_key(config.seed))
     whole = jax.jit(lambda params: params, out_shardings=placement.replicated)(state.params)
     initial, held = digest(whole), bytes_held(state)
-    data = Data(config, drawn(0, EXAMPLES), drawn(1, TESTED))
+    data = Data(config, source := drawn(0, EXAMPLES), drawn(1, TESTED))
     feed, rows = make_feed(data, placement, STEPS), []
     with closing(feed.items(0)) as items:
         item = next(items)
@@ -144,6 +157,7 @@ def run(name: str, resident: bool) -> dict[str, Any]:
         "state_bytes": held,
         "argument_bytes": memory.argument_size_in_bytes,
         "rows": [mine.start, mine.stop],
+        "read": sum(source.reads),  # none where the images lie on the devices
     }
 
 

@@ -12,13 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parity_tests.compare import apart, elementwise, gap
+from parity_tests.pictures import crops
 from parity_tests.tolerances import EXACT, FLOAT32
 from train import augment
 from train.config import AugmentConfig
 from train.draws import Draws, block_rates, draw, step_key
 from vit_torch import training
 
-B, H, W, C, K = 6, 8, 10, 3, 7
+B, H, W, K = 6, 8, 10, 7
 STEPS = st.integers(0, 100_000)
 BOTH = AugmentConfig(padding=2, flip=True, mixup_alpha=0.8, cutmix_alpha=1.0, mix_share=0.9)
 
@@ -38,10 +39,6 @@ def drawn(step: int, config: AugmentConfig = BOTH) -> Draws:
 def many(config: AugmentConfig = BOTH, schedule: str = "linear") -> Draws:
     """The draws of 400 steps."""
     return jax.tree.map(np.asarray, drawer(config, schedule)(jnp.arange(400)))
-
-
-def pixels(seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (B, H, W, C), dtype=np.uint8)
 
 
 def nchw(images: np.ndarray) -> torch.Tensor:
@@ -70,7 +67,7 @@ def box_of(draws: Draws) -> tuple[int, int, int, int]:
 @settings(max_examples=30)
 @given(step=STEPS)
 def test_shift_and_flip_are_the_specifications(step: int):
-    draws, images = drawn(step), pixels(step)
+    draws, images = drawn(step), crops(B, H, W, step)
     theirs = training.shift(nchw(images), torch.tensor(draws.corner), BOTH.padding)
     theirs = training.flip(theirs, torch.tensor(draws.flip))
     np.testing.assert_array_equal(move(images, draws), nhwc(theirs))
@@ -79,7 +76,7 @@ def test_shift_and_flip_are_the_specifications(step: int):
 @settings(max_examples=40)
 @given(step=STEPS)
 def test_mixing_is_the_specifications(step: int):
-    draws, x, labels = drawn(step), pixels(step) / 255, np.arange(B) % K
+    draws, x, labels = drawn(step), crops(B, H, W, step) / 255, np.arange(B) % K
     partner, box, lam = torch.tensor(draws.partner), box_of(draws), float(draws.lam)
     if draws.use_cutmix:
         theirs, lam = training.cutmix(nchw(x), partner, box), training.cutmix_lam(box, H, W)

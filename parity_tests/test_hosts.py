@@ -25,7 +25,7 @@ import pytest
 import vit_flax
 from parity_tests.compare import gap
 from parity_tests.datasets import jpegs, tiny_config, write_folder
-from parity_tests.placements import CONFIG
+from parity_tests.placements import CONFIG, STEPS
 from parity_tests.test_train_cli import TINY
 from parity_tests.tolerances import FLOAT32_CHAIN, LOSS
 from train.__main__ import main
@@ -106,6 +106,8 @@ def test_each_process_reads_its_own_rows(runs: tuple[Runs, Runs, Runs], name: st
     first, second, alone = runs
     rows = first[name]["rows"], second[name]["rows"], alone["one device"]["rows"]
     assert rows == ([0, 8], [8, 16], [0, 16])
+    assert [first[name]["read"], second[name]["read"]] == [STEPS * 8] * 2
+    assert alone["one device"]["read"] == STEPS * 16
 
 
 def slurm(port: int, process: int) -> dict[str, str]:

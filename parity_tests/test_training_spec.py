@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from parity_tests.compare import elementwise, gap, leaf_gaps, worst
+from parity_tests.pictures import crops
 from parity_tests.test_optimizers import Both
 from parity_tests.tolerances import EXACT, FLOAT32, GRADIENT
 from vit_convert.config import ViTConfig
@@ -188,7 +189,7 @@ def test_mixing_and_soft_targets_are_timms(seed: int, use_cutmix: bool, smoothin
     """With timm's own draws: its partner is the batch reversed, its box comes from NumPy's global generator."""
     from timm.data.mixup import Mixup, cutmix_bbox_and_lam
 
-    labels, images = torch.arange(6) % K, normal(6, 3, 9, 13, seed=seed).clone()
+    labels, images = torch.arange(6) % K, torch.tensor(crops(6, 9, 13, seed) / 255).permute(0, 3, 1, 2)
     alphas = (0.0, 1.0) if use_cutmix else (0.8, 0.0)
     mix = Mixup(*alphas, label_smoothing=smoothing, num_classes=K)
     state = np.random.RandomState(seed).get_state()

@@ -30,6 +30,8 @@ SMALL = ViTConfig(
     image_size=8, patch_size=2, in_channels=1, dim=16, depth=2, num_heads=2, mlp_dim=24, num_classes=10,
 )  # fmt: skip
 
+# What a bare file's question says here.
+ASKED = r"(?s)by --init-preset NAME .*, or by --init-set image_size=HEIGHTxWIDTH num_heads=INTEGER \w+="
 Write = Callable[..., Path]
 
 
@@ -126,7 +128,10 @@ def test_another_image_size_resizes_the_positions_as_loading_does(checkpoint: Wr
 def test_a_checkpoint_that_leaves_questions_is_refused_with_the_way_out(checkpoint: Write):
     bare = checkpoint("timm") / "model.safetensors"
     (bare.parent / "config.json").unlink()
-    with pytest.raises(ConfigError, match=r"(?s)--preset.*--init-preset NAME; for --set: vit-convert .* then --init"):
+    with pytest.raises(
+        ConfigError,
+        match=ASKED,
+    ):
         opened(bare)
 
 
@@ -140,12 +145,52 @@ def test_a_bare_file_is_started_from_by_the_name_of_its_model(tmp_path: Path):
     found = start.params()
     assert {name: np.asarray(x).tobytes() for name, x in found.items()} == {n: x.tobytes() for n, x in expected.items()}
     settings = checked(flat({"data": {"name": "digits"}, "init": str(bare), "init_preset": "test_vit"}), "the test")
-    with pytest.raises(Refused, match=r"(?s)--preset.*--init-preset NAME"):
+    with pytest.raises(Refused, match=ASKED):
         from_checkpoint({**settings, "init_preset": None}, tuple("0123456789"), {})
     with pytest.raises(Refused, match="init_preset needs init"):
         checked({**settings, "init": None}, "the test")
     for name, x in from_checkpoint(settings, tuple("0123456789"), {}).state_dict().items():
         assert torch.equal(x, model.state_dict()[name]), name
+
+
+def test_a_bare_file_is_started_from_by_the_fields_that_nothing_tells(tmp_path: Path, checkpoint: Write):
+    """A model that no preset is, in both loops."""
+    bare = checkpoint("timm") / "model.safetensors"
+    (bare.parent / "config.json").unlink()
+    said = {name: getattr(SMALL, name) for name in ("num_heads", "norm_eps", "act", "pool", "pos_resize", "rope")}
+    given = ("image_size=8x8", *(f"{name}={value}" for name, value in said.items()))
+    config, start = opened(bare, init_set=given)
+    assert config.model == SMALL
+    answers = said | {"image_size": (8, 8)}
+    expected = dict(vit_flax.ViT.from_pretrained(bare, overrides=answers).numpy_tensors())
+    assert {name: np.asarray(x).tobytes() for name, x in start.params().items()} == {
+        name: x.tobytes() for name, x in expected.items()
+    }
+    in_torch = vit_torch.ViT.from_pretrained(bare, overrides=answers).state_dict()
+    given_there = {"data": {"name": "digits"}, "dtype": "float64", "init": str(bare), "init_set": list(given)}
+    settings = checked(flat(given_there), "the test")
+    for name, x in from_checkpoint(settings, tuple("0123456789"), {}).state_dict().items():
+        assert torch.equal(x, in_torch[name].double()), name
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("num_headz=4",), r"--init --init-set num_headz=4: .*num_heads"),
+        (("num_heads",), r"--init --init-set needs field=value, got 'num_heads'"),
+        (("num_heads=many",), "--init-set num_heads.*many"),
+    ],
+)
+def test_a_field_that_is_none_is_refused_by_its_name(checkpoint: Write, given: tuple[str, ...], said: str):
+    with pytest.raises(ConfigError, match=said):
+        opened(checkpoint(), init_set=given)
+
+
+def test_fields_of_a_model_need_a_checkpoint():
+    with pytest.raises(ConfigError, match="init_set num_heads=3 depth=2 needs init"):
+        replace(RECIPES["digits"](), init_set=("num_heads=3", "depth=2"))
+    with pytest.raises(Refused, match="init_set needs init"):
+        checked(flat({"data": {"name": "digits"}, "init_set": ["num_heads=3"]}), "the test")
 
 
 def test_the_name_of_a_model_needs_a_checkpoint():

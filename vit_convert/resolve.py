@@ -1,5 +1,6 @@
 """Where each field of a checkpoint's config comes from: the user, the config beside it, names and shapes."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields as dataclass_fields
 from difflib import get_close_matches
@@ -87,6 +88,13 @@ def parse_override(text: str) -> tuple[str, Any]:
     if name not in FIELDS:
         raise CheckpointError(f"--set {text}: {_unknown_fields([name])}")
     return name, parse_value(name, value, f"--set {name}")
+
+
+def in_words_of_a_run(said: str) -> str:
+    """A message where a run's settings take the place of `vit-convert`'s options: --init-preset, and --init-set, which
+    takes a list."""
+    lists = re.sub(r"--set \S+(?: --set \S+)*", lambda at: "--init-set " + at[0].replace("--set ", ""), said)
+    return lists.replace("--preset", "--init-preset")
 
 
 def parse_value(name: str, value: str, said: str) -> Any:

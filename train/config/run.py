@@ -78,6 +78,7 @@ class TrainConfig:
     init: str | None = None  # a checkpoint of any layout to start from; None: from random values
     init_size: int | None = None  # pixels a side with init, whose positions are resized; None: the checkpoint's
     init_preset: str | None = None  # the name of init's model, where its file alone doesn't tell which it is
+    init_set: tuple[str, ...] = ()  # fields of init's model, where nothing tells them: num_heads=6 norm_eps=1e-6
     start: StartConfig = field(default_factory=StartConfig)  # the values without init; with it, a new head's bias
     augment: AugmentConfig = field(default_factory=AugmentConfig)  # of training images
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)  # how gradients become updates
@@ -126,6 +127,8 @@ class TrainConfig:
         yield alone, f"init_size {self.init_size} needs init; without it the size is model.image_size"
         alone = self.init_preset is None or self.init is not None
         yield alone, f"init_preset {self.init_preset} needs init; without it the model is what model.* says"
+        alone = not self.init_set or self.init is not None
+        yield alone, f"init_set {' '.join(self.init_set)} needs init; without it the model is what model.* says"
         yield at_least("seed", self.seed, 0)
         yield at_least("batch_size", self.batch_size, 1)
         yield positive("epochs", self.epochs)

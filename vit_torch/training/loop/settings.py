@@ -59,6 +59,7 @@ SETTINGS: dict[str, Setting] = {
     "init": Setting(optional(TEXT), None),
     "init_size": Setting(optional(COUNT), None),
     "init_preset": Setting(optional(TEXT), None),
+    "init_set": Setting(NAMES, []),
     "data.name": Setting(TEXT, None),
     "data.dir": Setting(optional(TEXT), None),
     "data.train_split": Setting(TEXT, "train"),
@@ -192,8 +193,8 @@ def _together(settings: Settings) -> Iterator[tuple[bool, str]]:
     mean, std = settings["data.mean"], settings["data.std"]
     pair = (mean is None) == (std is None) and len(mean or ()) == len(std or ())
     yield pair, "data.std goes with data.mean: as many numbers, or neither"
-    for name in ("init_size", "init_preset"):
-        yield settings[name] is None or settings["init"] is not None, f"{name} needs init"
+    for name in ("init_size", "init_preset", "init_set"):
+        yield settings[name] in (None, []) or settings["init"] is not None, f"{name} needs init"
 
 
 def _option(message: str) -> str:

@@ -9,6 +9,7 @@ from torch import Tensor
 from vit_convert.checkpoint import open_checkpoint
 from vit_convert.config import ViTConfig
 from vit_convert.errors import CheckpointError
+from vit_convert.resolve import in_words_of_a_run, parse_override
 from vit_convert.roles import decays, role
 from vit_torch.training.loop.errors import Refused
 from vit_torch.training.loop.recipe import dtype_of
@@ -65,17 +66,18 @@ def head_value(name: str, settings: Settings) -> float:
 def from_checkpoint(settings: Settings, class_names: tuple[str, ...], run: dict[str, Any]) -> ViT:
     """The checkpoint's model at the run's image size. Its head is kept where it answers for the same classes: as many,
     and called the same if both have names; else it begins anew."""
-    path, size, preset = _checkpoint_of(settings["init"]), settings["init_size"], settings["init_preset"]
+    path = _checkpoint_of(settings["init"])
     try:
-        found = open_checkpoint(path, image_size=size, preset=preset)
+        overrides = dict(map(parse_override, settings["init_set"]))
+        answers: dict[str, Any] = dict(
+            image_size=settings["init_size"], preset=settings["init_preset"], overrides=overrides
+        )
+        found = open_checkpoint(path, **answers)
         as_many = found.config.num_classes == len(class_names)
         classes = None if as_many else len(class_names)
-        model = ViT.from_pretrained(
-            path, image_size=size, num_classes=classes, preset=preset, dtype=dtype_of(settings), **run
-        )
+        model = ViT.from_pretrained(path, num_classes=classes, dtype=dtype_of(settings), **answers, **run)
     except (CheckpointError, ValueError) as error:
-        asked = "\nHere that is --init-preset NAME; it has no --set" if "--preset" in str(error) else ""
-        raise Refused(f"init {error}{asked}") from error
+        raise Refused(f"init {in_words_of_a_run(str(error))}") from error
     if not as_many or found.labels not in (None, class_names):
         heads: dict[str, Tensor] = {name: p for name, p in model.named_parameters() if name.startswith(HEADS)}
         for name, param in heads.items():

@@ -18,7 +18,7 @@ from PIL import Image
 from parity_tests.browser import chromium
 from parity_tests.compare import gap
 from parity_tests.datasets import encoded, picture
-from parity_tests.test_predict import CONFIG, LABELS, PREPROCESS, by_hand, make
+from parity_tests.predicting import CONFIG, LABELS, PREPROCESS, by_hand, make
 from parity_tests.tolerances import FLOAT32_CHAIN
 from vit_tools.app.command import main, make_parser, serve
 from vit_tools.app.local_only import LocalOnly

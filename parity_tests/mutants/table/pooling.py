@@ -51,6 +51,17 @@ MUTANTS = (
         promise="model: mean of patches, norm after",
     ),
     vit(
+        name="norm after pooling",
+        old="""x = keep("norm", self.norm(x))
+        if self.attn_pool is not None and keep.wants("attn_pool.weights"):
+            keep("attn_pool.weights", self.attn_pool.weights(x[:, self.config.num_prefix :]))
+        x = keep("pooled", self.fc_norm(pool_tokens(self.config, x, self.attn_pool)))""",
+        new="""keep("norm", self.norm(x))
+        x = keep("pooled", self.norm(pool_tokens(self.config, x, self.attn_pool)))""",
+        who="who takes norm for fc_norm: SimpleViT pools normed tokens",
+        promise="model: sine-cosine",
+    ),
+    vit(
         name="class head alone of a distilled model",
         old="(self.head(x[:, 0]) + self.head_dist(x[:, 1])) / 2",
         new="self.head(x[:, 0])",

@@ -10,6 +10,7 @@ clip = partial(Mutant, file="train/optimizer/clip.py", promise="step: adamw")
 adamw = partial(Mutant, file="train/optimizer/adamw.py", promise="step: adamw")
 decay = partial(Mutant, file="train/optimizer/decay.py")
 sgd = partial(Mutant, file="train/optimizer/sgd.py", promise="step: sgd")
+muon = partial(Mutant, file="train/optimizer/muon.py", promise="step: muon")
 step = partial(Mutant, file="train/step.py", promise="step: adamw")
 
 ADAM, DECAY = "optax.scale_by_adam(b1=config.beta1, b2=config.beta2, eps=config.eps),", "add_decay(config, peak),"
@@ -20,6 +21,12 @@ MUTANTS = (
         old="t = step.astype(dtype)",
         new="t = step.astype(dtype) + 1",
         who="who counts steps from 1, or steps the scheduler first",
+    ),
+    schedule(
+        name="schedule one step behind",
+        old="t = step.astype(dtype)",
+        new="t = jnp.maximum(step.astype(dtype) - 1, 0)",
+        who="who reads the last step's rate",
     ),
     schedule(
         name="learning rate in float32",
@@ -116,6 +123,30 @@ MUTANTS = (
         old="optax.chain(decay, momentum) if config.decay_times_peak else optax.chain(momentum, decay)",
         new="optax.chain(momentum, decay)",
         who="who takes AdamW's decoupling for torch.optim.SGD's rule",
+    ),
+    muon(
+        name="muon's momentum without Nesterov",
+        old="optax.trace(config.beta1, nesterov=True)",
+        new="optax.trace(config.beta1)",
+        who="who takes torch.optim.SGD's default",
+    ),
+    muon(
+        name="muon of the head, too",
+        old="hidden(hub_name(path))",
+        new='hidden(hub_name(path)) or path == "head.kernel"',
+        who="optax.contrib.muon, which takes every matrix",
+    ),
+    muon(
+        name="muon's steps by their own scale",
+        old="RMS * max(x.shape) ** 0.5",
+        new="max(1.0, x.shape[1] / x.shape[0]) ** 0.5",
+        who="torch.optim.Muon's default, whose rates are others",
+    ),
+    muon(
+        name="four steps of Newton and Schulz",
+        old="range(5)",
+        new="range(4)",
+        who="who saves a product",
     ),
     Mutant(
         name="layer-wise rates one layer off",

@@ -45,7 +45,7 @@ from vit_convert.intermediates import intermediate_names
 GOLDEN = Path(__file__).parent / "golden"
 FLOAT64 = Asked(dtypes=("float64",), images=2)
 HAD = [family for family in FAMILIES if family.load is not None]
-# One of each library is proven whole; all of them are run in their class below.
+# One of each library is proven whole, the first of them by make test; all of them are run in their class below.
 PROVEN = {
     ("timm:eva", "DINOv3"),
     ("transformers:dinov2_with_registers", "DINOv2 with registers"),
@@ -54,7 +54,12 @@ PROVEN = {
 named: Callable[[Family], str] = lambda family: f"{family.layout} {family.name}"  # noqa: E731
 
 
-@pytest.mark.parametrize("family", [f for f in HAD if (f.layout, f.name) in PROVEN], ids=named)
+def proven() -> list[Any]:
+    first, *others = (family for family in HAD if (family.layout, family.name) in PROVEN)
+    return [first, *(pytest.param(family, marks=pytest.mark.slow) for family in others)]
+
+
+@pytest.mark.parametrize("family", proven(), ids=named)
 def test_both_frameworks_are_the_function_of_its_own_class(tmp_path: Path, family: Family) -> None:
     saved = family.save(tmp_path)
     found = prove(open_source(str(saved.path), overrides=family.given), FLOAT64)
@@ -305,6 +310,7 @@ def test_its_own_class_failing_is_a_disagreement_with_its_reason(
     assert "It disagrees: " in report.read_text(encoding="utf-8").split('id="original"')[1]
 
 
+@pytest.mark.slow
 def test_a_class_whose_gradient_is_another_disagrees_though_its_output_is_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

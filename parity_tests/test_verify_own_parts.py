@@ -159,6 +159,7 @@ def opened(monkeypatch: pytest.MonkeyPatch, change: Callable[[Original], Origina
     return found.original
 
 
+@pytest.mark.slow
 def test_a_class_with_another_last_norm_parts_there_though_its_output_is_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,6 +194,7 @@ def test_a_class_with_other_attention_weights_parts_there_before_its_block_does(
     assert all("part at blocks.1.attn.weights (float64)" in check.parting for check in failed)
 
 
+@pytest.mark.slow
 def test_a_class_that_does_not_run_while_it_is_watched_is_compared_by_its_blocks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,7 +119,9 @@ def test_every_family_that_has_a_class_here_is_run_in_it(tmp_path: Path, family:
     assert {"embeddings", *(f"blocks.{i}" for i in range(config.depth))} < set(found)
     found |= run_parts(original, images, blocks, config, intermediate_names(config))
     names = [name for name in intermediate_names(config) if name != "logits"]
-    assert [name for name in names if name not in found] == []
+    # This one norms its class token, and not all of them.
+    alone = family.layout == "transformers:clip_vision_model" and config.pool == "class"
+    assert [name for name in names if name not in found] == ["norm"] * alone
     run = run_torch(source.torch("float64"), images, names)
     gaps = {name: gap(run[name], found[name]) for name in names if name in found}
     assert max(gaps.values()) < FORWARD, worst(gaps)

@@ -95,6 +95,8 @@ def parse(args: list[str]) -> Command:
     """
     _, config, summary = _base(args[0])
     default = Command(workdir=tyro.MISSING, config=config)
+    if sum(word.partition("=")[0].replace("_", "-") == "--init-set" for word in args) > 1:
+        raise ConfigError("--init-set is given more than once: it takes a list, --init-set FIELD=VALUE FIELD=VALUE")
     command = tyro.cli(Command, prog=f"vit-train {args[0]}", description=summary, args=args[1:], default=default)
     _check_model(command.config, config)
     return command

@@ -244,6 +244,8 @@ def read_options(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
         while at < len(words) and not words[at].startswith("--"):
             values.append(words[at])
             at += 1
+        if name == "init_set" and name in settings:
+            raise Refused("--init-set is given more than once: it takes a list, --init-set FIELD=VALUE FIELD=VALUE")
         settings[name] = _value(name, values)
     return rest, settings
 

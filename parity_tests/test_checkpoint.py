@@ -10,7 +10,7 @@ from parity_tests.verify.prove import Proof, no_gradients, prove
 from parity_tests.verify.source import open_source
 from parity_tests.verify.verdict import check_all
 from vit_convert.errors import CheckpointError
-from vit_convert.resolve import parse_override
+from vit_convert.resolve import parse_overrides
 
 ROUNDED = ("float32", "bfloat16")
 
@@ -20,7 +20,7 @@ def measured(request: pytest.FixtureRequest) -> Proof | str:
     """Once for all promises; or why nothing can be."""
     option: Any = request.config.getoption
     try:
-        overrides = dict(map(parse_override, option("set")))
+        overrides = parse_overrides(option("set"))
         source = open_source(
             option("checkpoint"), preset=option("preset"), overrides=overrides, weights=option("weights")
         )

@@ -10,7 +10,7 @@ from parity_tests.converting import ASKED, CONFIG, TENSORS, fails, files, run, s
 from vit_convert.checkpoint import open_checkpoint, save_checkpoint
 from vit_convert.errors import CheckpointError
 from vit_convert.layouts import LAYOUTS, LIBRARIES
-from vit_convert.resolve import parse_override
+from vit_convert.resolve import parse_overrides
 
 
 @pytest.fixture
@@ -203,7 +203,7 @@ def test_an_option_that_makes_no_sense_is_refused(native, tmp_path, capsys, opti
 @pytest.mark.parametrize("bare", [True, False])
 def test_an_override_of_another_type_is_refused_by_name(native, tmp_path, changes, message, bare):
     path = (native / "model.safetensors").rename(tmp_path / "bare.safetensors") if bare else native
-    answers = dict(parse_override(answer) for answer in ASKED) if "rope_theta" in changes else {"image_size": (6, 9)}
+    answers = parse_overrides(ASKED) if "rope_theta" in changes else {"image_size": (6, 9)}
     with pytest.raises(CheckpointError, match=message):
         open_checkpoint(path, overrides=answers | changes)
 

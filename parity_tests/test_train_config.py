@@ -11,11 +11,13 @@ import pytest
 import tyro
 
 from parity_tests.test_train_cli import TINY
-from train.__main__ import main
+from train.__main__ import main, parse
 from train.config import ConfigError, TrainConfig
 from train.config.paths import absolute
 from train.config.read import from_dict, read_config
 from train.recipes import FROM_A_CHECKPOINT, RECIPES
+from vit_torch.training.loop.errors import Refused
+from vit_torch.training.loop.settings import read_options
 
 
 @pytest.mark.parametrize("recipe", [name for name, recipe in RECIPES.items() if recipe not in FROM_A_CHECKPOINT])
@@ -40,6 +42,22 @@ def test_paths_and_tuples_come_back_as_they_were():
     assert config.data.dir == Path("/data")
     assert config.optimizer.frozen == ("*", "!head.*")
     assert from_dict(TrainConfig, json.loads(json.dumps(config.to_dict())), "here") == config
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--init a.pth --init-set act=gelu --init-set pool=mean",
+        "--optimizer.frozen blocks.0.* --optimizer.frozen head.*",
+        "--data.mean 0.5 --data.mean=0.4 --data.std 0.2",
+    ],
+)
+def test_a_list_that_is_given_twice_is_refused_in_both_loops(words: str):
+    """The last would replace the first, unsaid."""
+    with pytest.raises(ConfigError, match=r"^--[a-z.-]+ is given 2 times: its values go behind one"):
+        parse(["digits", "--workdir", "runs/a", *words.split()])
+    with pytest.raises(Refused, match=r"^--[a-z.-]+ is given more than once: its values go behind one"):
+        read_options(words.split())
 
 
 @pytest.mark.parametrize(

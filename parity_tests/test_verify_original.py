@@ -3,7 +3,6 @@
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,44 +12,40 @@ import torch
 from torch import nn
 
 import vit_torch
+from parity_tests.changed_class import FLOAT64, save_timm
 from parity_tests.compare import gap, leaf_gaps, worst
 from parity_tests.families import FAMILIES, Family
-from parity_tests.families.timm import SIZES
-from parity_tests.families.timm import saver as timm_saver
 from parity_tests.pairs import grads_torch, run_torch
 from parity_tests.real.base import Forward
-from parity_tests.selection import quick
 from parity_tests.tolerances import FORWARD, GRADIENT
 from parity_tests.verify.asked import Asked
 from parity_tests.verify.command import main
-from parity_tests.verify.measure import Rounded
-from parity_tests.verify.original import (
-    OPEN,
-    Original,
-    Refused,
-    Unavailable,
-    open_original,
-)
+from parity_tests.verify.original import Original, Refused, Unavailable, open_original
 from parity_tests.verify.own_class import IMAGE_GRADIENT, OF, OriginalGaps, own_class_in
 from parity_tests.verify.own_parts import run_parts
 from parity_tests.verify.own_run import gradients, in_hub_names, run_blocks
 from parity_tests.verify.page import page
 from parity_tests.verify.prove import prove
-from parity_tests.verify.source import Source, open_source
+from parity_tests.verify.source import open_source
 from parity_tests.verify.table import table
 from parity_tests.verify.verdict import agrees, check_all, summary
 from vit_convert.hub import hub_shapes
 from vit_convert.intermediates import intermediate_names
 
 GOLDEN = Path(__file__).parent / "golden"
-FLOAT64 = Asked(dtypes=("float64",), images=2)
+
+
 HAD = [family for family in FAMILIES if family.load is not None]
+
+
 # One of each library is proven whole, the first of them by make test; all of them are run in their class below.
 PROVEN = {
     ("timm:eva", "DINOv3"),
     ("transformers:dinov2_with_registers", "DINOv2 with registers"),
     ("open_clip:vit", "CLIP"),
 }
+
+
 named: Callable[[Family], str] = lambda family: f"{family.layout} {family.name}"  # noqa: E731
 
 
@@ -137,7 +132,7 @@ def test_another_function_than_its_own_class_exits_1_and_names_the_block(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Both frameworks agree on what the user says, and the class knows better."""
-    timm_saver("vit_base_patch16_224", **SIZES)(tmp_path)
+    save_timm(tmp_path)
     assert main([str(tmp_path), "--set", "act=gelu_tanh", "--dtypes", "float64", "--images", "2"]) == 1
     out = capsys.readouterr().out
     assert "PyTorch and timm VisionTransformer part at blocks.0 (float64)" in out
@@ -188,7 +183,7 @@ def test_a_class_that_no_package_brings_is_named(file: str, given: dict[str, Any
 
 
 def test_a_library_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    timm_saver("vit_base_patch16_224", **SIZES)(tmp_path)
+    save_timm(tmp_path)
     source = open_source(str(tmp_path))
     monkeypatch.delitem(sys.modules, "parity_tests.real.timm", raising=False)
     monkeypatch.setitem(sys.modules, "timm", None)
@@ -197,30 +192,13 @@ def test_a_library_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: p
 
 
 def test_files_that_a_library_does_not_take_are_said(tmp_path: Path) -> None:
-    timm_saver("vit_base_patch16_224", **SIZES)(tmp_path)
+    save_timm(tmp_path)
     (tmp_path / "model.safetensors").rename(tmp_path.parent / "bare.safetensors")
     fields = {"image_size": (40, 40), "num_heads": 3, "norm_eps": 1e-6, "act": "gelu", "pool": "class"}
     fields |= {"rope": "none", "pos_resize": "bicubic_antialias"}
     bare = open_source(str(tmp_path.parent / "bare.safetensors"), overrides=fields)
     with pytest.raises(Unavailable, match=r"no config\.json of timm's beside the file and no --preset"):
         open_original(bare)
-
-
-def test_embeddings_that_its_own_class_has_otherwise_are_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    timm_saver("vit_base_patch16_224", **SIZES)(tmp_path)
-    opens = OPEN["timm"]
-
-    def moved(source: Any) -> Original:
-        original = opens(source)
-        with torch.no_grad():
-            cast(torch.Tensor, original.model.pos_embed).mul_(1 + 1e-6)
-        return original
-
-    monkeypatch.setitem(OPEN, "timm", moved)
-    assert main([str(tmp_path), "--dtypes", "float64", "--images", "2"]) == 1
-    assert "PyTorch and timm VisionTransformer part at embeddings (float64)" in capsys.readouterr().out
 
 
 class InPlace(nn.Module):
@@ -250,160 +228,6 @@ def test_what_enters_the_first_block_is_kept_however_it_is_given() -> None:
     assert np.array_equal(found["output"], np.full((2, 4), 2.0))
 
 
-def raises(error: Exception) -> Callable[[Any], Any]:
-    def fail(given: Any) -> Any:
-        raise error
-
-    return fail
-
-
-def answers(change: Callable[[torch.Tensor], Any]) -> Callable[[Any], Original]:
-    """timm's own class whose answer is changed."""
-    opens = OPEN["timm"]
-
-    def changed(source: Any) -> Original:
-        original = opens(source)
-        return replace(original, answer=replace(original.answer, run=lambda x: change(original.answer.run(x))))
-
-    return changed
-
-
-FAILURES = {
-    "refuses the file": (
-        raises(RuntimeError("Error(s) in loading state_dict:\n size mismatch for cls_token")),
-        "timm doesn't load it: RuntimeError: Error(s) in loading state_dict: size mismatch for cls_token",
-    ),
-    "is of a package without a part": (
-        raises(ModuleNotFoundError("No module named 'timm.gone'", name="timm.gone")),
-        "timm can't be imported: ModuleNotFoundError: No module named 'timm.gone'",
-    ),
-    "crashes": (
-        answers(raises(ValueError("no such size"))),
-        "timm VisionTransformer doesn't run on these images: ValueError: no such size",
-    ),
-    "answers another shape": (
-        answers(lambda logits: logits[:, :-1]),
-        "timm VisionTransformer answers (2, {less}), this model (2, {classes}): another output",
-    ),
-    "answers NaN": (
-        answers(lambda logits: logits * np.nan),
-        "timm VisionTransformer gives values that are NaN or infinite, the first in output",
-    ),
-}
-
-
-@pytest.mark.parametrize("failure", quick(list(FAILURES), ["refuses the file"]))
-def test_its_own_class_failing_is_a_disagreement_with_its_reason(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], failure: str
-) -> None:
-    opens, reason = FAILURES[failure]
-    timm_saver("vit_base_patch16_224", **SIZES)(tmp_path)
-    classes = open_source(str(tmp_path)).checkpoint.config.num_classes
-    reason = reason.format(classes=classes, less=classes - 1)
-    monkeypatch.setitem(OPEN, "timm", opens)
-    report = tmp_path / "report.html"
-    words = [str(tmp_path), "--dtypes", "float64", "--images", "2", "--report", str(report), "--json"]
-    assert main(words) == 1
-    found = json.loads(capsys.readouterr().out)
-    assert found["original"] == {"compared": False, "failed": True, "reason": reason}
-    (check,) = [check for check in found["checks"] if not check["agrees"]]
-    assert (check["promise"], check["measured"], check["bound"]) == ("original", 0, 1)
-    assert found["summary"] == f"They disagree. Its own class gives nothing to compare with (float64): {reason}."
-    assert "It disagrees: " in report.read_text(encoding="utf-8").split('id="original"')[1]
-
-
-@pytest.mark.slow
-def test_a_class_whose_gradient_is_another_disagrees_though_its_output_is_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(OPEN, "timm", answers(lambda logits: 2 * logits - logits.detach()))
-    timm_saver("vit_base_patch16_224", **SIZES)(tmp_path)
-    found = check_all(prove(open_source(str(tmp_path)), FLOAT64))
-    failed = [check for check in found if not check.agrees]
-    assert [check.what.partition(" against")[0] for check in failed] == ["PyTorch", "Flax"]
-    assert all("part at gradient of the images (float64): 5.0e-01 of its largest" in check.parting for check in failed)
-
-
-def test_a_class_with_another_gradient_of_one_tensor_disagrees_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its output and its gradient of the images are the same."""
-    opens = OPEN["timm"]
-
-    def wrong(source: Source) -> Original:
-        original = opens(source)
-        layer: Any = original.model.get_submodule("blocks.1.mlp.fc1")
-        layer.register_forward_hook(lambda module, given, out: out + module.bias - module.bias.detach())
-        return original
-
-    monkeypatch.setitem(OPEN, "timm", wrong)
-    timm_saver("vit_base_patch16_224", **SIZES)(tmp_path)
-    failed = [check for check in check_all(prove(open_source(str(tmp_path)), FLOAT64)) if not check.agrees]
-    assert [check.what.partition(" against")[0] for check in failed] == ["PyTorch", "Flax"]
-    assert all("part at gradient of blocks.1.mlp.fc1.bias (float64): 5.0e-01" in check.parting for check in failed)
-
-
-@pytest.mark.slow
-def test_its_own_class_is_run_in_dtypes_that_round_and_its_error_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    timm_saver("vit_base_patch16_224", **SIZES)(tmp_path)
-    asked = Asked(dtypes=("float32", "bfloat16"), images=4)
-    found = prove(open_source(str(tmp_path)), asked)
-    assert agrees(check_all(found))
-    for dtype, of in found.dtypes.items():
-        assert isinstance(of.distances, Rounded)
-        ours = of.distances.layers["output"]
-        assert isinstance(of.own, float)
-        assert 0.5 < of.own / ours.torch < 2  # the same operations in nearly the same order
-        assert (
-            f"in {dtype} the output of its own class is {of.own:.1e} from float64, PyTorch's {ours.torch:.1e}, Flax's "
-            f"{ours.flax:.1e} (root mean squares)"
-        ) in found.said
-    opens = OPEN["timm"]
-
-    def failing(source: Source) -> Original:
-        original = opens(source)
-        return replace(original, answer=replace(original.answer, plain=lambda model, x: raises(TypeError("no"))(x)))
-
-    monkeypatch.setitem(OPEN, "timm", failing)
-    found = prove(open_source(str(tmp_path)), replace(asked, dtypes=("float32",)))
-    assert agrees(check_all(found))
-    assert "its own class doesn't run in float32: TypeError: no" in found.said
-
-
-@pytest.mark.slow
-def test_a_tensor_that_its_class_has_frozen_has_a_gradient_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As open_clip has its tables of positions."""
-    opens = OPEN["timm"]
-
-    def frozen(source: Source) -> Original:
-        original = opens(source)
-        original.model.get_parameter("pos_embed").requires_grad_(False)
-        return original
-
-    monkeypatch.setitem(OPEN, "timm", frozen)
-    timm_saver("vit_base_patch16_224", **SIZES)(tmp_path)
-    found = prove(open_source(str(tmp_path)), FLOAT64)
-    assert isinstance(found.original, OriginalGaps)
-    assert found.original.torch[f"{OF}pos_embed"] < GRADIENT
-
-
-@pytest.mark.slow
-def test_gradients_that_cannot_be_named_are_no_disagreement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    opens = OPEN["timm"]
-    monkeypatch.setitem(OPEN, "timm", lambda source: replace(opens(source), save=raises(OSError("the disk is full"))))
-    timm_saver("vit_base_patch16_224", **SIZES)(tmp_path)
-    found = prove(open_source(str(tmp_path)), FLOAT64)
-    assert agrees(check_all(found))
-    assert found.said[-1].endswith(
-        "its output and the gradient of the images; no gradients of its weights: timm VisionTransformer doesn't save "
-        "them: OSError: the disk is full"
-    )
-
-
 @pytest.mark.parametrize("said", ["bfloat16", "float16"])
 def test_transformers_class_has_the_files_numbers_whatever_dtype_its_config_names(tmp_path: Path, said: str) -> None:
     (family,) = [f for f in HAD if (f.layout, f.real) == ("transformers:vit", "transformers ViTModel")][:1]
@@ -414,6 +238,18 @@ def test_transformers_class_has_the_files_numbers_whatever_dtype_its_config_name
     config = source.checkpoint.config
     images = np.random.default_rng(0).standard_normal((2, *config.image_hw, config.in_channels))
     assert np.array_equal(open_original(source).answer(images), saved.answer(images))
+
+
+def test_a_class_whose_config_asks_for_eager_attention_agrees(tmp_path: Path) -> None:
+    """Its softmax is in float32 then, whatever its tokens are: here it isn't, as nothing else of it is."""
+    (family,) = [f for f in HAD if (f.layout, f.real) == ("transformers:vit", "transformers ViTModel")][:1]
+    saved = family.save(tmp_path)
+    path = Path(saved.path) / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"attn_implementation": "eager"}))
+    source = open_source(str(saved.path), overrides=family.given)
+    assert cast(Any, open_original(source).model).config._attn_implementation == "eager"
+    found = prove(source, FLOAT64)
+    assert agrees(check_all(found)), summary(found, check_all(found))
 
 
 def test_a_class_that_lacks_tensors_refuses_the_file(tmp_path: Path) -> None:
@@ -431,7 +267,7 @@ def test_a_class_that_lacks_tensors_refuses_the_file(tmp_path: Path) -> None:
 def test_an_architecture_that_the_installed_package_has_not_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    timm_saver("vit_base_patch16_224", **SIZES)(tmp_path / "timm")
+    save_timm(tmp_path / "timm")
     monkeypatch.setattr("timm.is_model", lambda name: False)
     with pytest.raises(Unavailable, match=r"timm's vit_base_patch16_224: timm .* has no such architecture"):
         open_original(open_source(str(tmp_path / "timm")))
@@ -440,10 +276,3 @@ def test_an_architecture_that_the_installed_package_has_not_is_named(
     monkeypatch.setattr("transformers.CONFIG_MAPPING", {})
     with pytest.raises(Unavailable, match=r"transformers' class: transformers .* has no model_type 'vit'"):
         open_original(open_source(str(saved.path), overrides=family.given))
-
-
-def test_too_little_memory_is_no_disagreement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    timm_saver("vit_base_patch16_224", **SIZES)(tmp_path)
-    monkeypatch.setitem(OPEN, "timm", raises(MemoryError("1 TB")))
-    with pytest.raises(MemoryError):
-        open_original(open_source(str(tmp_path)))

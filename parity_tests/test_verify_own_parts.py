@@ -11,21 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from parity_tests.changed_class import prove_changed
 from parity_tests.compare import gap
-from parity_tests.families.timm import SIZES
-from parity_tests.families.timm import saver as timm_saver
 from parity_tests.real.base import Forward
 from parity_tests.tolerances import FORWARD
-from parity_tests.verify.asked import Asked
-from parity_tests.verify.original import OPEN, Original
+from parity_tests.verify.original import Original
 from parity_tests.verify.own_class import OriginalGaps
 from parity_tests.verify.own_parts import run_parts
-from parity_tests.verify.prove import prove
-from parity_tests.verify.source import Source, open_source
 from parity_tests.verify.verdict import agrees, check_all
 from vit_convert.config import ViTConfig
 
-FLOAT64 = Asked(dtypes=("float64",), images=2)
 CONFIG = ViTConfig(
     image_size=8, patch_size=4, in_channels=1, dim=8, depth=1, num_heads=2, mlp_dim=8, num_classes=3, class_token=True
 )
@@ -128,10 +123,38 @@ def test_attention_weights_of_multihead_attention_are_those_of_every_head() -> N
     torch.manual_seed(0)
     block = MultiHead()
     x, found = watched(Model(block), "blocks.0.attn.weights")
-    tokens = torch.tensor(x)
-    _, weights = block.attn(tokens, tokens, tokens, average_attn_weights=False)
-    assert weights.shape == (COUNT, HEADS, TOKENS, TOKENS)
-    assert gap(found["blocks.0.attn.weights"], weights.detach().numpy()) < FORWARD
+    weight, bias = (p.detach().numpy() for p in (block.attn.in_proj_weight, block.attn.in_proj_bias))
+    q, k = (in_heads(part) for part in np.split(x @ weight.T + bias, 3, axis=-1)[:2])
+    assert gap(found["blocks.0.attn.weights"], softmax(q @ k.swapaxes(-2, -1) * (DIM // HEADS) ** -0.5)) < FORWARD
+
+
+class Masked(Block):
+    """Attention in which tokens are hidden from each other has no weights that ours could be compared with."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = map(split, self.qkv(x).chunk(3, -1))
+        hidden = torch.ones(TOKENS, TOKENS, dtype=torch.bool).tril()
+        return x + F.scaled_dot_product_attention(q, k, v, hidden).transpose(1, 2).reshape(x.shape)
+
+
+def test_attention_weights_behind_a_mask_are_not_found() -> None:
+    assert set(watched(Model(Masked("")), "blocks.0.attn.weights", "pooled")[1]) == {"pooled"}
+
+
+class Projects(Model):
+    """Its head is a matrix without a module, as open_clip's projection."""
+
+    def __init__(self) -> None:
+        super().__init__(Block("F.softmax"))
+        self.proj = nn.Parameter(torch.ones(DIM, 3))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.norm(self.blocks[0](pixels[:, 0]))[:, 1] @ self.proj
+
+
+def test_what_a_matrix_without_a_module_reads_is_what_is_pooled() -> None:
+    found = watched(Projects(), "norm", "pooled")[1]
+    assert np.array_equal(found["pooled"], found["norm"][:, 1])
 
 
 def test_only_what_is_wanted_is_kept() -> None:
@@ -149,29 +172,19 @@ def test_attention_weights_of_a_block_that_runs_twice_are_not_taken_for_one() ->
     assert set(watched(Twice(Block("F.softmax")), "blocks.0.attn.weights", "pooled")[1]) == {"pooled"}
 
 
-def opened(monkeypatch: pytest.MonkeyPatch, change: Callable[[Original], Original], folder: Path) -> OriginalGaps:
-    """A model of timm's against its own class, which is changed."""
-    opens = OPEN["timm"]
-    monkeypatch.setitem(OPEN, "timm", lambda source: change(opens(source)))
-    timm_saver("vit_base_patch16_224", **SIZES)(folder)
-    found = prove(open_source(str(folder)), FLOAT64)
-    assert isinstance(found.original, OriginalGaps)
-    return found.original
-
-
 @pytest.mark.slow
 def test_a_class_with_another_last_norm_parts_there_though_its_output_is_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def change(original: Original) -> Original:
+    def change(original: Original) -> None:
         model: Any = original.model
         with torch.no_grad():
             for tensor in (model.norm.weight, model.norm.bias):
                 tensor.mul_(2)
             model.head.weight.div_(2)
-        return original
 
-    found = opened(monkeypatch, change, tmp_path)
+    found = prove_changed(tmp_path, monkeypatch, change).original
+    assert isinstance(found, OriginalGaps)
     assert {name for name, of in found.torch.items() if not of < FORWARD} >= {"norm", "pooled"}
     assert max(found.torch[name] for name in ("blocks.1", "blocks.1.attn.weights", "output")) < FORWARD
 
@@ -179,17 +192,11 @@ def test_a_class_with_another_last_norm_parts_there_though_its_output_is_the_sam
 def test_a_class_with_other_attention_weights_parts_there_before_its_block_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opens = OPEN["timm"]
-
-    def sharper(source: Source) -> Original:
-        original = opens(source)
+    def sharper(original: Original) -> None:
         attn: Any = original.model.get_submodule("blocks.1.attn")
         attn.fused_attn, attn.scale = False, attn.scale * 1.01
-        return original
 
-    monkeypatch.setitem(OPEN, "timm", sharper)
-    timm_saver("vit_base_patch16_224", **SIZES)(tmp_path)
-    failed = [check for check in check_all(prove(open_source(str(tmp_path)), FLOAT64)) if not check.agrees]
+    failed = [check for check in check_all(prove_changed(tmp_path, monkeypatch, sharper)) if not check.agrees]
     assert len(failed) == 2
     assert all("part at blocks.1.attn.weights (float64)" in check.parting for check in failed)
 
@@ -206,10 +213,7 @@ def test_a_class_that_does_not_run_while_it_is_watched_is_compared_by_its_blocks
 
         return replace(original, answer=replace(original.answer, run=run))
 
-    opens = OPEN["timm"]
-    monkeypatch.setitem(OPEN, "timm", lambda source: shy(opens(source)))
-    timm_saver("vit_base_patch16_224", **SIZES)(tmp_path)
-    found = prove(open_source(str(tmp_path)), FLOAT64)
+    found = prove_changed(tmp_path, monkeypatch, shy)
     assert agrees(check_all(found))
     assert "its output" in found.said[-1]
     assert "nothing is read, for it doesn't run while it is watched: TypeError: no modes" in found.said[-1]

@@ -5,7 +5,9 @@ import inspect
 import os
 import re
 import sys
+from collections import Counter
 from dataclasses import dataclass, field, fields
+from functools import reduce
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -95,9 +97,8 @@ def parse(args: list[str]) -> Command:
     """
     _, config, summary = _base(args[0])
     default = Command(workdir=tyro.MISSING, config=config)
-    if sum(word.partition("=")[0].replace("_", "-") == "--init-set" for word in args) > 1:
-        raise ConfigError("--init-set is given more than once: it takes a list, --init-set FIELD=VALUE FIELD=VALUE")
     command = tyro.cli(Command, prog=f"vit-train {args[0]}", description=summary, args=args[1:], default=default)
+    _check_lists(command.config, args)
     _check_model(command.config, config)
     return command
 
@@ -118,6 +119,19 @@ def _base(name: str) -> tuple[str, TrainConfig, str]:
     )
 
 
+def _check_lists(config: TrainConfig, args: list[str]) -> None:
+    """
+    Raises:
+        ConfigError: a setting that takes a list is given twice; tyro keeps the last.
+    """
+    options = Counter(word.partition("=")[0].replace("_", "-") for word in args if word.startswith("--"))
+    for option, count in options.items():
+        path = option.removeprefix("--").replace("-", "_").split(".")
+        value = reduce(lambda part, name: getattr(part, name, None), path, config)
+        if count > 1 and isinstance(value, tuple):
+            raise ConfigError(f"{option} is given {count} times: its values go behind one")
+
+
 def _check_model(config: TrainConfig, recipe: TrainConfig) -> None:
     """
     Raises:
@@ -128,7 +142,7 @@ def _check_model(config: TrainConfig, recipe: TrainConfig) -> None:
         options = ", ".join(f"--model.{name.replace('_', '-')}" for name in given)
         raise ConfigError(
             f"with --init the model is the checkpoint's, and its classes are the dataset's: {options} can't be given; "
-            "for another image size there is --init-size"
+            "for another image size there is --init-size, and for what a bare file doesn't tell --init-set"
         )
 
 

@@ -11,7 +11,7 @@ from train.step import Params
 from train.workdir import checkpoint_of
 from vit_convert.checkpoint import Checkpoint, open_checkpoint
 from vit_convert.errors import CheckpointError
-from vit_convert.resolve import in_words_of_a_run, parse_override
+from vit_convert.resolve import in_words_of_a_run, parse_overrides
 from vit_flax.pretrained import to_array
 
 RELABELLED = "a new head of zeros: the checkpoint's has as many classes, but others"
@@ -79,9 +79,9 @@ def _open(config: TrainConfig, num_classes: int | None) -> Checkpoint:
         return open_checkpoint(
             checkpoint_of(config.init),
             preset=config.init_preset,
-            overrides=dict(map(parse_override, config.init_set)),
+            overrides=parse_overrides(config.init_set),
             image_size=config.init_size,
             num_classes=num_classes,
         )
     except (CheckpointError, ValueError) as error:
-        raise ConfigError(f"--init {in_words_of_a_run(str(error))}") from error
+        raise ConfigError(in_words_of_a_run(str(error))) from error

@@ -1,7 +1,7 @@
 """Where each field of a checkpoint's config comes from: the user, the config beside it, names and shapes."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields as dataclass_fields
 from difflib import get_close_matches
 from typing import Any, Literal, get_args, get_origin
@@ -76,12 +76,20 @@ def _needed(values: Mapping[str, Any]) -> tuple[str, ...]:
     return NEEDED + NEEDED_BY_ROPE.get(values.get("rope", "none"), ())
 
 
-def parse_override(text: str) -> tuple[str, Any]:
-    """`field=value` of a command line, by the field's type: numbers, true, none, 224x192.
+def parse_overrides(texts: Iterable[str]) -> dict[str, Any]:
+    """Each `field=value` of a command line, by the field's type: numbers, true, none, 224x192.
 
     Raises:
-        CheckpointError: no such field, or a value that is none of it.
+        CheckpointError: no such field, a value that is none of it, or a field with two.
     """
+    found: dict[str, Any] = {}
+    for name, value in map(_parse_override, texts):
+        if found.setdefault(name, value) != value:
+            raise CheckpointError(f"--set {name} is given two values, {found[name]} and {value}; leave one out")
+    return found
+
+
+def _parse_override(text: str) -> tuple[str, Any]:
     name, equals, value = (part.strip() for part in text.partition("="))
     if not equals:
         raise CheckpointError(f"--set needs field=value, got {text!r}; the fields are {', '.join(FIELDS)}")
@@ -91,10 +99,11 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def in_words_of_a_run(said: str) -> str:
-    """A message where a run's settings take the place of `vit-convert`'s options: --init-preset, and --init-set, which
-    takes a list."""
-    lists = re.sub(r"--set \S+(?: --set \S+)*", lambda at: "--init-set " + at[0].replace("--set ", ""), said)
-    return lists.replace("--preset", "--init-preset")
+    """What is wrong with a run's --init, of which --init-preset and --init-set, which takes a list, are what --preset
+    and --set are to `vit-convert`."""
+    said = re.sub(r"--set \S+(?: --set \S+)*", lambda at: "--init-set " + at[0].replace("--set ", ""), said)
+    said = said.replace("--preset", "--init-preset")
+    return said if said.startswith("--init-") else f"--init {said}"
 
 
 def parse_value(name: str, value: str, said: str) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from parity_tests.pairs import nchw
 
@@ -43,16 +44,22 @@ class Forward:
 
 @contextmanager
 def float_is_double() -> Iterator[None]:
-    """Within it `.float()` and `.to(torch.float32)` give float64: peers that resize positions in float32 are exact."""
-    own = {"float": torch.Tensor.float, "to": torch.Tensor.to}
+    """Within it `.float()`, `.to(torch.float32)` and a softmax in float32 give float64: peers that resize positions or
+    attend so are exact."""
+    own = {"float": torch.Tensor.float, "to": torch.Tensor.to, "softmax": F.softmax}
 
-    def to(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        wide = {torch.float32: torch.float64}
-        args = tuple(wide.get(a, a) if isinstance(a, torch.dtype) else a for a in args)
-        return own["to"](tensor, *args, **{k: wide.get(v, v) if k == "dtype" else v for k, v in kwargs.items()})
+    def widened(name: str) -> Callable[..., torch.Tensor]:
+        def call(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+            wide = {torch.float32: torch.float64}
+            args = tuple(wide.get(a, a) if isinstance(a, torch.dtype) else a for a in args)
+            return own[name](tensor, *args, **{k: wide.get(v, v) if k == "dtype" else v for k, v in kwargs.items()})
 
-    torch.Tensor.float, torch.Tensor.to = torch.Tensor.double, to  # type: ignore[method-assign]
+        return call
+
+    torch.Tensor.float, torch.Tensor.to = torch.Tensor.double, widened("to")  # type: ignore[method-assign]
+    F.softmax = widened("softmax")
     try:
         yield
     finally:
         torch.Tensor.float, torch.Tensor.to = own["float"], own["to"]  # type: ignore[method-assign]
+        F.softmax = own["softmax"]

@@ -128,9 +128,9 @@ def _check(args: argparse.Namespace) -> None:
 
 def _open(args: argparse.Namespace) -> "Source":
     from parity_tests.verify.source import open_source
-    from vit_convert.resolve import parse_override
+    from vit_convert.resolve import parse_overrides
 
-    overrides = dict(map(parse_override, args.set))
+    overrides = parse_overrides(args.set)
     return open_source(args.src, preset=args.preset, overrides=overrides, weights=args.weights)
 
 

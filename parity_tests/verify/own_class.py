@@ -82,7 +82,7 @@ def against_original(
         try:
             found |= run_parts(original, batch.images, blocks, source.checkpoint.config, torch.arrays)
         except Unread as reason:
-            unread = f"between its blocks nothing is read, for it doesn't run while it is watched: {reason}"
+            unread = f"beside its blocks nothing is read, for it doesn't run while it is watched: {reason}"
         rounded = rounded_outputs(original, images)
         if len(graded):
             of_images[IMAGES], of_params = gradients(original, graded, batch.cotangent((len(graded), *shape[1:])))

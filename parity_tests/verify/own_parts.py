@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from parity_tests.pairs import Arrays
-from parity_tests.verify.original import Original, first_line
+from parity_tests.verify.original import Original, Refused, first_line
 from vit_convert.config import ViTConfig
 
 OF_POOL = "attn_pool.weights"
@@ -36,6 +36,7 @@ def run_parts(
 
     Raises:
         Unread: it doesn't run under a torch function mode.
+        Refused: they aren't finite.
     """
     if not blocks:
         return {}
@@ -52,8 +53,11 @@ def run_parts(
         for hook in hooks:
             hook.remove()
     found = parts.found()
-    headless = not (config.num_classes or config.pre_logits)
-    return {"pooled": output} | found if headless and "pooled" in wanted else found  # what it pools is its answer then
+    if "pooled" in wanted and not (config.num_classes or config.pre_logits):
+        found.setdefault("pooled", output)  # what it pools is its answer
+    if broken := [name for name, array in found.items() if not np.isfinite(array).all()]:
+        raise Refused(f"{original.name} gives values that are NaN or infinite, the first in {broken[0]}")
+    return found
 
 
 class Parts(TorchFunctionMode):
@@ -90,7 +94,7 @@ class Parts(TorchFunctionMode):
             self.kept["pooled"].append(args[0])
         return result
 
-    def found(self) -> Arrays:
+    def found(self) -> dict[str, np.ndarray]:
         """What came as often as it has to."""
         once = {name: kept[0] for name, kept in self.kept.items() if len(kept) == 1 and name != "pooled"}
         if OF_POOL in once:

@@ -26,7 +26,7 @@ class Unnamed(Exception):
 class Blocks(NamedTuple):
     """What the class's blocks were found to be."""
 
-    arrays: dict[str, np.ndarray]  # what the first is given and what each gives, by our names: (B, T, D), float64
+    arrays: dict[str, np.ndarray]  # what the first takes and each gives, by our names, (B, T, D); the output; float64
     modules: tuple[nn.Module, ...]
 
 

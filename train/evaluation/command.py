@@ -64,13 +64,13 @@ def main(args: list[str]) -> None:
     )
     from train.devices import hosts  # jax
     from train.evaluation.checkpoint import Asked, judge_checkpoint, open_both
-    from vit_convert.resolve import parse_override
+    from vit_convert.resolve import parse_overrides
 
     hosts.start(joined)
     data = DataConfig(name=given.data, dir=given.data_dir, test_split=given.split, max_corrupt=given.max_corrupt)
     of: dict[str, Any] = dict(batch_size=given.batch_size, dtype=given.dtype, preset=given.preset)
     try:
-        of |= dict(overrides=dict(map(parse_override, given.set)), weights=given.weights)
+        of |= dict(overrides=parse_overrides(given.set), weights=given.weights)
     except ValueError as error:
         raise ConfigError(str(error)) from error
     opened = hosts.together(lambda: open_both(Asked(checkpoint=given.checkpoint, data=data, **of)))

@@ -54,12 +54,12 @@ def open_source(
 ) -> "Checkpoint":
     """Opens SRC, and says what was chosen or changed on the way."""
     from vit_convert.checkpoint import open_checkpoint
-    from vit_convert.resolve import parse_override
+    from vit_convert.resolve import parse_overrides
 
     found = open_checkpoint(
         args.src,
         preset=args.preset,
-        overrides=dict(map(parse_override, args.set)),
+        overrides=parse_overrides(args.set),
         weights=args.weights,
         image_size=image_size,
         num_classes=num_classes,

@@ -52,10 +52,10 @@ def load_both(args: argparse.Namespace) -> "dict[Framework, Model]":
     missing = [name for name in ("gradio", "torch", "jax", "flax") if find_spec(name) is None]
     if missing:
         raise ValueError(f"the page needs {', '.join(missing)}: pip install {' '.join(missing)}, or the extra app")
-    from vit_convert.resolve import parse_override
+    from vit_convert.resolve import parse_overrides
     from vit_tools.model import FRAMEWORKS, load
 
-    told: dict[str, Any] = dict(preset=args.preset, overrides=dict(map(parse_override, args.set)), weights=args.weights)
+    told: dict[str, Any] = dict(preset=args.preset, overrides=parse_overrides(args.set), weights=args.weights)
     return {framework: load(args.checkpoint, framework, **told) for framework in FRAMEWORKS}
 
 

@@ -187,12 +187,12 @@ def asked_of(args: argparse.Namespace, kind: "Kind") -> "Asked":
     """
     from vit_convert.checkpoint import open_checkpoint
     from vit_convert.errors import CheckpointError
-    from vit_convert.resolve import parse_override
+    from vit_convert.resolve import parse_overrides
     from vit_tools.export.base import Asked
     from vit_tools.model import unknown_preprocessing
 
     try:
-        overrides = dict(map(parse_override, args.set))
+        overrides = parse_overrides(args.set)
     except ValueError as error:
         raise UsageError(str(error)) from error
     how: dict[str, Any] = dict(preset=args.preset, overrides=overrides, weights=args.weights)

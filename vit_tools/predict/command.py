@@ -161,7 +161,7 @@ def run(args: argparse.Namespace) -> int:
         CheckpointError: it can't be opened, or has not what is asked for.
         NoImages: nothing that is named is an image.
     """
-    from vit_convert.resolve import parse_override
+    from vit_convert.resolve import parse_overrides
     from vit_tools.images import find_images
     from vit_tools.labelled import labelled
     from vit_tools.model import load
@@ -170,7 +170,7 @@ def run(args: argparse.Namespace) -> int:
     paths = find_images(args.images) if args.images else []
     check_count(args, len(paths))
     try:
-        overrides = dict(map(parse_override, args.set))
+        overrides = parse_overrides(args.set)
     except ValueError as error:
         raise UsageError(str(error)) from error
     told: dict[str, Any] = dict(preset=args.preset, overrides=overrides, weights=args.weights)

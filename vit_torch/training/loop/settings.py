@@ -244,9 +244,10 @@ def read_options(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
         while at < len(words) and not words[at].startswith("--"):
             values.append(words[at])
             at += 1
-        if name == "init_set" and name in settings:
-            raise Refused("--init-set is given more than once: it takes a list, --init-set FIELD=VALUE FIELD=VALUE")
-        settings[name] = _value(name, values)
+        value = _value(name, values)
+        if name in settings and isinstance(value, list):
+            raise Refused(f"--{_option(name)} is given more than once: its values go behind one")
+        settings[name] = value
     return rest, settings
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from vit_convert.checkpoint import open_checkpoint
 from vit_convert.config import ViTConfig
 from vit_convert.errors import CheckpointError
-from vit_convert.resolve import in_words_of_a_run, parse_override
+from vit_convert.resolve import in_words_of_a_run, parse_overrides
 from vit_convert.roles import decays, role
 from vit_torch.training.loop.errors import Refused
 from vit_torch.training.loop.recipe import dtype_of
@@ -68,7 +68,7 @@ def from_checkpoint(settings: Settings, class_names: tuple[str, ...], run: dict[
     and called the same if both have names; else it begins anew."""
     path = _checkpoint_of(settings["init"])
     try:
-        overrides = dict(map(parse_override, settings["init_set"]))
+        overrides = parse_overrides(settings["init_set"])
         answers: dict[str, Any] = dict(
             image_size=settings["init_size"], preset=settings["init_preset"], overrides=overrides
         )
@@ -77,7 +77,7 @@ def from_checkpoint(settings: Settings, class_names: tuple[str, ...], run: dict[
         classes = None if as_many else len(class_names)
         model = ViT.from_pretrained(path, num_classes=classes, dtype=dtype_of(settings), **answers, **run)
     except (CheckpointError, ValueError) as error:
-        raise Refused(f"init {in_words_of_a_run(str(error))}") from error
+        raise Refused(in_words_of_a_run(str(error))) from error
     if not as_many or found.labels not in (None, class_names):
         heads: dict[str, Tensor] = {name: p for name, p in model.named_parameters() if name.startswith(HEADS)}
         for name, param in heads.items():

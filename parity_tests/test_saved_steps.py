@@ -329,6 +329,35 @@ def test_other_data_are_refused_by_name(written: Path):
     )
 
 
+QKV = "blocks.0.attn.qkv.kernel"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"opt_state": ({"nu": {}}, (), {"count": jnp.int32(0)})},
+            f"opt_state.0.mu.{QKV} has shape (40, 36) there, and is",
+        ),
+        (
+            {"opt_state": (random_state(0).opt_state[0] | {"all": jnp.zeros(3)}, (), {"count": jnp.int32(0)})},
+            "opt_state.0.all is missing there, and has shape (3,) in this",
+        ),
+        (
+            {"params": {QKV: jnp.zeros((36, 40))}},
+            f"params.{QKV} has shape (40, 36) there, and has shape (36, 40) in this",
+        ),
+        ({"ema": None}, f"ema.{QKV} has shape (40, 36) there, and is missing in this run"),
+    ],
+    ids=["one part less", "one part more", "shape", "no average"],
+)
+def test_a_step_of_another_layout_is_refused_by_name(written: Path, change: dict[str, Any], said: str):
+    with saver_in(written) as saver, pytest.raises(ConfigError) as error:
+        saver.restore(abstract(random_state(0)._replace(**change)))
+    assert str(error.value).startswith(f"{written / '2'} can't be gone on from: another version of vit-parity or optax")
+    assert said in str(error.value)
+
+
 def save_and_wait(saver: Saver, step: int, state: State) -> None:
     saver.save(step, state, ())
     saver.wait()

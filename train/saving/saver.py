@@ -19,6 +19,7 @@ from train.errors import SavingError, Stopped, saving
 from train.saving.best import Best
 from train.saving.due import Due
 from train.saving.folder import ASIDE, UNFINISHED, last_good, set_aside_from
+from train.saving.layout import check_layout
 from train.step import Params, State
 from vit_convert.sums import write_sums
 
@@ -76,8 +77,9 @@ class Saver:
         """The last good step, each array where `abstract` (jax.ShapeDtypeStruct with shardings) has it.
 
         Raises:
-            ConfigError: it was made with other data.
+            ConfigError: it was made with other data, or is laid out otherwise.
         """
+        check_layout(self.folder / str(self.good) / STATE, abstract)
         args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore())  # pyright: ignore[reportCallIssue]
         found: Any = self.manager.restore(self.good, args=args)
         progress = found[PROGRESS]

@@ -1,6 +1,8 @@
 """Every path through the blocks is one function: each attention, layers scanned or not, rematerialised or not.
 
 float64: each is PyTorch's explicit attention, unrolled. bfloat16: each is as near to float64 as torch's own kernel.
+In Flax "fused" is the explicit formula, left to XLA to fuse. "jax.nn" is JAX's own attention on XLA, which no model of
+ours uses: what it loses is what cuDNN's, the same call with another implementation, may lose.
 On a GPU: JAX_PLATFORMS=cuda,cpu python -m pytest parity_tests/test_attention_paths.py
 """
 
@@ -175,7 +177,8 @@ def alone_in_flax(attention: Callable[..., jax.Array], dtype: str, sharpness: fl
 
 
 def implementations(attention: str) -> Callable[..., jax.Array]:
-    return explicit_in_flax if attention == "explicit" else vit_flax.attention.FUSED[attention]
+    beside = {"explicit": explicit_in_flax, "jax.nn": partial(jax.nn.dot_product_attention, implementation="xla")}
+    return (beside | vit_flax.attention.FUSED)[attention]
 
 
 def check_alone(attention: str, sharpness: float = 1.0) -> None:
@@ -197,7 +200,7 @@ def test_alone_each_is_the_explicit_attention_in_float64():
 
 
 @pytest.mark.parametrize("sharpness", [1.0, 1.5, 3.0])
-@pytest.mark.parametrize("attention", ["explicit", "fused", "cudnn"])
+@pytest.mark.parametrize("attention", ["explicit", "fused", "jax.nn", "cudnn"])
 def test_alone_each_is_as_near_to_float64_as_torchs_kernel(attention: str, sharpness: float):
     skip_without_cudnn(attention)
     check_alone(attention, sharpness)

@@ -97,8 +97,18 @@ def test_draws_stay_in_their_ranges():
     assert set(draws.corner.ravel()) == set(range(2 * BOTH.padding + 1))
     assert draws.lam.min() >= 0
     assert draws.lam.max() <= 1
-    assert ((bottom - top) * (right - left) <= (1 - draws.lam) * H * W + 1e-4)[draws.use_cutmix].all()
     assert (np.sort(draws.partner) == np.arange(B)).all()
+
+
+def test_a_cutmix_box_has_one_minus_lam_of_the_area():
+    """Sides of sqrt(1 - lam) (Yun et al. 2019, eq. 2), but where the border cuts them."""
+    draws = many()
+    sides = np.floor(np.float32([H, W]) * np.sqrt(1 - draws.lam[:, None]))
+    begin, end = draws.box[:, ::2], draws.box[:, 1::2]
+    whole = (begin > 0) & (end < [H, W]) & draws.use_cutmix[:, None]
+    assert whole.sum() > 100
+    assert (end - begin <= sides).all()
+    assert (end - begin == sides)[whole].all()
 
 
 def test_flips_are_half_or_none():

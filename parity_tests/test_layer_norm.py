@@ -14,12 +14,13 @@ from vit_convert.config import ViTConfig
 
 CONFIG = ViTConfig(image_size=8, patch_size=4, dim=384, depth=1, num_heads=6, mlp_dim=64)
 
+# A row's error is mostly that of its mean: the ratio of 64 rows scatters from 1.0 to 1.75 over 100 seeds, of these to 1.45.
+ROWS = 1024
 
-def norms(
-    dtype: str, config: ViTConfig = CONFIG, seed: int = 0, rows: int = 64
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+
+def norms(dtype: str, config: ViTConfig = CONFIG, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(Flax's, torch's, float64's) norm of inputs with mean / std of 100."""
-    x = (np.random.default_rng(seed).standard_normal((rows, 384)) + 100).astype(dtype)
+    x = (np.random.default_rng(seed).standard_normal((ROWS, 384)) + 100).astype(dtype)
     flax = vit_flax.norm.make_norm(config, 384, rngs=nnx.Rngs(0), dtype=x.dtype, param_dtype=x.dtype)
     ours = vit_torch.norm.make_norm(config, 384).to(torch.tensor(x).dtype)
     exact = vit_torch.norm.make_norm(config, 384).double()
@@ -42,7 +43,7 @@ def test_layer_norm_is_as_exact_as_torch_in_float32_where_the_mean_is_large():
 
 
 def test_the_fast_variance_would_not_be():
-    x = (np.random.default_rng(0).standard_normal((64, 384)) + 100).astype("float32")
+    x = (np.random.default_rng(0).standard_normal((ROWS, 384)) + 100).astype("float32")
     fast = nnx.LayerNorm(384, epsilon=1e-6, use_fast_variance=True, rngs=nnx.Rngs(0))(jnp.asarray(x))
     _, ours, exact = norms("float32")
     assert rms(np.asarray(fast) - exact) > 10 * rms(ours - exact)

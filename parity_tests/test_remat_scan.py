@@ -102,6 +102,12 @@ def test_each_does_what_it_is_for():
     assert len(checkpoint.findall(remat)) == 5
 
 
+def test_more_than_ten_blocks_are_scanned_in_their_order():
+    """By name the eleventh comes before the third."""
+    config, images = BASE.replace(depth=11), jnp.asarray(IMAGES)
+    assert gap(make(config, scan=True)(images), make(config)(images)) < FORWARD
+
+
 @pytest.mark.slow
 def test_intermediates_are_there_whichever_way_it_is_run():
     names = ("blocks.1", "blocks.0.attn.weights")

@@ -407,8 +407,18 @@ def test_draws_have_the_distributions_of_the_settings():
         assert set(np.unique(of_block)) == ({1.0} if rate == 0 else {0.0, 1 / (1 - rate)})
         dropped = int((of_block == 0).sum())
         assert dropped == 0 if rate == 0 else stats.binomtest(dropped, of_block.size, rate).pvalue > 1e-3
-    inside = [0 <= d.box[0] <= d.box[1] <= 9 and 0 <= d.box[2] <= d.box[3] <= 7 for d in made]
-    assert all(inside)
+
+
+def test_a_cutmix_box_has_one_minus_lam_of_the_area():
+    """Sides of sqrt(1 - lam) (Yun et al. 2019, eq. 2), but where the border cuts them."""
+    size, chances = np.array([9, 7]), Chances(cutmix_alpha=1.0)
+    made = [draw(0, step, (2, *size), 3, chances, torch.float64) for step in range(400)]
+    sides = np.floor(size * np.sqrt([[1 - d.lam] for d in made]))
+    begin, end = (np.array([d.box[i::2] for d in made]) for i in (0, 1))
+    assert ((begin >= 0) & (begin <= end) & (end <= size) & (end - begin <= sides)).all()
+    whole = (begin > 0) & (end < size)
+    assert whole.sum() > 100
+    assert (end - begin == sides)[whole].all()
 
 
 def test_stochastic_depth_is_the_same_in_all_blocks_if_asked():

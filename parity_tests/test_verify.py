@@ -361,7 +361,7 @@ def test_gradients_of_few_values_are_judged_together() -> None:
 
 
 @pytest.mark.slow
-def test_float64_alone_is_measured_where_it_is_asked_for(native: Path) -> None:
+def test_one_dtype_alone_is_measured_where_it_is_asked_for(native: Path) -> None:
     found = prove(open_source(str(native)), Asked(dtypes=("float32",), images=2, original=False))
     assert list(found.dtypes) == ["float32"]
     assert found.original == "not asked for"

@@ -11,15 +11,15 @@ from parity_tests.mutants.judge import Kept, Seen, Verdict
 from parity_tests.mutants.mutant import ROOT
 from parity_tests.mutants.outcome import Outcome
 
-PACKAGES = ("vit_convert", "vit_torch", "vit_flax", "train", "parity_tests/mutants")
-BESIDE = "parity_tests/*.py"  # bounds, and how differences are measured; of these no tests
+PACKAGES = ("vit_convert", "vit_torch", "vit_flax", "train", "parity_tests")
+DATA = "parity_tests/golden"  # other repositories' files and answers
 WORDS = ("parity_tests/mutants/report.py", "parity_tests/mutants/picture.py")  # no verdict comes from them
 
 
 def tree_sum(root: Path = ROOT) -> str:
-    """SHA-256 of every source that a verdict comes from, and of their names."""
+    """SHA-256 of every file that a verdict may come from (promises use parts of tests), and of their names."""
     files = [path for package in PACKAGES for path in (root / package).rglob("*.py")]
-    files += [path for path in root.glob(BESIDE) if not path.name.startswith("test_")]
+    files += [path for path in (root / DATA).rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")]
     names = sorted(path.relative_to(root).as_posix() for path in files)
     found = hashlib.sha256()
     for name in names:

@@ -34,9 +34,6 @@ from vit_convert.config import ViTConfig
 DEEP = ViTConfig(image_size=48, patch_size=8, dim=96, depth=4, num_heads=4, mlp_dim=384, num_classes=50)
 DINOV3 = DEEP.replace(rope="dinov3", rope_theta=100, pos_embed="none")
 BATCH = 16
-ROWS = (
-    1024  # a row's error is mostly that of its mean: of 64 rows the ratio scatters from 1.0 to 1.75, of these to 1.45
-)
 
 
 @dataclass(frozen=True)
@@ -124,7 +121,7 @@ def large_means(seed: int) -> Iterator[Measured]:
     for kind in ("layer", "rms"):
         flax, ours, _ = norms("float64", WIDE.replace(norm=kind), seed)
         yield Measured(f"{kind} norm in float64", gap(flax, ours), FORWARD)
-    flax, ours, exact = norms("float32", WIDE, seed, ROWS)
+    flax, ours, exact = norms("float32", WIDE, seed)
     yield over_torchs("layer norm in float32", flax, ours, exact)
 
 

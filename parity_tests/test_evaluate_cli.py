@@ -12,6 +12,7 @@ from PIL import Image
 
 import vit_torch
 from parity_tests.compare import gap
+from parity_tests.datasets import jpegs, write_tfds
 from parity_tests.tolerances import FLOAT32
 from train.__main__ import main
 from train.input.sources.digits import digits
@@ -149,6 +150,11 @@ def test_what_cannot_be_judged_is_one_message(tmp_path: Path, fails: Fails):
     assert "no such file" in fails(tmp_path / "nothing", "--data", "digits").lower()
     assert "--batch-size must be at least 1, got 0" in fails(nine, "--data", "digits", "--batch-size", 0)
     assert "there is no folder" in fails(nine, "--data", "digits", "--confusion", tmp_path / "a" / "b.png")
+    assert "--max-corrupt must be in [0, 1], got -1" in fails(nine, "--data", "digits", "--max-corrupt", -1)
+    write_tfds(tmp_path / "tfds", {"test": jpegs(3)})
+    two = save(make_model(num_classes=2, in_channels=3), tmp_path / "two", labels=("cat", "dog"))
+    given = ("--data", "written", "--data-dir", tmp_path / "tfds", "--split", "test[:0]")
+    assert "the split test[:0] of written is empty: there is nothing to judge" in fails(two, *given)
     assert "--data" in fails(nine)
     model = make_model()
     model.save_pretrained(tmp_path / "bare")

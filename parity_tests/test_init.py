@@ -264,14 +264,14 @@ def test_no_two_parameters_are_drawn_alike():
 
 
 def with_scales(config: TrainConfig) -> TrainConfig:
-    """What the recipes leave alone: layer scales, and a head at zero with a bias."""
+    """What the recipes leave alone: layer scales, and a head at zero with a bias, behind pre_logits."""
     begun = replace(config.start, layer_scale=1e-4, zero_head=True, head_bias=-2.5)
-    return replace(config, model=config.model.replace(layer_scale=True), start=begun)
+    return replace(config, model=config.model.replace(layer_scale=True, pre_logits=48), start=begun)
 
 
 STARTS: dict[str, TrainConfig] = {
     "digits": RECIPES["digits"](),
-    "digits, layer scales, zero head": with_scales(RECIPES["digits"]()),
+    "digits, layer scales, zero head, pre_logits": with_scales(RECIPES["digits"]()),
     "fashion_mnist": RECIPES["fashion_mnist"](),
 }
 RUNS = 16  # a recipe's model is larger than those above
@@ -325,7 +325,7 @@ OTHER_STARTS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def scaled_in_flax() -> Samples:
-    return begun_in_flax(STARTS["digits, layer scales, zero head"])
+    return begun_in_flax(STARTS["digits, layer scales, zero head, pre_logits"])
 
 
 @pytest.mark.parametrize("wrong", quick(OTHER_STARTS, []))
@@ -333,4 +333,4 @@ def test_another_start_is_seen(wrong: dict[str, Any], scaled_in_flax: Samples, m
     right = start.start_model
     monkeypatch.setattr(start, "start_model", lambda settings, classes: right(settings | wrong, classes))
     with pytest.raises(AssertionError, match="differ"):
-        check_same(begun_in_torch(STARTS["digits, layer scales, zero head"]), scaled_in_flax)
+        check_same(begun_in_torch(STARTS["digits, layer scales, zero head, pre_logits"]), scaled_in_flax)

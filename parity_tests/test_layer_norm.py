@@ -14,7 +14,7 @@ from vit_convert.config import ViTConfig
 
 CONFIG = ViTConfig(image_size=8, patch_size=4, dim=384, depth=1, num_heads=6, mlp_dim=64)
 
-# A row's error is mostly that of its mean: the ratio of 64 rows scatters from 1.0 to 1.75 over 100 seeds, of these to 1.45.
+# A row's error is mostly that of its mean: of 64 rows the ratio scatters from 1.0 to 1.75 over seeds, of these to 1.45.
 ROWS = 1024
 
 

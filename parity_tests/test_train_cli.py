@@ -61,8 +61,8 @@ def fails(capsys: pytest.CaptureFixture[str]) -> Fails:
 def test_a_run_leaves_everything_and_nothing_else(run: tuple[Path, str]):
     workdir, _ = run
     weights = {"checkpoint", "best", "last"}
-    pictures = {"curves.png", "confusion.png"}
-    assert {path.name for path in workdir.iterdir()} == {"config.json", "metrics.jsonl", *pictures, *weights}
+    files = {"config.json", "metrics.jsonl", "curves.png", "confusion.png", "classes.json"}
+    assert {path.name for path in workdir.iterdir()} == files | weights
     for name in weights:
         assert {path.name for path in (workdir / name).iterdir()} == {"config.json", "model.safetensors"}
     config = json.loads((workdir / "config.json").read_text())
@@ -108,6 +108,15 @@ def test_best_last_and_checkpoint_are_the_weights_that_their_names_say(tmp_path:
     with torch.no_grad():
         classes = best(torch.tensor(images).permute(0, 3, 1, 2)).argmax(-1).numpy()
     assert (classes == test.labels).mean() == result.best.accuracy == max(accuracies) > accuracies[-1]
+
+
+def test_each_class_is_told_and_together_they_are_the_accuracy(run: tuple[Path, str]):
+    workdir, _ = run
+    classes = json.loads((workdir / "classes.json").read_text())
+    assert [row["name"] for row in classes] == list("0123456789")
+    last = json.loads((workdir / "metrics.jsonl").read_text().splitlines()[-1])
+    assert sum(row["correct"] for row in classes) == last["test_correct"]
+    assert sum(row["count"] for row in classes) == last["test_count"] == 360
 
 
 def test_the_printed_accuracy_is_the_checkpoints_in_both_frameworks(run: tuple[Path, str]):
@@ -179,10 +188,8 @@ def test_a_run_whose_last_update_diverges_has_no_checkpoint(tmp_path: Path, caps
 
 def test_a_run_is_not_replaced_unasked(run: tuple[Path, str], fails: Fails):
     before = {path: path.stat().st_mtime_ns for path in run[0].rglob("*")}
-    assert (
-        "already holds a run (config.json, metrics.jsonl, curves.png, confusion.png, checkpoint, best, last)"
-        in fails(f"digits --workdir {run[0]}")
-    )
+    held = "config.json, metrics.jsonl, curves.png, confusion.png, classes.json, checkpoint, best, last"
+    assert f"already holds a run ({held})" in fails(f"digits --workdir {run[0]}")
     assert before == {path: path.stat().st_mtime_ns for path in run[0].rglob("*")}
 
 
@@ -205,6 +212,7 @@ def test_overwrite_removes_a_run_and_nothing_else(tmp_path: Path, fails: Fails):
         ("digits --workdir x --model.dim 50", "dim 50 is not divisible by num_heads"),
         ("digits --workdir x --steps 0 --batch-size 0", "batch_size must be at least 1, got 0; steps must be positive"),
         ("digits --workdir x --schedule.final-fraction 2", "schedule.final_fraction must be in [0, 1], got 2"),
+        ("digits --workdir x --seed 4294967296", "seed must be in [0, 2^32), got 4294967296"),
         ("digits --workdir x --drop-path 1", "drop_path must be in [0, 1), got 1"),
         ("digits --workdir x --model.num-classes 9", "num_classes is 9, but the labels of digits go from 0 to 9"),
         ("digits --workdir x --data.test-split val", "none that is called 'val'"),

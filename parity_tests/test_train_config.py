@@ -5,7 +5,9 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tyro
@@ -71,6 +73,8 @@ def test_a_list_that_is_given_twice_is_refused_in_both_loops(words: str):
             "modle, sede: this version has no such settings in TrainConfig",
         ),
         ('{"format": "vit-parity-run", "version": 1, "train_config": {"seed": 1}}', "model"),
+        ('{"format": "vit-parity-run", "version": 1, "train_config": null}', "has null where its settings belong"),
+        ('{"format": "vit-parity-run", "version": 1, "train_config": []}', "has [] where its settings belong"),
     ],
 )
 def test_what_is_no_runs_config_is_said(tmp_path: Path, text: str, message: str):
@@ -80,6 +84,38 @@ def test_what_is_no_runs_config_is_said(tmp_path: Path, text: str, message: str)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("augment.flip", "false", 'augment: flip is "false", expected true or false'),
+        ("augment.flip", 1, "augment: flip is 1, expected true or false"),
+        ("batch_size", 64.5, "batch_size is 64.5, expected a whole number"),
+        ("batch_size", True, "batch_size is true, expected a whole number"),
+        ("epochs", "20", 'epochs is "20", expected a number'),
+        ("ema_decay", False, "ema_decay is false, expected a number or null"),
+        ("loss", "hinge", 'loss is "hinge", expected "softmax" or "sigmoid"'),
+        ("data.mean", 0.5, "data: mean is 0.5, expected a list, each a number or null"),
+        ("optimizer.frozen", [1], "optimizer: frozen is [1], expected a list, each text"),
+        ("data.dir", 3, "data: dir is 3, expected a path or null"),
+        ("schedule", 3, "schedule is 3, expected an object"),
+        ("schedule", None, "schedule is null, expected an object"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_by_name(setting: str, value: Any, message: str):
+    """ "false" is true in Python."""
+    values = RECIPES["digits"]().to_dict()
+    *path, name = setting.split(".")
+    reduce(dict.__getitem__, path, values)[name] = value
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        from_dict(TrainConfig, values, "here")
+
+
+def test_all_values_of_another_type_are_named_at_once():
+    values = RECIPES["digits"]().to_dict() | {"seed": "1", "scan": 0}
+    with pytest.raises(ConfigError, match=r'^here: seed is "1", .*; scan is 0, expected true or false$'):
+        from_dict(TrainConfig, values, "here")
+
+
 def test_a_run_from_another_runs_config_has_the_same_bits(tmp_path: Path):
     def run(*arguments: str) -> None:
         done = subprocess.run([sys.executable, "-m", "train", *arguments], capture_output=True, text=True, check=False)

@@ -266,7 +266,7 @@ def test_a_run_in_float64_is_refused_by_name(torch_run: Path, tmp_path: Path, fa
     said["train_config"]["dtype"] = "float64"
     (tmp_path / "config.json").write_text(json.dumps(said))
     message = fails(tmp_path / "config.json", "--workdir", tmp_path)
-    assert message.endswith('config.json: dtype is "float64", and vit-train has "float32" or "bfloat16"\n')
+    assert message.endswith('config.json: dtype is "float64", expected "float32" or "bfloat16"\n')
 
 
 def test_overwriting_a_run_forgets_its_state(torch_run: Path, tmp_path: Path):

@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 import tyro
 
 from train.config import ConfigError, HostsConfig, TrainConfig
-from train.errors import DataError, NonFiniteLoss, SavingError, Stopped
+from train.errors import DataError, DeviceError, NonFiniteLoss, SavingError, Stopped
 from train.recipes import FROM_A_CHECKPOINT, IMAGENET, RECIPES, SMALL
 
 RESERVED = ("prepare", "evaluate")  # command words: no recipe may be called that
@@ -34,6 +34,10 @@ vit-train RECIPE --help has its paper, command, cost and published accuracy, and
   --init CHECKPOINT     start from a checkpoint of any layout
   --devices.fsdp        parameters in parts over all devices"""
 
+LESS_MEMORY = (
+    "a smaller --batch-size, the same batch in parts (--optimizer.accumulate N), blocks that are computed again "
+    "(--remat), --dtype bfloat16 and, on several devices, --devices.fsdp"
+)
 GROUPS = {"Small:": SMALL, "From a checkpoint:": FROM_A_CHECKPOINT, "ImageNet-1k:": IMAGENET}
 
 
@@ -48,14 +52,15 @@ class Command:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The command. Exits with 2 for a user's mistake, with 1 for a run that diverged or can't be saved, and with
-    128 + the signal's number for one that a signal ended: 143 for SIGTERM, 130 for Ctrl-C."""
+    """The command. Exits with 2 for a user's mistake, with 1 for a run that diverged, can't be saved or finds too
+    little memory on its devices, and with 128 + the signal's number for one that a signal ended: 143 for SIGTERM, 130
+    for Ctrl-C."""
     args = sys.argv[1:] if argv is None else argv
     try:
         _main(args)
     except (ConfigError, DataError) as error:
         _fail(error, 2)
-    except SavingError as error:  # evaluate's picture
+    except (DeviceError, SavingError) as error:  # the latter is of evaluate's picture
         _fail(error, 1)
     except KeyboardInterrupt:  # of evaluate and prepare; a run has its own way to end
         sys.exit(130)
@@ -155,11 +160,12 @@ def run(recipe: str, command: Command) -> None:
     check_local("--workdir", command.workdir)
     config = absolute(command.config)
     from train.devices import hosts  # jax
+    from train.devices.failures import memory_failures
     from train.run import run as train
 
     try:
         hosts.start(command.hosts)
-        with hosts.guarded():
+        with hosts.guarded(), memory_failures(LESS_MEMORY):
             result = train(config, command.workdir, recipe=recipe, overwrite=command.overwrite)
     except (NonFiniteLoss, SavingError) as error:
         _fail(error, 1)
@@ -177,7 +183,7 @@ def run(recipe: str, command: Command) -> None:
         f"{command.workdir / 'best'}  its weights when they were best held out: {result.best.accuracy:.2%}, "
         f"step {result.best.step}\n"
         f"{command.workdir / 'curves.png'}  loss, accuracy and learning rate\n"
-        f"{command.workdir / 'confusion.png'}  what is taken for what"
+        f"{command.workdir / 'confusion.png'}  what is taken for what; classes.json has each class's accuracy"
     )
 
 

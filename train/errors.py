@@ -22,6 +22,10 @@ class DataError(RuntimeError):
     """Images that a run can't go on without can't be read, or their labels fit no class; the message says which."""
 
 
+class DeviceError(RuntimeError):
+    """A device has too little memory for what a run computes; the message says what takes less."""
+
+
 class SavingError(RuntimeError):
     """A step, weights or another file of a run can't be written; the message says which and why."""
 

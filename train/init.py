@@ -10,6 +10,7 @@ from vit_convert.roles import role
 
 Params = dict[str, Array]
 HEADS = ("head.", "head_dist.")
+INSIDE = ("blocks.", "pre_logits.")  # kernels between the patches and the head
 
 
 def initialise(params: Params, config: StartConfig, key: Array) -> Params:
@@ -37,6 +38,6 @@ def spread(path: str, shape: tuple[int, ...], config: StartConfig) -> float | No
     name = hub_name(path)
     if role(name) == "position":
         return config.pos_embed_std
-    if config.fan_in_kernels and role(name) == "kernel" and name.startswith("blocks."):
+    if config.fan_in_kernels and role(name) == "kernel" and name.startswith(INSIDE):
         return shape[0] ** -0.5  # (in, out)
     return None

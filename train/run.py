@@ -18,6 +18,7 @@ from train.devices import hosts
 from train.devices.kernels import check_kernels
 from train.devices.placement import Placement, make_placement
 from train.draws import init_key
+from train.errors import saving
 from train.evaluation.counts import Evaluated
 from train.evaluation.picture import draw_confusion
 from train.evaluation.split import make_evaluate
@@ -37,6 +38,7 @@ from train.saving.saver import Saver
 from train.sinks import Sink, check_sinks, open_sinks
 from train.start import Start, open_start
 from train.step import State, Step
+from vit_convert.beside import beside
 from vit_convert.hub import hub_shapes
 
 
@@ -56,9 +58,9 @@ class Result:
 
 
 def run(config: TrainConfig, workdir: Path, *, recipe: str, overwrite: bool = False) -> Result:
-    """Trains, and leaves in workdir (of hosts, the first) config.json, metrics.jsonl, curves.png, confusion.png, best/,
-    with an EMA last/, and checkpoint/. A run that was stopped there goes on from its last good step, or from state/ if
-    that is of a later one, if its settings are the same.
+    """Trains, and leaves in workdir (of hosts, the first) config.json, metrics.jsonl, curves.png, confusion.png,
+    classes.json, best/, with an EMA last/, and checkpoint/. A run that was stopped there goes on from its last good
+    step, or from state/ if that is of a later one, if its settings are the same.
 
     Raises:
         ConfigError: the config doesn't fit its data, workdir may not be written, or its state/ is another run's;
@@ -178,6 +180,7 @@ class Run:
             draw_curves(
                 read_rows(self.workdir / "metrics.jsonl"), self.workdir / "curves.png", title, self.step.config.loss
             )
+            write_classes(result.evaluated.by_class(self.data.class_names), self.workdir / "classes.json")
             if result.evaluated.confusion is not None:
                 draw_confusion(result.evaluated.confusion, self.data.class_names, self.workdir / "confusion.png", title)
         native.write(averaged(result.state), self.workdir / "checkpoint")
@@ -250,6 +253,13 @@ def make_mfu(config: TrainConfig) -> Callable[[float], dict[str, float]]:
     if of_one is None:
         return lambda step_seconds: {}
     return lambda step_seconds: {"mfu": flops / (step_seconds * of_one * jax.device_count())}
+
+
+def write_classes(rows: list[dict[str, Any]], path: Path) -> None:
+    """A line for each class."""
+    with saving(path), beside(path) as temporary:
+        lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+        temporary.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 
 
 def weights_of(config: TrainConfig) -> str:

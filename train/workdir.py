@@ -18,6 +18,7 @@ from vit_convert.run_folder import FORMAT, VERSION
 
 OUTPUTS = (
     *("config.json", "metrics.jsonl", "tensorboard", "wandb", "curves.png", "confusion.png", "attention.png"),
+    "classes.json",
     *("checkpoint", "best", "last", "steps", "state"),
 )
 LOCK = ".lock"  # there while a run is

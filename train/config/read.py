@@ -4,9 +4,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from train.config.checks import ConfigError
+from train.config.kinds import fits, words
 from train.config.run import TrainConfig
 from vit_convert.config import ViTConfig
 from vit_convert.run_folder import FORMAT, VERSION
@@ -36,11 +37,17 @@ def from_dict(kind: type[T], values: Mapping[str, Any], where: str) -> T:
     """A config from what its to_dict gave.
 
     Raises:
-        ConfigError: unknown or missing settings, all named at once, or invalid values.
+        ConfigError: unknown or missing settings, or values of another type, all named at once; or invalid values.
     """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{where} has {json.dumps(values)} where its settings belong, expected an object")
     hints = get_type_hints(kind)
     if unknown := sorted(set(values) - set(hints)):
         raise ConfigError(f"{where}: {', '.join(unknown)}: this version has no such settings in {kind.__name__}")
+    wrong = [name for name, value in values.items() if not fits(hints[name], value)]
+    if wrong:
+        told = [f"{name} is {json.dumps(values[name])}, expected {words(hints[name])}" for name in wrong]
+        raise ConfigError(f"{where}: {'; '.join(told)}")
     try:
         return kind(**{name: _value(hints[name], value, f"{where}: {name}") for name, value in values.items()})
     except (TypeError, ValueError) as error:
@@ -52,9 +59,6 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         return ViTConfig.from_dict(value)
     if is_dataclass(hint) and isinstance(hint, type):
         return from_dict(hint, value, where)
-    if get_origin(hint) is Literal and value not in get_args(hint):
-        known = " or ".join(map(json.dumps, get_args(hint)))
-        raise ConfigError(f"{where} is {json.dumps(value)}, and vit-train has {known}")
     if value is not None and Path in (hint, *get_args(hint)):
         return Path(value)
     return tuple(value) if isinstance(value, list) else value

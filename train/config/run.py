@@ -16,7 +16,7 @@ from vit_convert.config import ViTConfig
 class StartConfig:
     """Initial values other than the model's own, which suit wide models: 0.02 is far below 1/sqrt(64)."""
 
-    fan_in_kernels: bool = False  # kernels in the blocks with variance 1/fan_in (LeCun et al. 1998, section 4.6)
+    fan_in_kernels: bool = False  # of blocks and pre_logits: variance 1/fan_in (LeCun et al. 1998, 4.6)
     pos_embed_std: float | None = None  # of learned positions; None: the model's own
     mimetic: bool = False  # attention begins near the identity, learned positions as sines and cosines
     zero_head: bool = False  # the head's kernel begins at zero
@@ -129,7 +129,7 @@ class TrainConfig:
         yield alone, f"init_preset {self.init_preset} needs init; without it the model is what model.* says"
         alone = not self.init_set or self.init is not None
         yield alone, f"init_set {' '.join(self.init_set)} needs init; without it the model is what model.* says"
-        yield at_least("seed", self.seed, 0)
+        yield 0 <= self.seed < 2**32, f"seed must be in [0, 2^32), got {self.seed}: JAX's keys tell no others apart"
         yield at_least("batch_size", self.batch_size, 1)
         yield positive("epochs", self.epochs)
         yield positive("steps", self.steps)

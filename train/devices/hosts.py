@@ -18,14 +18,26 @@ from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding
 
 from train.config import ConfigError, HostsConfig
-from train.errors import DataError, NonFiniteLoss, SavingError, Stopped
+from train.devices.failures import check_devices
+from train.errors import DataError, DeviceError, NonFiniteLoss, SavingError, Stopped
 
 T = TypeVar("T")
 MESSAGE_BYTES = 4096  # of a mistake, as the hosts tell it to each other
 
 
 def start(config: HostsConfig) -> None:
-    """Joins the other processes, if there are any to join. Before anything else of JAX.
+    """Joins the other processes, if there are any to join, and begins on the devices. Before anything else of JAX.
+
+    Raises:
+        ConfigError: nothing says which of how many processes this is, or there are no devices.
+    """
+    if config.several:
+        _join(config)
+    check_devices()
+
+
+def _join(config: HostsConfig) -> None:
+    """Joins the other processes.
 
     Which process this is, JAX finds out under SLURM, on GKE, in a TPU pod and under Open MPI (jax.distributed);
     elsewhere the config says it. Collectives between CPUs are Gloo's.
@@ -33,8 +45,6 @@ def start(config: HostsConfig) -> None:
     Raises:
         ConfigError: nothing says which of how many processes this is.
     """
-    if not config.several:
-        return
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     if config.coordinator is not None:
         print(f"process {config.process_id} of {config.processes} joins {config.coordinator}", file=sys.stderr)
@@ -138,7 +148,7 @@ def abort(error: Exception) -> NoReturn:
     """Ends this process after an error that the others don't know of, and at once: at a normal exit it would wait for
     them, and they for it. Their coordinator misses this one, and ends them too.
     """
-    if isinstance(error, (DataError, SavingError)):
+    if isinstance(error, (DataError, DeviceError, SavingError)):
         print(f"vit-train: error: process {jax.process_index()}: {error}", file=sys.stderr)
     else:
         traceback.print_exception(error)

@@ -82,6 +82,8 @@ def open_both(asked: Asked) -> Opened:
     except CheckpointError as error:
         raise ConfigError(str(error)) from error
     source, name = open_source(asked.data, asked.data.test_split), asked.data.name
+    if not len(source):
+        raise ConfigError(f"the split {asked.data.test_split} of {name} is empty: there is nothing to judge")
     check_head(path, found.config.num_classes, name, source.class_names)
     preprocess = _preprocess(path, found, name, source)
     return Opened(path, found, preprocess, source, match_classes(path, found.labels, name, source.class_names), asked)

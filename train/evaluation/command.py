@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from train.config import ConfigError, DataConfig, HostsConfig
+from train.config.checks import check_all, share
 
 if TYPE_CHECKING:  # heavy imports wait until they are needed: help answers at once
     from train.evaluation.checkpoint import Judged, Opened
@@ -63,6 +64,7 @@ def main(args: list[str]) -> None:
         process_id=given.process_id,
     )
     from train.devices import hosts  # jax
+    from train.devices.failures import memory_failures
     from train.evaluation.checkpoint import Asked, judge_checkpoint, open_both
     from vit_convert.resolve import parse_overrides
 
@@ -77,7 +79,7 @@ def main(args: list[str]) -> None:
     _check_confusion(given.confusion, opened)
     if hosts.is_first():
         note(opened.said)
-    with hosts.guarded():
+    with hosts.guarded(), memory_failures("a smaller --batch-size and --dtype bfloat16"):
         judged = judge_checkpoint(opened, progress if hosts.is_first() else lambda batches, count: batches)
     for what in judged.left_out:
         hosts.say_own(f"left out, for it can't be decoded: {what}", lambda text: note([text]))
@@ -93,6 +95,7 @@ def _check(given: argparse.Namespace) -> None:
     check_local("--data-dir", given.data_dir)
     if given.batch_size < 1:
         raise ConfigError(f"--batch-size must be at least 1, got {given.batch_size}")
+    check_all([share("--max-corrupt", given.max_corrupt, one=True)])
     if given.confusion and not given.confusion.absolute().parent.is_dir():
         raise ConfigError(f"--confusion {given.confusion}: there is no folder {given.confusion.absolute().parent}")
 
@@ -135,7 +138,6 @@ def report(opened: "Opened", judged: "Judged", confusion: Path | None, *, as_jso
 def facts(opened: "Opened", judged: "Judged") -> dict[str, Any]:
     """What --json prints."""
     found, data = judged.evaluated, opened.asked.data
-    of_class = zip(opened.classes.names, found.class_correct.tolist(), found.class_count.tolist(), strict=True)
     return {
         "checkpoint": opened.path,
         "layout": opened.checkpoint.layout,
@@ -146,7 +148,7 @@ def facts(opened: "Opened", judged: "Judged") -> dict[str, Any]:
         "top1": found.accuracy,
         "top5": found.top5,
         "loss": found.loss,
-        "classes": [{"name": name, "correct": correct, "count": count} for name, correct, count in of_class],
+        "classes": found.by_class(opened.classes.names),
         "left_out": judged.left_out,
         "notes": list(opened.said),
         "seconds": judged.seconds,

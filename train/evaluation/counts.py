@@ -1,5 +1,6 @@
 """Sums over the examples of a split, and what they come to: top 1, top 5, loss, each class, what is taken for what."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -80,6 +81,11 @@ class Evaluated:
     def class_accuracy(self) -> np.ndarray:
         """(K,): of each class's examples; nan for a class without any."""
         return np.where(self.class_count > 0, self.class_correct / np.maximum(self.class_count, 1), np.nan)
+
+    def by_class(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """Each class with its examples and how many of them are right, for JSON."""
+        of_class = zip(names, self.class_correct.tolist(), self.class_count.tolist(), strict=True)
+        return [{"name": name, "correct": correct, "count": count} for name, correct, count in of_class]
 
     @property
     def row(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Touvron et al. 2021, Training data-efficient image transformers (DeiT, arXiv 2012.12877).
 
-What differs from facebookresearch/deit on timm: the learning rate changes with every step, there with every epoch; and
-mixing, as `train/augment/mix.py` says.
+What differs from facebookresearch/deit on timm: the learning rate changes with every step, there with every epoch;
+warmup begins at 0, there at 1e-6; and mixing, as `train/augment/mix.py` says.
 """
 
 from train.config import AugmentConfig, OptimizerConfig, ScheduleConfig, TrainConfig

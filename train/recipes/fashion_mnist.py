@@ -8,7 +8,7 @@ def fashion_mnist() -> TrainConfig:
     """A 4-layer ViT with patch 4 on Fashion-MNIST's 60,000 images of clothes.
 
     Command: `vit-train fashion_mnist --workdir runs/fashion_mnist --data.dir TFDS_DIR`
-    Cost: 1.7e14 floating-point operations, 52 minutes on 2 CPU cores (13,104 steps) with pages of 2 MB, as
+    Cost: 1.6e14 floating-point operations, 52 minutes on 2 CPU cores (13,104 steps) with pages of 2 MB, as
     docs/fashion_mnist.md has the command.
     Result: 93.30% of the test images, seed 0, last epoch (docs/fashion_mnist.md has the curve). Settings were chosen on
     5,000 of the training images.

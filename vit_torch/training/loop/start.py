@@ -18,6 +18,7 @@ from vit_torch.training.mimetic import mimetic
 from vit_torch.vit import ViT
 
 HEADS = ("head.", "head_dist.")
+INSIDE = ("blocks.", "pre_logits.")  # kernels between the patches and the head
 
 
 def start_model(settings: Settings, class_names: tuple[str, ...]) -> ViT:
@@ -49,7 +50,7 @@ def initialise(model: ViT, settings: Settings, generator: torch.Generator) -> No
     for name, param in model.named_parameters():
         if role(name) == "position" and settings["start.pos_embed_std"] is not None:
             param.normal_(std=settings["start.pos_embed_std"], generator=generator)
-        elif settings["start.fan_in_kernels"] and name.startswith("blocks.") and decays(name):
+        elif settings["start.fan_in_kernels"] and name.startswith(INSIDE) and decays(name):
             param.normal_(std=param.shape[1] ** -0.5, generator=generator)  # LeCun et al. 1998, section 4.6
         elif role(name) == "layer_scale" and settings["start.layer_scale"] is not None:
             param.fill_(settings["start.layer_scale"])

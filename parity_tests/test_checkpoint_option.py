@@ -21,6 +21,12 @@ def pytest_configure(config):
     from parity_tests.verify import prove
     prove.backward_takes_minutes = lambda config, dtype: dtype == "bfloat16"
 """
+# A mistake that people make when they write a ViT in JAX.
+TANH_GELU = """
+def pytest_configure(config):
+    from vit_flax import mlp
+    mlp.ACTIVATIONS["gelu"] = mlp.ACTIVATIONS["gelu_tanh"]
+"""
 
 
 def ran(folder: Path, checkpoint: Path, plugin: str = "") -> tuple[int, str]:
@@ -49,6 +55,16 @@ def test_a_good_checkpoint_passes_and_what_is_left_out_has_its_own_reason(tmp_pa
     too_close = "bfloat16: all images are too close to call"
     assert reasons <= {no_gradients("bfloat16"), "vit_torch.ViT is itself the class of layout native", too_close}
     assert re.search(rf"^{TESTS - len(reasons)} passed, {len(reasons)} skipped", printed, re.MULTILINE), printed
+
+
+@pytest.mark.slow
+def test_frameworks_that_disagree_are_failures_that_say_where(tmp_path: Path) -> None:
+    code, printed = ran(tmp_path, save(tmp_path / "good"), TANH_GELU)
+    assert code == 1
+    failed = set(re.findall(r"^FAILED \S+::(\w+)", printed, re.MULTILINE))
+    assert {"test_every_intermediate_agrees_in_float64", "test_every_gradient_agrees_in_float64"} <= failed
+    assert "test_every_tensor_has_the_file_s_bits_in_both" not in failed
+    assert "PyTorch and Flax part at blocks.0 (float64)" in printed
 
 
 @pytest.mark.slow

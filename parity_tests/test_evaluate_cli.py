@@ -1,6 +1,9 @@
 """vit-train evaluate: any layout, any dataset, torch's own count; what can't be judged is one clear message."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +14,9 @@ import torch
 from PIL import Image
 
 import vit_torch
-from parity_tests.compare import gap
+from parity_tests.compare import apart, gap
 from parity_tests.datasets import jpegs, write_tfds
-from parity_tests.tolerances import FLOAT32
+from parity_tests.tolerances import EXACT, FLOAT32
 from train.__main__ import main
 from train.input.sources.digits import digits
 from vit_convert.config import ViTConfig
@@ -93,6 +96,20 @@ def test_a_checkpoint_of_any_layout_is_judged_as_torch_judges_it(tmp_path: Path,
     assert found["top1"] == found["correct"] / 360
     assert {**expected, **{name: found[name] for name in expected if name != "loss"}} == expected
     assert 0 < found["correct"] < 180  # neither all nor nothing is right
+
+
+@pytest.mark.slow
+def test_on_several_devices_the_same_is_counted(tmp_path: Path, evaluate: Callable):
+    """360 images in batches of 100 on 4 devices, the last batch of 60."""
+    path = save(make_model(), tmp_path / "model")
+    given = (str(path), "--data", "digits", "--json", "--batch-size", "100")
+    env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    command = [sys.executable, "-m", "train", "evaluate", *given]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    ours, one = json.loads(done.stdout), json.loads(evaluate(*given)[0])
+    assert apart(ours.pop("loss"), one.pop("loss")) < EXACT
+    assert ours | {"seconds": 0} == one | {"seconds": 0}
 
 
 def test_people_read_the_same_numbers_and_get_a_picture(tmp_path: Path, evaluate: Callable):

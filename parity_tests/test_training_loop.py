@@ -243,6 +243,21 @@ def test_a_folder_that_is_no_runs_is_left_alone(config: Path, train: Train, fail
     train("--workdir", tmp_path / "run", "--overwrite")
 
 
+@pytest.mark.parametrize("said", ['{"model_type": "vit"}', '{"format": "vit-parity-run"', "[]"])
+def test_a_models_folder_is_not_overwritten(fails: Fails, tmp_path: Path, said: str):
+    """It has a config.json as a run has, and may have a checkpoint/."""
+    (tmp_path / "config.json").write_text(said)
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint" / "model.safetensors").touch()
+    there = sorted(tmp_path.rglob("*"))
+    message = fails("--workdir", tmp_path, "--overwrite")
+    assert f"--workdir {tmp_path} holds config.json, checkpoint, but no config.json of a run" in message
+    assert "nothing was removed; give another folder" in message
+    assert message.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == there
+    assert (tmp_path / "config.json").read_text() == said
+
+
 def test_a_signal_ends_the_run_after_its_step_which_is_saved(
     config: Path, train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

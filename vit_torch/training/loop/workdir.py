@@ -37,17 +37,23 @@ def _check(workdir: Path, settings: Settings, *, overwrite: bool) -> bool:
     if workdir.exists() and not workdir.is_dir():
         raise Refused(f"--workdir {workdir} is a file; a run needs a folder of its own")
     held = [name for name in (*OUTPUTS, *TRAINERS) if (workdir / name).exists()]
-    if held and "config.json" not in held:
-        raise Refused(f"--workdir {workdir} holds {', '.join(held)}, but no config.json of a run: give another folder")
+    if not held:
+        return False
+    try:
+        _, then = read_run(workdir)
+    except Refused as error:  # a model's config.json has the same name: what lies beside it is nobody's to remove
+        raise Refused(
+            f"--workdir {workdir} holds {', '.join(held)}, but no config.json of a run ({error}): "
+            "nothing was removed; give another folder"
+        ) from error
     if others := [name for name in held if name in TRAINERS]:
         raise Refused(f"--workdir {workdir} holds a run of vit-train ({', '.join(others)}): give another folder")
-    if not held or overwrite:
+    if overwrite:
         return False
     if "checkpoint" in held:
         raise Refused(
             f"--workdir {workdir} holds a run that is complete: give another folder, or --overwrite to replace it"
         )
-    _, then = read_run(workdir)
     check_same(checked(then, str(workdir / "config.json")), settings, workdir)
     return "state" in held
 

@@ -1,9 +1,12 @@
 """`python -m vit_torch.training` trains with the settings of a vit-train run, goes on where it stopped, and leaves a
 checkpoint; what the specification doesn't have is refused by name."""
 
+import errno
 import io
 import json
+import os
 import re
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -256,6 +259,38 @@ def test_a_models_folder_is_not_overwritten(fails: Fails, tmp_path: Path, said: 
     assert message.count("\n") == 1
     assert sorted(tmp_path.rglob("*")) == there
     assert (tmp_path / "config.json").read_text() == said
+
+
+def test_a_run_of_linked_folders_is_written_gone_on_with_and_replaced(config: Path, train: Train, tmp_path: Path):
+    """It is written where the links lead, and of a link the link alone is removed."""
+    run, far = tmp_path / "run", tmp_path / "far"
+    train(config, "--workdir", run, "--stop-after", "2")
+    (run / "state").rename(far)
+    (run / "state").symlink_to(far)
+    train(config, "--workdir", run, "--stop-after", "4")
+    assert (run / "state").is_symlink()
+    assert read_state(far).step == 4
+    train(config, "--workdir", run)
+    (run / "checkpoint").rename(tmp_path / "model")
+    (run / "checkpoint").symlink_to(tmp_path / "model")
+    train(config, "--workdir", run, "--overwrite", "--stop-after", "1")
+    assert {path.name for path in run.iterdir()} == {"config.json", "metrics.jsonl", "state"}
+    vit_torch.ViT.from_pretrained(tmp_path / "model")
+
+
+def test_a_run_of_which_a_part_cannot_be_removed_is_a_run_still(
+    config: Path, train: Train, fails: Fails, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    train(config, "--workdir", tmp_path, "--stop-after", "1")
+
+    def forbidden(path: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", forbidden)
+        said = fails(config, "--workdir", tmp_path, "--overwrite")
+    assert said == f"vit_torch.training: error: --workdir {tmp_path} can't be written: Permission denied\n"
+    train(config, "--workdir", tmp_path, "--overwrite", "--stop-after", "1")
 
 
 def test_a_signal_ends_the_run_after_its_step_which_is_saved(

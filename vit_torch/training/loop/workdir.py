@@ -2,11 +2,11 @@
 
 import json
 import secrets
-import shutil
 from pathlib import Path
 from typing import Any
 
 from vit_convert.beside import beside
+from vit_convert.remove import remove
 from vit_torch.training.loop.errors import Refused
 from vit_torch.training.loop.settings import FORMAT, VERSION, Settings, check_same, checked, nested, read_run
 
@@ -24,8 +24,8 @@ def prepare(workdir: Path, recipe: str, settings: Settings, *, overwrite: bool) 
         return goes_on
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        for name in OUTPUTS:
-            _remove(workdir / name)
+        for name in OUTPUTS[1:]:  # config.json last: what is left half way is a run's still
+            remove(workdir / name)
         write_text(workdir / "config.json", json.dumps(written(recipe, settings), indent=2) + "\n")
     except OSError as error:
         raise Refused(f"--workdir {workdir} can't be written: {error.strerror or error}") from error
@@ -75,7 +75,3 @@ def write_text(path: Path, text: str) -> None:
     """Writes beside path, then renames."""
     with beside(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def _remove(path: Path) -> None:
-    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

@@ -226,6 +226,7 @@ def test_what_the_specification_has_not_is_refused_by_name(fails: Fails, tmp_pat
         ("--data.train-split all", "digits has the splits train and test"),
         ("--model.num-classes 7", "digits has 10 classes: use --model.num-classes 10"),
         ("--model.in-channels 3 --data.mean 0.5 --data.std 0.2", "data.mean has 1 numbers"),
+        ("--model.in-channels 2", r"in_channels is 2; images are grey \(1\), RGB \(3\) or RGBA \(4\)"),
         ("--model.depth 0", "depth"),
         ("--init nowhere", "init nowhere"),
         ("--stop-after 0", "--stop-after must be at least 1"),
@@ -454,6 +455,20 @@ def test_arrays_that_are_no_images_and_labels_are_one_message(
     said = fails("--data.name", f"arrays:{tmp_path / 'some.npz'}")
     assert message in said
     assert said.count("\n") == 1
+
+
+def test_a_channel_that_is_constant_is_one_message(fails: Fails, tmp_path: Path):
+    """Its standard deviation is 0: opaque alpha, and images that are all black."""
+    opaque = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 4), dtype=np.uint8)
+    opaque[..., 3] = 255
+    labels = np.arange(60) % 10
+    for images, channels, which in ((opaque, 4, "3 (255)"), (np.zeros((60, 8, 8), np.uint8), 1, "0 (0)")):
+        np.savez(tmp_path / "some.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+        given = f"--data.name arrays:{tmp_path / 'some.npz'} --model.in-channels {channels} --data.mean null"
+        said = fails("--workdir", tmp_path / "run", *given.split(), "--data.std", "null")
+        message = f"channel {which} of the training images is constant: give data.mean and data.std\n"
+        assert said == f"vit_torch.training: error: {message}"
+        assert not (tmp_path / "run").exists()
 
 
 def test_a_single_array_is_no_npz(fails: Fails, tmp_path: Path):

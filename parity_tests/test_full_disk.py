@@ -22,6 +22,8 @@ from train.recipes import RECIPES
 from train.saving.best import Best
 from train.saving.native import Native
 from train.workdir import create, write_text
+from vit_convert.training_state import read_state
+from vit_torch.training import main as train_in_torch
 
 FULL = "No space left on device"
 Fill = Callable[[str], None]
@@ -129,6 +131,40 @@ def test_a_picture_of_an_evaluation_that_has_no_room_is_one_message(
         main(["evaluate", str(tmp_path / "model"), "--data", "digits", "--confusion", str(tmp_path / "confusion.png")])
     assert stop.value.code == 1
     assert capsys.readouterr().err == f"vit-train: error: {tmp_path / 'confusion.png'} can't be written: {FULL}\n"
+
+
+@pytest.mark.parametrize(("place", "why"), [("/dev/full", FULL), (".", "Is a directory")])
+def test_a_row_of_the_torch_loop_that_cannot_be_written_is_one_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str, why: str
+):
+    """Not 1, the exit code of a run that diverged; its state stays."""
+    words = [*TINY.split(), "--workdir", str(tmp_path)]
+    train_in_torch([*words, "--stop-after", "1"])
+    (tmp_path / "metrics.jsonl").unlink()
+    (tmp_path / "metrics.jsonl").symlink_to(place)
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        train_in_torch(words)
+    assert stop.value.code == 2
+    said = f"vit_torch.training: error: {tmp_path / 'metrics.jsonl'} can't be written: {why}\n"
+    assert capsys.readouterr().err == said
+    assert read_state(tmp_path / "state").step == 1
+
+
+def test_rows_of_the_torch_loop_that_cannot_be_taken_back_are_one_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], fill: Fill
+):
+    words = [*TINY.split(), "--workdir", str(tmp_path)]
+    train_in_torch([*words, "--stop-after", "2"])
+    rows = (tmp_path / "metrics.jsonl").read_text()
+    fill("metrics.jsonl")
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        train_in_torch(words)
+    assert stop.value.code == 2
+    said = f"vit_torch.training: error: {tmp_path / 'metrics.jsonl'} can't be written: {FULL}\n"
+    assert capsys.readouterr().err == said
+    assert (tmp_path / "metrics.jsonl").read_text() == rows
 
 
 @pytest.mark.slow

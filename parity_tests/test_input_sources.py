@@ -241,6 +241,20 @@ def test_mean_and_std_are_the_pixels():
     assert std == tuple(np.round(pixels.std((0, 1, 2)) / 255, 4))
 
 
+def test_a_channel_that_is_constant_is_one_message_before_anything_is_written(tmp_path: Path):
+    """Opaque alpha, of which the standard deviation is 0. Where mean and std are given the run goes on."""
+    for split in ("train", "test"):
+        write_folder(tmp_path / split, pngs(9), suffix="png")
+    config = tiny_config(f"folder:{tmp_path}", channels=4, resident=True)
+    with pytest.raises(ConfigError) as error:
+        run(config, tmp_path / "run", recipe="tiny")
+    said = "channel 3 (255) of the training images is constant: give data.mean and data.std"
+    assert str(error.value) == said
+    assert not (tmp_path / "run").exists()
+    given = replace(config, data=replace(config.data, mean=(0.5,) * 4, std=(0.2,) * 4))
+    assert open_data(given).preprocess.std == (0.2,) * 4
+
+
 def test_a_file_of_a_dataset_that_is_gone_or_cut_is_named(tmp_path: Path):
     """Gone: before anything begins. Cut: when it is read."""
     write_tfds(tmp_path, {"train": jpegs(8), "test": jpegs(4)})

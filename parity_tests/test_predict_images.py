@@ -143,14 +143,14 @@ def test_a_folders_images_are_those_that_vit_train_takes(tmp_path: Path):
 
 def test_a_folder_that_cannot_be_read_is_one_message(folder: Path, monkeypatch, capsys):
     """At any depth: its images are not left out without a word."""
-    listdir = os.listdir
+    scandir = os.scandir
 
-    def forbidden(path: Any) -> list[str]:
+    def forbidden(path: Any) -> Any:
         if Path(path).name == "deep":
             raise PermissionError(errno.EACCES, "Permission denied", path)
-        return listdir(path)
+        return scandir(path)
 
-    monkeypatch.setattr(os, "listdir", forbidden)
+    monkeypatch.setattr(os, "scandir", forbidden)
     code, out, err = said(capsys, folder / "photos", "--checkpoint", folder / "checkpoint")
     assert (code, out) == (2, "")
     deep = folder / "photos" / "deep"

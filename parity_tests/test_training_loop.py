@@ -1,10 +1,14 @@
 """`python -m vit_torch.training` trains with the settings of a vit-train run, goes on where it stopped, and leaves a
 checkpoint; what the specification doesn't have is refused by name."""
 
+import errno
 import io
 import json
+import os
 import re
+import shutil
 import signal
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,21 +17,25 @@ import numpy as np
 import pytest
 import tensorflow_datasets
 import torch
-from PIL import Image
+from PIL import Image, JpegImagePlugin
 from safetensors.numpy import load_file
 from scipy import stats
 
 import vit_flax
 import vit_torch
 from parity_tests.compare import gap
-from parity_tests.datasets import jpegs, pngs, write_folder, write_tfds
+from parity_tests.datasets import encoded, jpegs, picture, pngs, write_folder, write_tfds
 from parity_tests.pairs import images_for, run_flax, run_torch
 from parity_tests.tolerances import FORWARD
+from train.config import DataConfig
 from train.config.read import read_config
 from train.input.data import open_data
+from train.input.decode import decode
+from train.input.sources import open_source as open_theirs
 from train.recipes import IMAGENET, RECIPES, SMALL
 from vit_convert.config import ViTConfig
 from vit_convert.training_state import read_state
+from vit_tools.images import read
 from vit_torch.training import State, main
 from vit_torch.training.loop import drawing, run
 from vit_torch.training.loop.data import Data, open_source, open_sources, read_data
@@ -35,6 +43,7 @@ from vit_torch.training.loop.drawing import Chances, batch_indices, draw
 from vit_torch.training.loop.errors import Refused
 from vit_torch.training.loop.run import open_run
 from vit_torch.training.loop.settings import SETTINGS, checked, flat, nested, read_options, read_run
+from vit_torch.training.loop.sources import opened
 
 TINY = "--model.dim 16 --model.mlp-dim 32 --model.depth 2 --model.num-heads 2 --batch-size 50 --steps 12 --log.steps 3"
 TINY += " --eval-epochs 0.15 --drop-path 0.2 --dropout 0.1 --ema-decay 0.9 --augment.label-smoothing 0.1"
@@ -217,6 +226,7 @@ def test_what_the_specification_has_not_is_refused_by_name(fails: Fails, tmp_pat
         ("--data.train-split all", "digits has the splits train and test"),
         ("--model.num-classes 7", "digits has 10 classes: use --model.num-classes 10"),
         ("--model.in-channels 3 --data.mean 0.5 --data.std 0.2", "data.mean has 1 numbers"),
+        ("--model.in-channels 2", r"in_channels is 2; images are grey \(1\), RGB \(3\) or RGBA \(4\)"),
         ("--model.depth 0", "depth"),
         ("--init nowhere", "init nowhere"),
         ("--stop-after 0", "--stop-after must be at least 1"),
@@ -241,6 +251,53 @@ def test_a_folder_that_is_no_runs_is_left_alone(config: Path, train: Train, fail
     train("--workdir", tmp_path / "run")
     assert "holds a run that is complete" in fails("--workdir", tmp_path / "run")
     train("--workdir", tmp_path / "run", "--overwrite")
+
+
+@pytest.mark.parametrize("said", ['{"model_type": "vit"}', '{"format": "vit-parity-run"', "[]"])
+def test_a_models_folder_is_not_overwritten(fails: Fails, tmp_path: Path, said: str):
+    """It has a config.json as a run has, and may have a checkpoint/."""
+    (tmp_path / "config.json").write_text(said)
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint" / "model.safetensors").touch()
+    there = sorted(tmp_path.rglob("*"))
+    message = fails("--workdir", tmp_path, "--overwrite")
+    assert f"--workdir {tmp_path} holds config.json, checkpoint, but no config.json of a run" in message
+    assert "nothing was removed; give another folder" in message
+    assert message.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == there
+    assert (tmp_path / "config.json").read_text() == said
+
+
+def test_a_run_of_linked_folders_is_written_gone_on_with_and_replaced(config: Path, train: Train, tmp_path: Path):
+    """It is written where the links lead, and of a link the link alone is removed."""
+    run, far = tmp_path / "run", tmp_path / "far"
+    train(config, "--workdir", run, "--stop-after", "2")
+    (run / "state").rename(far)
+    (run / "state").symlink_to(far)
+    train(config, "--workdir", run, "--stop-after", "4")
+    assert (run / "state").is_symlink()
+    assert read_state(far).step == 4
+    train(config, "--workdir", run)
+    (run / "checkpoint").rename(tmp_path / "model")
+    (run / "checkpoint").symlink_to(tmp_path / "model")
+    train(config, "--workdir", run, "--overwrite", "--stop-after", "1")
+    assert {path.name for path in run.iterdir()} == {"config.json", "metrics.jsonl", "state"}
+    vit_torch.ViT.from_pretrained(tmp_path / "model")
+
+
+def test_a_run_of_which_a_part_cannot_be_removed_is_a_run_still(
+    config: Path, train: Train, fails: Fails, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    train(config, "--workdir", tmp_path, "--stop-after", "1")
+
+    def forbidden(path: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", forbidden)
+        said = fails(config, "--workdir", tmp_path, "--overwrite")
+    assert said == f"vit_torch.training: error: --workdir {tmp_path} can't be written: Permission denied\n"
+    train(config, "--workdir", tmp_path, "--overwrite", "--stop-after", "1")
 
 
 def test_a_signal_ends_the_run_after_its_step_which_is_saved(
@@ -291,6 +348,132 @@ def test_an_image_that_cannot_be_read_is_named(fails: Fails, tmp_path: Path):
     given = f"--data.name folder:{tmp_path} --model.in-channels 3 --model.num-classes 2 --batch-size 2"
     said = fails(*given.split(), "--data.mean", "null", "--data.std", "null")
     assert f"{tmp_path / 'train' / 'class0' / '0000.jpg'} can't be read as an image" in said
+
+
+def test_a_folders_images_are_those_that_vit_train_takes(tmp_path: Path):
+    """Links are followed, but none that leads back; hidden names are not looked at."""
+    split, far = tmp_path / "train", tmp_path / "far"
+    names = ["cat/a.JPG", "cat/.thumbnails/a.jpg", "cat/._a.jpg", "cat/deep/b.png", "cat/notes.txt", "dog/c.webp"]
+    for path in (*(split / name for name in names), split / ".cache" / "d.jpg", far / "e.jpg"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded(picture(0), "PNG"))
+    for link, to in ((split / "cat" / "loop", "."), (split / "dog" / "far", far), (far / "back", split / "dog")):
+        link.symlink_to(to)
+    theirs, ours = (
+        open_theirs(DataConfig(name=f"folder:{tmp_path}"), "train"),
+        open_source(f"folder:{tmp_path}", "train"),
+    )
+    assert ours.class_names == theirs.class_names == ("cat", "dog")
+    assert list(ours.labels()) == [e.label for e in theirs.examples(range(len(theirs)))] == [0, 0, 1, 1]
+    assert len(list(ours.images())) == 4
+
+
+def test_a_folder_that_cannot_be_listed_is_named(fails: Fails, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Its images would be left out without a word."""
+    write_folder(tmp_path / "train", jpegs(4))
+    (tmp_path / "train" / "class1" / "deep").mkdir()
+    scandir = os.scandir
+
+    def guard(path: Any = ".") -> Any:
+        if Path(path).name == "deep":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guard)
+    said = fails("--data.name", f"folder:{tmp_path}")
+    assert f"{tmp_path / 'train' / 'class1' / 'deep'} can't be listed: Permission denied" in said
+    assert said.count("\n") == 1
+
+
+def test_sixteen_bits_are_the_pixels_that_vit_train_and_vit_predict_see(tmp_path: Path):
+    """Levels of all sizes, and none of them clipped to white."""
+    levels = np.arange(0, 65536, 16, dtype=np.uint16).reshape(64, 64)
+    expected = np.round(levels / 257).astype(np.uint8)
+    for kind in ("png", "tif", "ppm"):
+        (tmp_path / kind / "train" / "a").mkdir(parents=True)
+        file = tmp_path / kind / "train" / "a" / f"1.{kind}"
+        Image.fromarray(levels).save(file)
+        for found in (decode(file.read_bytes(), 1)[..., 0], read(str(file)), opened(file, "")):
+            np.testing.assert_array_equal(np.asarray(found), expected, err_msg=kind)
+    ((ours,),) = (list(open_source(f"folder:{tmp_path / kind}", "train").images()) for kind in ["png"])
+    np.testing.assert_array_equal(np.asarray(ours), expected)
+
+
+@pytest.mark.parametrize("error", [EOFError(), struct.error("unpack requires a buffer of 4 bytes")])
+def test_an_error_of_pillows_readers_own_names_the_image(
+    error: Exception, fails: Fails, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def failing(self: Any) -> None:
+        raise error
+
+    for split in ("train", "test"):
+        write_folder(tmp_path / split, jpegs(4))
+    monkeypatch.setattr(JpegImagePlugin.JpegImageFile, "load", failing)
+    given = f"--data.name folder:{tmp_path} --model.in-channels 3 --model.num-classes 2 --batch-size 2"
+    said = fails(*given.split(), "--data.mean", "null", "--data.std", "null")
+    assert said.endswith(f"0000.jpg can't be read as an image: {str(error) or 'EOFError'}\n")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_damaged_arrays_are_one_message(tmp_path: Path, save: Callable[..., None]):
+    """Bytes changed at many places, and a file cut short: zipfile, zlib and NumPy have errors of their own each."""
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (6, 4, 4), dtype=np.uint8), np.arange(6)
+    save(tmp_path / "whole.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    whole, damaged = (tmp_path / "whole.npz").read_bytes(), tmp_path / "damaged.npz"
+    said: list[str] = []
+    for at in range(0, len(whole), 3):
+        for file in (whole[:at], whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :]):
+            damaged.write_bytes(file)
+            try:
+                open_source(f"arrays:{damaged}", "train")
+            except Refused as error:
+                said.append(str(error))
+    assert len(said) > len(whole) / 3
+    assert all(str(damaged) in message for message in said)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"y_train": np.array(3)}, "(60, 8, 8) uint8 and () int64"),
+        ({"y_train": np.full(60, "cat")}, "(60, 8, 8) uint8 and (60,) <U3"),
+        ({"y_train": np.full(60, np.nan)}, "(60, 8, 8) uint8 and (60,) float64"),
+        ({"y_test": np.full(60, "cat")}, "test: expected images"),
+        ({"y_test": np.array(3)}, "test: expected images"),
+        ({"x_train": np.zeros((60, 0, 8), np.uint8)}, "(60, 0, 8) uint8"),
+        ({"x_train": np.array(0, np.uint8)}, "() uint8"),
+    ],
+)
+def test_arrays_that_are_no_images_and_labels_are_one_message(
+    fails: Fails, tmp_path: Path, changed: dict[str, Any], message: str
+):
+    images, labels = np.zeros((60, 8, 8), np.uint8), np.arange(60) % 10
+    whole = {"x_train": images, "y_train": labels, "x_test": images, "y_test": labels}
+    np.savez(tmp_path / "some.npz", **{**whole, **changed})
+    said = fails("--data.name", f"arrays:{tmp_path / 'some.npz'}")
+    assert message in said
+    assert said.count("\n") == 1
+
+
+def test_a_channel_that_is_constant_is_one_message(fails: Fails, tmp_path: Path):
+    """Its standard deviation is 0: opaque alpha, and images that are all black."""
+    opaque = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 4), dtype=np.uint8)
+    opaque[..., 3] = 255
+    labels = np.arange(60) % 10
+    for images, channels, which in ((opaque, 4, "3 (255)"), (np.zeros((60, 8, 8), np.uint8), 1, "0 (0)")):
+        np.savez(tmp_path / "some.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+        given = f"--data.name arrays:{tmp_path / 'some.npz'} --model.in-channels {channels} --data.mean null"
+        said = fails("--workdir", tmp_path / "run", *given.split(), "--data.std", "null")
+        message = f"channel {which} of the training images is constant: give data.mean and data.std\n"
+        assert said == f"vit_torch.training: error: {message}"
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_single_array_is_no_npz(fails: Fails, tmp_path: Path):
+    np.save(tmp_path / "one.npy", np.zeros((60, 8, 8), np.uint8))
+    assert "one.npy can't be read as an npz of arrays" in fails("--data.name", f"arrays:{tmp_path / 'one.npy'}")
 
 
 def test_arrays_are_read_and_no_pickle(train: Train, fails: Fails, tmp_path: Path):

@@ -4,13 +4,15 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import stat
 from pathlib import Path
 
 import pytest
 
 from train.config import ConfigError
-from train.workdir import LOCK, check, claimed, create
+from train.errors import SavingError
+from train.workdir import LOCK, check, claimed, create, finish
 from vit_convert.run_folder import FORMAT
 
 
@@ -104,3 +106,33 @@ def test_a_run_that_came_to_its_end_since_the_folder_was_checked_is_not_removed(
     with claimed(tmp_path):
         create(tmp_path, {"train_config": {}}, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_of_a_linked_output_the_link_is_removed_and_not_what_it_leads_to(tmp_path: Path):
+    """Saved steps are put on a larger disk so."""
+    run, far = tmp_path / "run", tmp_path / "far"
+    run.mkdir()
+    (run / "config.json").write_text(json.dumps({"format": FORMAT, "train_config": {}}))
+    for name in ("checkpoint", "steps"):
+        (far / name).mkdir(parents=True)
+        (far / name / "kept").touch()
+        (run / name).symlink_to(far / name)
+    (run / "last").symlink_to(tmp_path / "nowhere")
+    finish(run)
+    assert sorted(path.name for path in run.iterdir()) == ["checkpoint", "config.json", "last"]
+    create(run, {"train_config": {}}, overwrite=True)
+    assert [path.name for path in run.iterdir()] == ["config.json"]
+    assert sorted(path.parent.name for path in far.rglob("kept")) == ["checkpoint", "steps"]
+
+
+def test_a_folder_that_cannot_be_removed_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def forbidden(path: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    (tmp_path / "config.json").write_text(json.dumps({"format": FORMAT, "train_config": {}}))
+    (tmp_path / "steps").mkdir()
+    monkeypatch.setattr(shutil, "rmtree", forbidden)
+    with pytest.raises(SavingError, match=f"{tmp_path / 'steps'} can't be removed: Permission denied"):
+        finish(tmp_path)
+    with pytest.raises(SavingError, match=f"{tmp_path / 'steps'} can't be removed: Permission denied"):
+        create(tmp_path, {"train_config": {}}, overwrite=True)

@@ -31,8 +31,8 @@ class SavingError(RuntimeError):
 
 
 @contextmanager
-def saving(path: Path) -> Iterator[None]:
-    """Around what writes path.
+def saving(path: Path, done: str = "written") -> Iterator[None]:
+    """Around what writes path, or does with it what `done` says.
 
     Raises:
         SavingError: the disk is full, or writing is not permitted.
@@ -40,7 +40,7 @@ def saving(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise SavingError(f"{path} can't be written: {error.strerror or error}") from error
+        raise SavingError(f"{path} can't be {done}: {error.strerror or error}") from error
 
 
 class Stopped(Exception):

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,6 +13,7 @@ from train.errors import saving
 from train.saving.lock import holding
 from train.saving.settings import check_same
 from vit_convert.beside import beside
+from vit_convert.remove import remove
 from vit_convert.run_folder import FORMAT, VERSION
 
 OUTPUTS = (
@@ -104,7 +104,7 @@ def create(workdir: Path, config: dict[str, Any], *, overwrite: bool) -> None:
 
     Raises:
         ConfigError: the run there may not be replaced, or was stopped and had other settings; nothing was removed.
-        SavingError: config.json can't be written.
+        SavingError: config.json can't be written, or what was there can't be removed.
     """
     check(workdir, overwrite=overwrite)
     if is_stopped(workdir) and not overwrite:
@@ -117,7 +117,11 @@ def create(workdir: Path, config: dict[str, Any], *, overwrite: bool) -> None:
 
 
 def finish(workdir: Path) -> None:
-    """Once all weights are written nothing goes on from the saved steps: they are removed."""
+    """Once all weights are written nothing goes on from the saved steps: they are removed.
+
+    Raises:
+        SavingError: they can't be.
+    """
     _remove(workdir / "steps")
 
 
@@ -136,14 +140,16 @@ def _tidy(workdir: Path) -> None:
     for old in workdir.glob(".*.old"):
         place = workdir / old.name.split(".")[1]
         if place.name in OUTPUTS and not place.exists():
-            os.rename(old, place)
+            with saving(place):
+                os.rename(old, place)
     for name in OUTPUTS:
         for path in workdir.glob(f".{name}.*"):
             _remove(path)
 
 
 def _remove(path: Path) -> None:
-    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    with saving(path, "removed"):
+        remove(path)
 
 
 def run_id(workdir: Path) -> str:

@@ -66,7 +66,7 @@ def stream_state(folder: Path, step: int, rule: str, specs: Mapping[str, Spec], 
         CheckpointError: the tensors are not those of `specs`, the disk is full, or writing is not permitted.
     """
     said = {"format": FORMAT, "version": VERSION, "step": step, "rule": rule}
-    with directory(folder) as beside:
+    with directory(folder.resolve()) as beside:  # a link stays, and leads to the new one
         write_safetensors(beside / TENSORS, specs, tensors)
         (beside / DESCRIPTION).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
 

@@ -1,7 +1,5 @@
 """Images as a user names them: files, folders, patterns, a list on stdin; opened one by one, the bad ones told."""
 
-import os
-import struct
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,11 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from vit_convert.image_file import UNREADABLE, to_8_bits, why_unreadable
+from vit_convert.image_folder import SUFFIXES, images_in
 from vit_convert.preprocess import Preprocess
-
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-# what Pillow's readers raise at a damaged file, each its own
-UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError)
 
 
 class NoImages(ValueError):
@@ -64,7 +60,10 @@ def find_images(named: Sequence[str], stdin: Iterable[str] | None = None) -> lis
 def _named(name: str) -> list[str]:
     path = Path(name)
     if path.is_dir():
-        files = sorted(_images(str(path)))
+        try:
+            files = sorted(images_in(path))
+        except OSError as error:  # what is in it would be missing without a word
+            raise NoImages(f"{error.filename}: this folder can't be read: {error.strerror or error}") from error
         if not files:
             raise NoImages(f"{name}: no image is in this folder ({', '.join(SUFFIXES)})")
         return files
@@ -75,28 +74,6 @@ def _named(name: str) -> list[str]:
     raise NoImages(f"{name}: no such file or folder")
 
 
-def _images(folder: str, above: tuple[str, ...] = ()) -> Iterator[str]:
-    """Of a folder, at any depth, as `vit-train` takes them: links are followed, hidden names (.thumbnails, ._a.jpg) are
-    not looked at.
-
-    Args:
-        above: the folders that it lies in: a link back to one of them is not followed again.
-
-    Raises:
-        NoImages: a folder can't be read: what is in it would be missing without a word.
-    """
-    above = (*above, os.path.realpath(folder))
-    try:
-        names = [name for name in os.listdir(folder) if not name.startswith(".")]
-    except OSError as error:
-        raise NoImages(f"{folder}: this folder can't be read: {error.strerror or error}") from error
-    for at in (os.path.join(folder, name) for name in names):
-        if not os.path.isdir(at):
-            yield from [at] * (os.path.splitext(at)[1].lower() in SUFFIXES)
-        elif os.path.realpath(at) not in above:
-            yield from _images(at, above)
-
-
 def open_images(paths: Iterable[str], preprocess: Preprocess) -> Iterator[Opened | Corrupt]:
     """Each file opened and preprocessed, or why it can't be."""
     for path in paths:
@@ -104,7 +81,7 @@ def open_images(paths: Iterable[str], preprocess: Preprocess) -> Iterator[Opened
             picture = read(path)
             found = Opened(path, picture, preprocess(picture))
         except UNREADABLE as error:
-            yield Corrupt(path, _why(error))
+            yield Corrupt(path, why_unreadable(error))
         else:
             yield found
 
@@ -122,18 +99,10 @@ def upright(picture: Image.Image) -> Image.Image:
     Raises:
         ValueError: its numbers have no range that is known.
     """
-    turned = ImageOps.exif_transpose(picture)
-    if turned.mode.startswith("I;16") or (turned.mode == "I" and picture.format in ("PNG", "PPM")):
-        return Image.fromarray(np.round(np.asarray(turned, np.float64) / 257).astype(np.uint8))
+    turned = to_8_bits(ImageOps.exif_transpose(picture), picture.format)
     if turned.mode in ("I", "F"):
         raise ValueError(f"pixels of mode {turned.mode} have no known range: expected 8 or 16 bits")
     return turned
-
-
-def _why(error: Exception) -> str:
-    if isinstance(error, Image.UnidentifiedImageError):
-        return "no image that Pillow reads"
-    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
 
 
 def batches(images: Iterable[Opened | Corrupt], size: int, told: Callable[[Corrupt], None]) -> Iterator[list[Opened]]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from train.config import TrainConfig
+from train.config import ConfigError, TrainConfig
 from train.config.checks import Check, check_all
 from train.input.batches import EvalBatch, HostBatch, ahead
 from train.input.crop import crop_draws
@@ -74,7 +74,11 @@ class Data:
 
     @cached_property
     def preprocess(self) -> Preprocess:
-        """How the images of the test split, and those that the saved model will see, become its input."""
+        """How the images of the test split, and those that the saved model will see, become its input.
+
+        Raises:
+            ConfigError: mean and std are to be measured, and a channel is constant.
+        """
         data, size = self.config.data, self.config.model.image_hw
         mean, std = self._mean_and_std()
         if data.crop == "none":
@@ -151,12 +155,21 @@ class Data:
 
 
 def mean_and_std(pixels: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Of each channel of (N, H, W, C) uint8, in 0..1, to four digits. By counting levels: in the memory of a copy."""
+    """Of each channel of (N, H, W, C) uint8, in 0..1, to four digits. By counting levels: in the memory of a copy.
+
+    Raises:
+        ConfigError: a channel is constant: nothing can be divided by its standard deviation.
+    """
     levels = np.arange(256) / 255
     shares = [np.bincount(pixels[..., c].ravel(), minlength=256) / pixels[..., c].size for c in range(pixels.shape[-1])]
     means = [float(share @ levels) for share in shares]
     stds = [float(share @ (levels - mean) ** 2) ** 0.5 for share, mean in zip(shares, means, strict=True)]
-    return tuple(round(mean, 4) for mean in means), tuple(round(std, 4) for std in stds)
+    mean, std = tuple(round(mean, 4) for mean in means), tuple(round(std, 4) for std in stds)
+    if constant := [f"{c} ({255 * mean[c]:.0f})" for c in range(len(std)) if not std[c]]:
+        raise ConfigError(
+            f"channel {', '.join(constant)} of the training images is constant: give data.mean and data.std"
+        )
+    return mean, std
 
 
 def _chunks(count: int) -> Iterator[range]:

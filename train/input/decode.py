@@ -1,7 +1,6 @@
 """Encoded images to pixels of one size, with calls that release Python's lock, so that threads decode side by side."""
 
 import io
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from math import ceil
@@ -9,17 +8,16 @@ from math import ceil
 import cv2
 import numpy as np
 import simplejpeg
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from train.input.crop import Box
+from vit_convert.image_file import UNREADABLE, to_8_bits, why_unreadable
 
 cv2.setNumThreads(0)  # batches are decoded in threads of our own
 INTERPOLATION = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 PNG = b"\x89PNG\r\n\x1a\n"
 REDUCED = (8, 4, 2)  # the other scales of libjpeg-turbo take longer than decoding all: they have no SIMD code
-# what Pillow's readers raise at a damaged file, each its own
-UNREADABLE = (ValueError, OSError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError)
 # those that convert to all of ours, and whose alpha and range are the preprocessing's to deal with
 PLAIN = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "I", "F")
 
@@ -113,7 +111,7 @@ def decode_whole(image: bytes, channels: int) -> np.ndarray:
 
 
 def as_picture(image: bytes | np.ndarray, channels: int) -> Image.Image:
-    """A picture of Pillow's, decoded; of 16 bits a channel the upper eight, where Pillow's convert would clip.
+    """A picture of Pillow's, decoded; 16 bits a channel made 8, which Pillow's convert would clip.
 
     Raises:
         CorruptImage: not an image, one that is cut short, or one of colours that Pillow doesn't convert (LAB to grey).
@@ -123,9 +121,8 @@ def as_picture(image: bytes | np.ndarray, channels: int) -> Image.Image:
         return Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
     with _by_pillow(), Image.open(io.BytesIO(image)) as opened:
         opened.load()
-        if opened.mode[:4] == "I;16":
-            return Image.fromarray((np.asarray(opened) >> 8).astype(np.uint8))
-        return opened if opened.mode in PLAIN else opened.convert(MODES[channels])
+        picture = to_8_bits(opened, opened.format)
+        return picture if picture.mode in PLAIN else picture.convert(MODES[channels])
 
 
 @contextmanager
@@ -139,14 +136,7 @@ def _by_pillow() -> Iterator[None]:
     except CorruptImage:
         raise
     except UNREADABLE as error:
-        raise CorruptImage(_why(error)) from error
-
-
-def _why(error: Exception) -> str:
-    """Pillow's own message names an object in memory where it knows no format."""
-    if isinstance(error, UnidentifiedImageError):
-        return "no image that Pillow reads"
-    return str(error) or type(error).__name__
+        raise CorruptImage(why_unreadable(error)) from error
 
 
 def with_channels(image: np.ndarray, channels: int) -> np.ndarray:

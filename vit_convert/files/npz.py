@@ -60,7 +60,7 @@ def open_npz(path: Path) -> Tensors:
         # A private mapping: arrays are writable, as torch asks, but the file never changes.
         memory = mmap.mmap(archive.fp.fileno(), 0, access=mmap.ACCESS_COPY)
         offsets = {n: _offset(memory, m) for n, m in members.items() if m.info.compress_type == zipfile.ZIP_STORED}
-    except _BROKEN as error:
+    except BROKEN as error:
         raise CheckpointError(f"{path}: truncated or not an npz file ({error})") from None
     unread = [f"{name} ({_kind(m.spec.dtype)})" for name, m in members.items() if m.spec.dtype not in DTYPES]
     if unread:
@@ -80,7 +80,7 @@ def open_npz(path: Path) -> Tensors:
 
 
 # What zipfile, zlib and numpy.lib.format raise for files that are none.
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError)
+BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError)
 
 
 def _name(info: zipfile.ZipInfo) -> str:
@@ -135,7 +135,7 @@ def _inflate(path: Path, archive: zipfile.ZipFile, member: Member) -> np.ndarray
                 at += len(piece)
         if at != len(data):
             raise ValueError(f"{len(data)} bytes expected, {at} are there")
-    except _BROKEN as error:
+    except BROKEN as error:
         raise CheckpointError(f"{path}: {member.info.filename} is corrupt ({error})") from None
     return flat
 

@@ -1,15 +1,13 @@
 """A folder of images as ImageNet ships it: ROOT/SPLIT/CLASS/*.jpg."""
 
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from train.config import ConfigError
 from train.errors import DataError
 from train.input.sources.base import Example, Shape
-
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+from vit_convert.image_folder import SUFFIXES, classes_in, images_in
 
 
 class Folder:
@@ -21,7 +19,7 @@ class Folder:
         folder = Path(root) / split
         try:
             self.class_names = _classes(Path(root), folder)
-            of_classes = [_images(folder / name) for name in self.class_names]
+            of_classes = [sorted(map(Path, images_in(folder / name))) for name in self.class_names]
         except OSError as error:
             raise ConfigError(
                 f"data.name folder:{root}: {error.filename} can't be listed ({error.strerror or error}): "
@@ -49,41 +47,10 @@ def _classes(root: Path, folder: Path) -> tuple[str, ...]:
             f"data.name folder:{root}: there is no {folder}: {there}; name splits with "
             "--data.train-split and --data.test-split"
         )
-    classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    classes = classes_in(folder)
     if not classes:
         raise ConfigError(f"data.name folder:{root}: {folder} has no folders: expected one for each class")
-    return tuple(classes)
-
-
-def _images(folder: Path) -> list[Path]:
-    """The images in it at any depth, links followed.
-
-    Raises:
-        OSError: a folder can't be listed. Without it the run would go on with fewer images, and not know.
-    """
-    found: list[Path] = []
-    for at, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
-        if _lies_in_itself(Path(at), folder):
-            folders.clear()
-        else:
-            folders[:] = filter(_shown, folders)
-            found += [Path(at) / name for name in filter(_shown, names)]
-    return sorted(path for path in found if path.suffix.lower() in SUFFIXES)
-
-
-def _shown(name: str) -> bool:
-    """Whether it is not hidden: folders hold previews (.thumbnails/) and what macOS leaves (._a.jpg)."""
-    return not name.startswith(".")
-
-
-def _refuse(error: OSError) -> None:
-    raise error
-
-
-def _lies_in_itself(at: Path, top: Path) -> bool:
-    """Whether links led back to a folder on the way from top: its images would be found once more at every turn."""
-    above = [path for path in at.parents if path == top or top in path.parents]
-    return os.path.realpath(at) in map(os.path.realpath, above)
+    return classes
 
 
 def _example(path: Path, label: int) -> Example:

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from vit_convert.errors import CheckpointError
 from vit_torch.training.loop import demo
-from vit_torch.training.loop.errors import Diverged, Refused
+from vit_torch.training.loop.errors import Diverged, Refused, Unwritten
 from vit_torch.training.loop.journal import say
 from vit_torch.training.loop.run import Run, open_run
 from vit_torch.training.loop.settings import SETTINGS, checked, flat, read_options, read_run
@@ -32,11 +32,11 @@ settings:
 
 
 def main(argv: Sequence[str] = ()) -> None:
-    """The command. Exits with 2 for a user's mistake, with 1 for a run that diverged, and with 128 + the signal's
-    number for one that a signal ended."""
+    """The command. Exits with 2 for a user's mistake or files that can't be read or written, with 1 for a run that
+    diverged, and with 128 + the signal's number for one that a signal ended."""
     try:
         number = _main(argv)
-    except (Refused, CheckpointError) as error:
+    except (Refused, Unwritten, CheckpointError) as error:
         _fail(error, 2)
     except Diverged as error:
         _fail(error, 1)

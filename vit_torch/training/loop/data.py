@@ -102,6 +102,8 @@ def _check(name: str, source: Source, config: ViTConfig) -> None:
             f"model.num_classes is {config.num_classes}, but {name} has {count} classes: "
             f"use --model.num-classes {count}"
         )
+    if config.in_channels not in (1, 3, 4):
+        raise Refused(f"model.in_channels is {config.in_channels}; images are grey (1), RGB (3) or RGBA (4)")
     channels = None if source.shape is None else source.shape[2]
     if channels not in (None, config.in_channels) and (channels, config.in_channels) != (1, 3):
         raise Refused(f"model.in_channels is {config.in_channels}, but the images of {name} have {channels}")
@@ -123,7 +125,11 @@ def _mean_and_std(
     settings: Settings, channels: int, given: Preprocess | None, pixels: Tensor | None
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """As the settings say; else the checkpoint's; else of the training pixels (N, C, H, W), where these are given; else
-    ImageNet's."""
+    ImageNet's.
+
+    Raises:
+        Refused: as many numbers as channels aren't given, or a channel to be measured is constant.
+    """
     if settings["data.mean"] is not None:
         mean, std = tuple(settings["data.mean"]), tuple(settings["data.std"])
         if len(mean) != channels:
@@ -133,6 +139,10 @@ def _mean_and_std(
         return given.mean, given.std
     if pixels is not None:
         levels = pixels.double().div(255).transpose(0, 1).flatten(1)
-        mean, std = levels.mean(1).tolist(), levels.std(1, correction=0).tolist()
-        return tuple(round(x, 4) for x in mean), tuple(round(x, 4) for x in std)
+        mean, std = (tuple(round(x, 4) for x in of.tolist()) for of in (levels.mean(1), levels.std(1, correction=0)))
+        if constant := [f"{c} ({255 * mean[c]:.0f})" for c in range(channels) if not std[c]]:
+            raise Refused(
+                f"channel {', '.join(constant)} of the training images is constant: give data.mean and data.std"
+            )
+        return mean, std
     return IMAGENET if channels == 3 else ((0.5,) * channels, (0.5,) * channels)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
+from vit_torch.training.loop.errors import writing
 from vit_torch.training.loop.workdir import write_text
 
 SHOWN = ("loss", "accuracy", "grad_norm", "learning_rate", "images_per_second", "test_loss", "test_accuracy")
@@ -16,23 +17,32 @@ class Journal:
     """Prints rows, and appends them to metrics.jsonl, if there is a workdir. A context manager."""
 
     def __init__(self, workdir: Path | None, total_steps: int, done: int = 0):
-        """The rows up to step `done` stay; those of later steps, which come again, go."""
+        """The rows up to step `done` stay; those of later steps, which come again, go.
+
+        Raises:
+            Unwritten: the disk is full, or writing is not permitted.
+        """
         self.total_steps = total_steps
-        path = None if workdir is None else workdir / "metrics.jsonl"
-        if path is not None and path.is_file():
-            keep_rows(path, done)
-        self.lines = None if path is None else path.open("a", encoding="utf-8", buffering=1)  # a line at a time
+        self.path = Path(os.devnull) if workdir is None else workdir / "metrics.jsonl"
+        with writing(self.path):
+            if self.path.is_file():
+                keep_rows(self.path, done)
+            self.lines = self.path.open("a", encoding="utf-8", buffering=1)  # a line at a time
 
     def __enter__(self) -> "Journal":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        if self.lines is not None:
+        with writing(self.path):  # half a line may still be there to be written
             self.lines.close()
 
     def write(self, row: Mapping[str, float | int]) -> None:
-        """One row: its step, and what was measured there."""
-        if self.lines is not None:
+        """One row: its step, and what was measured there.
+
+        Raises:
+            Unwritten: the disk is full.
+        """
+        with writing(self.path):
             self.lines.write(json.dumps(row) + "\n")
         shown = "  ".join(f"{name} {row[name]:.4g}" for name in SHOWN if name in row)
         say(f"step {row['step']}/{self.total_steps}  {shown}")

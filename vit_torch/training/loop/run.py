@@ -43,7 +43,7 @@ class Run:
 
         Raises:
             Diverged: a loss that isn't finite.
-            CheckpointError: the state can't be written.
+            CheckpointError, Unwritten: the state or metrics.jsonl can't be written.
         """
         per_epoch = of.steps_per_epoch(self.settings, len(self.data.train.labels))
         every, judging = self.settings["log.steps"], max(1, round(self.settings["eval_epochs"] * per_epoch))

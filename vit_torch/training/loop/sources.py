@@ -1,21 +1,20 @@
 """Where the loop's images come from: digits, folder:PATH, arrays:FILE.npz, each a Source; of TFDS: tfds.py."""
 
 import io
-import os
-import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from vit_convert.files.npz import BROKEN
+from vit_convert.image_file import UNREADABLE, to_8_bits, why_unreadable
+from vit_convert.image_folder import SUFFIXES, classes_in, images_in
 from vit_torch.training.loop.errors import Refused
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-UNREADABLE = (ValueError, OSError, SyntaxError, Image.DecompressionBombError)
-NO_NPZ = (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile)
 KEYS = {"train": ("x_train", "y_train"), "test": ("x_test", "y_test")}  # of an npz, as Keras' datasets have them
+LABELS = [labels for _, labels in KEYS.values()]
 
 
 @dataclass(frozen=True)
@@ -49,21 +48,22 @@ def folder(root: Path, split: str) -> Source:
     place = root / split
     if not place.is_dir():
         raise Refused(f"data.name folder:{root}: there is no folder {place}; name splits with --data.train-split")
-    classes = sorted(path.name for path in place.iterdir() if path.is_dir() and not path.name.startswith("."))
-    files = [(path, label) for label, name in enumerate(classes) for path in _files(place / name)]
+    try:
+        classes = classes_in(place)
+        of_classes = [sorted(map(Path, images_in(place / name))) for name in classes]
+    except OSError as error:
+        raise Refused(
+            f"data.name folder:{root}: {error.filename} can't be listed: {error.strerror or error}"
+        ) from error
+    files = [(path, label) for label, paths in enumerate(of_classes) for path in paths]
     if not files:
         raise Refused(f"data.name folder:{root}: no image ({', '.join(SUFFIXES)}) is in {place}/*/")
     labels = [label for _, label in files]
-    return Source(lambda: (opened(path, str(path)) for path, _ in files), lambda: labels, tuple(classes), None)
-
-
-def _files(place: Path) -> list[Path]:
-    found = (Path(at) / name for at, _, names in os.walk(place, followlinks=True) for name in names)
-    return sorted(path for path in found if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+    return Source(lambda: (opened(path, str(path)) for path, _ in files), lambda: labels, classes, None)
 
 
 def opened(file: Path | io.BytesIO, name: str) -> Image.Image:
-    """A picture of the file, decoded.
+    """A picture of the file, decoded, of 8 bits a channel.
 
     Raises:
         Refused: it can't be read; `name` says which it is.
@@ -71,32 +71,41 @@ def opened(file: Path | io.BytesIO, name: str) -> Image.Image:
     try:
         with Image.open(file) as image:
             image.load()
-            return image
+            return to_8_bits(image, image.format)
     except UNREADABLE as error:
-        raise Refused(f"{name} can't be read as an image: {error}") from error
+        raise Refused(f"{name} can't be read as an image: {why_unreadable(error)}") from error
 
 
 def arrays(file: Path, split: str) -> Source:
     """An npz with x_train, y_train, x_test, y_test: images (N, H, W) or (N, H, W, C) uint8, labels (N,) from 0 on."""
     if split not in KEYS:
         raise Refused(f"arrays:{file} has the splits train and test, and none that is called {split!r}")
-    names = [name for pair in KEYS.values() for name in pair]
-    try:
-        with np.load(file, allow_pickle=False) as found:
-            if missing := [name for name in names if name not in found]:
-                raise Refused(f"{file} has no {', '.join(missing)}; it needs {', '.join(names)}")
-            images, labels = (found[name] for name in KEYS[split])
-            classes = 1 + max(int(found[name].max(initial=0)) for name in ("y_train", "y_test"))
-    except NO_NPZ as error:
-        raise Refused(f"{file} can't be read as an npz of arrays: {error}") from error
-    labels = labels.reshape(-1) if labels.size == len(labels) else labels  # (N, 1), as CIFAR's
-    fits = images.dtype == np.uint8 and images.ndim in (3, 4) and labels.shape == images.shape[:1] and len(labels)
+    found = _read_npz(file, {*KEYS[split], *LABELS})
+    images, labels = (found[name] for name in KEYS[split])
+    labels = labels[:, 0] if labels.shape[1:] == (1,) else labels  # as CIFAR's
+    fits = images.dtype == np.uint8 and images.ndim in (3, 4) and images.size and labels.shape == images.shape[:1]
     if not fits or labels.dtype.kind not in "iu" or labels.min() < 0:
         raise Refused(
             f"{file}, {split}: expected images (N, H, W) or (N, H, W, C) uint8 and labels (N,) from 0 on, "
             f"got {images.shape} {images.dtype} and {labels.shape} {labels.dtype}"
         )
+    classes = 1 + max(int(found[name].max(initial=0)) for name in LABELS if found[name].dtype.kind in "iu")
     return _of_arrays(images, labels, tuple(map(str, range(classes))))
+
+
+def _read_npz(file: Path, wanted: Iterable[str]) -> dict[str, np.ndarray]:
+    """
+    Raises:
+        Refused: it can't be read, or hasn't all arrays of KEYS.
+    """
+    names = [name for pair in KEYS.values() for name in pair]
+    try:
+        with file.open("rb") as raw, np.load(raw, allow_pickle=False) as found:  # of a path it leaves damage open
+            if missing := [name for name in names if name not in found]:
+                raise Refused(f"{file} has no {', '.join(missing)}; it needs {', '.join(names)}")
+            return {name: np.asarray(found[name]) for name in wanted}
+    except (*BROKEN, TypeError) as error:  # TypeError: an npy, a single array
+        raise Refused(f"{file} can't be read as an npz of arrays: {error}") from error
 
 
 def _of_arrays(images: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...]) -> Source:

@@ -2,11 +2,11 @@
 
 import json
 import secrets
-import shutil
 from pathlib import Path
 from typing import Any
 
 from vit_convert.beside import beside
+from vit_convert.remove import remove
 from vit_torch.training.loop.errors import Refused
 from vit_torch.training.loop.settings import FORMAT, VERSION, Settings, check_same, checked, nested, read_run
 
@@ -24,8 +24,8 @@ def prepare(workdir: Path, recipe: str, settings: Settings, *, overwrite: bool) 
         return goes_on
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        for name in OUTPUTS:
-            _remove(workdir / name)
+        for name in OUTPUTS[1:]:  # config.json last: what is left half way is a run's still
+            remove(workdir / name)
         write_text(workdir / "config.json", json.dumps(written(recipe, settings), indent=2) + "\n")
     except OSError as error:
         raise Refused(f"--workdir {workdir} can't be written: {error.strerror or error}") from error
@@ -37,17 +37,23 @@ def _check(workdir: Path, settings: Settings, *, overwrite: bool) -> bool:
     if workdir.exists() and not workdir.is_dir():
         raise Refused(f"--workdir {workdir} is a file; a run needs a folder of its own")
     held = [name for name in (*OUTPUTS, *TRAINERS) if (workdir / name).exists()]
-    if held and "config.json" not in held:
-        raise Refused(f"--workdir {workdir} holds {', '.join(held)}, but no config.json of a run: give another folder")
+    if not held:
+        return False
+    try:
+        _, then = read_run(workdir)
+    except Refused as error:  # a model's config.json has the same name: what lies beside it is nobody's to remove
+        raise Refused(
+            f"--workdir {workdir} holds {', '.join(held)}, but no config.json of a run ({error}): "
+            "nothing was removed; give another folder"
+        ) from error
     if others := [name for name in held if name in TRAINERS]:
         raise Refused(f"--workdir {workdir} holds a run of vit-train ({', '.join(others)}): give another folder")
-    if not held or overwrite:
+    if overwrite:
         return False
     if "checkpoint" in held:
         raise Refused(
             f"--workdir {workdir} holds a run that is complete: give another folder, or --overwrite to replace it"
         )
-    _, then = read_run(workdir)
     check_same(checked(then, str(workdir / "config.json")), settings, workdir)
     return "state" in held
 
@@ -69,7 +75,3 @@ def write_text(path: Path, text: str) -> None:
     """Writes beside path, then renames."""
     with beside(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def _remove(path: Path) -> None:
-    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

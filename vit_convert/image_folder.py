@@ -1,0 +1,46 @@
+"""A folder of images: which files in it are taken, and which folders are classes."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+
+def classes_in(folder: Path) -> tuple[str, ...]:
+    """The folders in it by name: each is a class, hidden ones are not.
+
+    Raises:
+        OSError: it can't be listed.
+    """
+    return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and _shown(path.name)))
+
+
+def images_in(folder: str | Path) -> Iterator[str]:
+    """The images in it at any depth, in no order. Links are followed, hidden names not looked at.
+
+    Raises:
+        OSError: a folder can't be listed. Without it there would be fewer images, and nobody knew.
+    """
+    top = Path(folder)
+    for at, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
+        if _lies_in_itself(Path(at), top):
+            folders.clear()
+            continue
+        folders[:] = filter(_shown, folders)
+        yield from (os.path.join(at, name) for name in filter(_shown, names) if Path(name).suffix.lower() in SUFFIXES)
+
+
+def _shown(name: str) -> bool:
+    """Whether it is not hidden: folders hold previews (.thumbnails/) and what macOS leaves (._a.jpg)."""
+    return not name.startswith(".")
+
+
+def _refuse(error: OSError) -> None:
+    raise error
+
+
+def _lies_in_itself(at: Path, top: Path) -> bool:
+    """Whether links led back to a folder on the way from top: its images would be found once more at every turn."""
+    above = [path for path in at.parents if path == top or top in path.parents]
+    return os.path.realpath(at) in map(os.path.realpath, above)

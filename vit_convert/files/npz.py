@@ -20,6 +20,7 @@ from numpy.lib import format as npy
 from vit_convert.contiguous import contiguous
 from vit_convert.errors import CheckpointError, some
 from vit_convert.files.complete import complete, octets, pieces, promised
+from vit_convert.files.mapped import mapped
 from vit_convert.files.tensors import Spec, Tensors
 
 # npy names dtypes by kind and size alone: bfloat16, which NumPy doesn't have, is two bytes of no kind (`|V2`), as
@@ -57,9 +58,10 @@ def open_npz(path: Path) -> Tensors:
         if len(members) != len(archive.infolist()):
             raise ValueError("a name is there twice")
         assert archive.fp is not None
-        # A private mapping: arrays are writable, as torch asks, but the file never changes.
-        memory = mmap.mmap(archive.fp.fileno(), 0, access=mmap.ACCESS_COPY)
+        memory = mapped(archive.fp)
         offsets = {n: _offset(memory, m) for n, m in members.items() if m.info.compress_type == zipfile.ZIP_STORED}
+    except CheckpointError:
+        raise
     except _BROKEN as error:
         raise CheckpointError(f"{path}: truncated or not an npz file ({error})") from None
     unread = [f"{name} ({_kind(m.spec.dtype)})" for name, m in members.items() if m.spec.dtype not in DTYPES]

@@ -42,6 +42,9 @@ LEFT_ASIDE = (
     "typing.Any",
 )
 
+# In what torch says of a mapping that Linux refuses, and of tensors of the old format: on Linux, on Windows.
+NO_ROOM = ("annot allocate memory", "can't allocate memory", "not enough memory")
+
 
 class StandIn:
     """What is there instead of an object that a file names."""
@@ -58,7 +61,8 @@ def open_torch(path: Path, weights: str | None = None) -> Tensors:
 
     Raises:
         CheckpointError: torch is missing; the file is truncated, holds code, or what is meant holds other values
-            than dense tensors: all are named.
+            than dense tensors: all are named. Or the memory doesn't suffice.
+        MemoryError: it doesn't, for what isn't tensors.
     """
     held = _load(path)
     if not isinstance(held, Mapping):
@@ -85,6 +89,8 @@ def _load(path: Path) -> Any:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_stand_ins()):
             warnings.simplefilter("ignore")  # torch's advice on files that are then refused in our words
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except MemoryError:
+        raise MemoryError(f"{path} can't be read") from None
     except Exception as error:  # torch raises whatever a broken or hostile pickle makes it meet
         raise CheckpointError(f"{path}: {_torch_reason(error)}") from None
 
@@ -105,6 +111,12 @@ def _is_tensor(value: Any) -> bool:
 
 
 def _torch_reason(error: Exception) -> str:
+    if any(words in str(error) for words in NO_ROOM):
+        # torch's mapping is one that Linux wants RAM or swap for, as a whole.
+        return (
+            f"not enough memory ({str(error).splitlines()[0]}); "
+            "more swap will do, or its state dict as .safetensors, which needs none"
+        )
     # torch's own words advise to execute the pickle. It stops at operands that torch.save never writes.
     objects = isinstance(error, pickle.UnpicklingError) and "Unsupported operand" not in str(error)
     if objects or "TorchScript" in str(error):

@@ -96,6 +96,8 @@ def _kind(dtype: np.dtype) -> str:
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # each other kind has errors of its own
+        raise ValueError(f"{info.filename} is compressed by method {info.compress_type}, NumPy writes 0 and 8")
     with archive.open(info) as file:
         shape, fortran, dtype = _header(file)
         head = file.tell()
@@ -110,8 +112,11 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     version = npy.read_magic(file)
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"npy version {version}")
-    shape, fortran, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(file)
-    if any(n < 0 for n in shape):
+    try:
+        shape, fortran, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(file)
+    except Exception as error:  # NumPy parses Python's literals, and raises whatever a damaged one makes it meet
+        raise ValueError(f"{file.name} has no header of an array: {error!r}") from None
+    if any(type(n) is not int or n < 0 for n in shape):
         raise ValueError(f"an array of shape {shape}")
     return shape, fortran, dtype
 

@@ -94,6 +94,17 @@ def test_weights_that_are_not_there_are_refused_with_those_that_are(tmp_path):
         open_tensors(tmp_path / "a.safetensors", "teacher")
 
 
+def test_names_that_are_no_text_are_said_and_never_offered(tmp_path):
+    content = {"model": state(1), 7: state(2), (1, "x"): 3}
+    found = opened(tmp_path, content)
+    assert value(found) == 1
+    assert found.said == ("left out of the file: 7, (1, 'x')",)
+    with pytest.raises(CheckpointError, match=r"holds no weights 'teacher'; --weights takes model$"):
+        opened(tmp_path, content, "teacher")
+    with pytest.raises(CheckpointError, match=r"got 7: OrderedDict, 8: int, 7: a name .*, 8: a name that is no text$"):
+        opened(tmp_path, {7: state(2), 8: 3})
+
+
 def test_a_container_with_names_of_its_own_is_asked_about(tmp_path):
     content = {"backbone": state(1), "head": state(2), "epoch": 3}
     with pytest.raises(CheckpointError, match=r"'epoch': int; --weights takes backbone, head$"):

@@ -132,7 +132,8 @@ def _check_state(path: Path, state: Mapping[Any, Any]) -> None:
     odd += [f"{name!r}: a name that is no text" for name in state if not isinstance(name, str)]
     if not odd:
         return
-    inner = [str(n) for n, v in state.items() if isinstance(v, Mapping) and any(map(_is_tensor, v.values()))]
+    texts = {name: value for name, value in state.items() if isinstance(name, str)}
+    inner = [n for n, v in texts.items() if isinstance(v, Mapping) and any(map(_is_tensor, v.values()))]
     advice = f"; --weights takes {some(inner, ', ')}" if inner else ""
     raise CheckpointError(f"{path}: expected a dict of tensors, name -> tensor, got {some(odd, ', ')}{advice}")
 

@@ -8,12 +8,14 @@ import pickle
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from parity_tests.strategies import random_tensors
 from parity_tests.test_files import TENSORS, assert_same, read_all, specs_of
+from vit_convert.beside import beside
 from vit_convert.checkpoint import save_checkpoint
 from vit_convert.config import ViTConfig
 from vit_convert.errors import CheckpointError
@@ -56,6 +58,21 @@ def test_a_stream_that_goes_wrong_leaves_nothing_behind(tmp_path, stream, messag
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize("first_ends_first", [True, False])
+def test_two_that_write_a_file_at_once_leave_one_of_them_whole(tmp_path, first_ends_first):
+    """Threads have their process's number, and containers on one disk may all be process 1."""
+    path = tmp_path / "a.json"
+    first, second = beside(path), beside(path)
+    places = [first.__enter__(), second.__enter__()]
+    for place, text in zip(places, ("first", "the second"), strict=True):
+        place.write_text(text)
+    for one in (first, second) if first_ends_first else (second, first):
+        one.__exit__(None, None, None)
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [
+        ("a.json", "the second" if first_ends_first else "first")
+    ]
+
+
 LARGE = {name: np.random.default_rng(0).standard_normal((300, 300)) for name in ("a", "b", "c")}
 
 
@@ -78,7 +95,7 @@ def full_disk() -> Iterator[None]:
     plain = builtins.open
 
     def opening(path, mode="r", *args, **more):
-        if "w" in mode and f".{os.getpid()}" in str(path):
+        if "w" in mode and Path(path).name.startswith("."):
             return io.BufferedWriter(FullDisk(path, "w"))
         return plain(path, mode, *args, **more)
 

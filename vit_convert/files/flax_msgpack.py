@@ -152,7 +152,7 @@ def _bytes(token: Token) -> Token:
 
 
 def _size(value: Any) -> int:
-    if not isinstance(value, int) or value < 0:
+    if type(value) is not int or value < 0:  # True is an int
         raise ValueError(f"an array's shape has {value!r}")
     return value
 

@@ -67,8 +67,8 @@ def test_two_that_write_a_file_at_once_leave_one_of_them_whole(tmp_path, first_e
     path = tmp_path / "a.json"
     first, second = beside(path), beside(path)
     places = [first.__enter__(), second.__enter__()]
-    for place, text in zip(places, ("first", "the second"), strict=True):
-        place.write_text(text)
+    for place, content in zip(places, ("first", "the second"), strict=True):
+        place.write_text(content)
     for one in (first, second) if first_ends_first else (second, first):
         one.__exit__(None, None, None)
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [

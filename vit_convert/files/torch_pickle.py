@@ -69,13 +69,18 @@ def open_torch(path: Path, weights: str | None = None) -> Tensors:
         raise CheckpointError(f"{path}: expected a dict of tensors, name -> tensor, got {_kind(held)}")
     state, said = choose(path, held, weights, _is_tensor)
     _check_state(path, state)
-    specs = {name: Spec(tuple(t.shape), _numpy_dtype(path, name, t)) for name, t in state.items()}
+    dtypes = {name: _numpy_dtype(path, name, tensor) for name, tensor in state.items()}
+    specs = {name: Spec(tuple(tensor.shape), dtypes[name]) for name, tensor in state.items()}
 
     def read(name: str) -> np.ndarray:
         import torch
 
-        tensor = state[name].detach().contiguous()
-        return tensor.view(-1).view(torch.uint8).numpy().view(specs[name].dtype).reshape(specs[name].shape)
+        try:
+            tensor = state[name].detach().resolve_neg().contiguous()
+        except RuntimeError as error:  # a copy, where it is a view of others' numbers
+            raise MemoryError(f"{path}: {name} can't be read ({str(error).splitlines()[0]})") from None
+        flat = tensor.as_strided((tensor.numel(),), (1,))  # one number counts as contiguous with any stride
+        return flat.view(torch.uint8).numpy().view(specs[name].dtype).reshape(specs[name].shape)
 
     return Tensors(path, specs, read, said=said)
 
@@ -145,6 +150,15 @@ def _kind(value: Any) -> str:
 def _numpy_dtype(path: Path, name: str, tensor: Any) -> np.dtype:
     text = str(tensor.dtype).removeprefix("torch.")
     known = {dtype.name: dtype for dtype in CODES}
-    if text not in known or tensor.is_sparse or tensor.is_quantized:
-        raise CheckpointError(f"{path}: {name} is a {tensor.layout} tensor of {tensor.dtype}, which is not read")
+    if text not in known or not _is_plain(tensor):
+        kind = "nested" if tensor.is_nested else f"{tensor.device} {tensor.layout}"
+        raise CheckpointError(f"{path}: {name} is a {kind} tensor of {tensor.dtype}, which is not read")
     return known[text]
+
+
+def _is_plain(tensor: Any) -> bool:
+    """Whether its numbers are there, each at its place: a file of torch.save may hold a tensor of device meta."""
+    import torch
+
+    dense = tensor.layout is torch.strided and not tensor.is_nested
+    return dense and tensor.device.type == "cpu" and not tensor.is_quantized

@@ -22,6 +22,7 @@ from pathlib import Path
 from parity_tests import tolerances
 from parity_tests.bound import Bound
 from parity_tests.record import Figure
+from vit_convert.beside import beside
 
 TESTS = Path(__file__).resolve().parent
 PAGE = TESTS.parent / "docs" / "parity.md"
@@ -193,9 +194,8 @@ def main(arguments: Iterable[str] | None = None) -> None:
     except MarginsError as error:
         print(f"margins: error: {error}", file=sys.stderr)
         sys.exit(2)
-    beside = given.output.with_name(f".{given.output.name}")
-    beside.write_text(made, encoding="utf-8")
-    beside.replace(given.output)
+    with beside(given.output) as temporary:
+        temporary.write_text(made, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -102,10 +102,10 @@ def test_draws_stay_in_their_ranges():
 
 def test_a_cutmix_box_has_one_minus_lam_of_the_area():
     """Sides of sqrt(1 - lam) (Yun et al. 2019, eq. 2), but where the border cuts them."""
-    draws = many()
-    sides = np.floor(np.float32([H, W]) * np.sqrt(1 - draws.lam[:, None]))
+    draws, size = many(), np.array([H, W])
+    sides = np.floor(size.astype(np.float32) * np.sqrt(1 - draws.lam[:, None]))
     begin, end = draws.box[:, ::2], draws.box[:, 1::2]
-    whole = (begin > 0) & (end < [H, W]) & draws.use_cutmix[:, None]
+    whole = (begin > 0) & (end < size) & draws.use_cutmix[:, None]
     assert whole.sum() > 100
     assert (end - begin <= sides).all()
     assert (end - begin == sides)[whole].all()

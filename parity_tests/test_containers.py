@@ -94,6 +94,17 @@ def test_weights_that_are_not_there_are_refused_with_those_that_are(tmp_path):
         open_tensors(tmp_path / "a.safetensors", "teacher")
 
 
+def test_names_that_are_no_text_are_said_and_never_offered(tmp_path):
+    content = {"model": state(1), 7: state(2), (1, "x"): 3}
+    found = opened(tmp_path, content)
+    assert value(found) == 1
+    assert found.said == ("left out of the file: 7, (1, 'x')",)
+    with pytest.raises(CheckpointError, match=r"holds no weights 'teacher'; --weights takes model$"):
+        opened(tmp_path, content, "teacher")
+    with pytest.raises(CheckpointError, match=r"got 7: OrderedDict, 8: int, 7: a name .*, 8: a name that is no text$"):
+        opened(tmp_path, {7: state(2), 8: 3})
+
+
 def test_a_container_with_names_of_its_own_is_asked_about(tmp_path):
     content = {"backbone": state(1), "head": state(2), "epoch": 3}
     with pytest.raises(CheckpointError, match=r"'epoch': int; --weights takes backbone, head$"):
@@ -136,16 +147,36 @@ def test_a_prefix_that_not_every_name_has_stays(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:torch.quantize")  # deprecated, but in files
-@pytest.mark.parametrize("odd", ["sparse", "quantised", "complex"])
+@pytest.mark.filterwarnings("ignore:.*prototype", "ignore:Sparse")  # torch's, of nested tensors and of CSR
+@pytest.mark.parametrize("odd", ["sparse", "compressed", "nested", "without numbers", "quantised", "complex"])
 def test_tensors_that_are_not_plain_are_refused_by_name(tmp_path, odd):
     tensor = torch.eye(3)
     made = {
         "sparse": tensor.to_sparse,
+        "compressed": tensor.to_sparse_csr,
+        "nested": lambda: torch.nested.nested_tensor([tensor, tensor]),
+        "without numbers": lambda: tensor.to("meta"),
         "quantised": lambda: torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8),
         "complex": lambda: tensor.to(torch.complex64),
     }
     with pytest.raises(CheckpointError, match=r"model\.pth: b is a .* which is not read"):
         opened(tmp_path, {"model": state(1) | {"b": made[odd]()}})
+
+
+def test_a_tensor_that_is_a_view_of_others_numbers_is_read_as_what_it_shows(tmp_path):
+    numbers, one = torch.arange(6, dtype=torch.float32).reshape(2, 3), torch.ones(1)
+    negated = torch.complex(one, one).conj().imag  # a view of 1 that shows -1
+    views = {"turned": numbers.T, "repeated": numbers[:1].expand(4, 3), "negated": negated}
+    views["one of several"] = numbers[1:, 1:2].T[0]
+    found = opened(tmp_path, views)
+    for name, view in views.items():
+        assert torch.equal(torch.from_numpy(found.read(name)), view)
+
+
+def test_a_tensor_that_no_memory_holds_is_named(tmp_path):
+    found = opened(tmp_path, {"a": torch.zeros(1).expand(2**46)})
+    with pytest.raises(MemoryError, match=r"model\.pth: a can't be read \(.* bytes"):
+        found.read("a")
 
 
 def test_a_container_stays_on_disk_until_it_is_read(tmp_path):

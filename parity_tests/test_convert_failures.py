@@ -65,7 +65,7 @@ def test_a_command_that_is_ended_half_way_leaves_nothing(native, tmp_path, monke
     monkeypatch.setattr(shutil, "rmtree", again)
     monkeypatch.setattr("vit_convert.save.write_tensors", ended)
     assert run(native, tmp_path / "out", "--to", "flax") == 128 + number
-    assert capsys.readouterr().err == f"vit-convert: ended by {number.name}; nothing was left behind\n"
+    assert capsys.readouterr().err == f"vit-convert: ended by {number.name}; nothing half-written was left behind\n"
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     assert list(tmp_path.iterdir()) == [native]
     assert signal.getsignal(number) == handler

@@ -3,21 +3,26 @@
 import builtins
 import errno
 import io
+import json
 import os
 import pickle
 import resource
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from parity_tests.strategies import random_tensors
 from parity_tests.test_files import TENSORS, assert_same, read_all, specs_of
+from vit_convert.beside import beside
 from vit_convert.checkpoint import save_checkpoint
 from vit_convert.config import ViTConfig
 from vit_convert.errors import CheckpointError
 from vit_convert.files import open_tensors, write_tensors
+from vit_convert.files.msgpack import array_head, binary_head, ext_head, integer, map_head, text
 from vit_convert.place import directory
 
 SUFFIXES = (".safetensors", ".npz", ".msgpack")  # of the formats that are written
@@ -56,6 +61,21 @@ def test_a_stream_that_goes_wrong_leaves_nothing_behind(tmp_path, stream, messag
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize("first_ends_first", [True, False])
+def test_two_that_write_a_file_at_once_leave_one_of_them_whole(tmp_path, first_ends_first):
+    """Threads have their process's number, and containers on one disk may all be process 1."""
+    path = tmp_path / "a.json"
+    first, second = beside(path), beside(path)
+    places = [first.__enter__(), second.__enter__()]
+    for place, content in zip(places, ("first", "the second"), strict=True):
+        place.write_text(content)
+    for one in (first, second) if first_ends_first else (second, first):
+        one.__exit__(None, None, None)
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [
+        ("a.json", "the second" if first_ends_first else "first")
+    ]
+
+
 LARGE = {name: np.random.default_rng(0).standard_normal((300, 300)) for name in ("a", "b", "c")}
 
 
@@ -78,7 +98,7 @@ def full_disk() -> Iterator[None]:
     plain = builtins.open
 
     def opening(path, mode="r", *args, **more):
-        if "w" in mode and f".{os.getpid()}" in str(path):
+        if "w" in mode and Path(path).name.startswith("."):
             return io.BufferedWriter(FullDisk(path, "w"))
         return plain(path, mode, *args, **more)
 
@@ -149,6 +169,43 @@ def test_a_file_of_another_kind_is_one_clear_error(tmp_path, suffix, content):
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=rf"a\{suffix}: truncated or no"):
         open_tensors(path)
+
+
+def empty_npz(path, shape):
+    with zipfile.ZipFile(path, "w") as archive, archive.open("a.npy", "w") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+
+
+def empty_safetensors(path, shape):
+    header = json.dumps({"a": {"dtype": "F32", "shape": shape, "data_offsets": (0, 0)}}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+
+
+def empty_msgpack(path, shape):
+    array = array_head(3) + array_head(len(shape)) + b"".join(map(integer, shape)) + text("float32") + binary_head(0)
+    path.write_bytes(map_head(1) + text("a") + ext_head(1, len(array)) + array)
+
+
+EMPTY = {".safetensors": empty_safetensors, ".npz": empty_npz, ".msgpack": empty_msgpack}
+
+
+@pytest.mark.parametrize("shape", [(0, 2**40, 2**40), (0,) * 65], ids=["too large", "too many axes"])
+@pytest.mark.parametrize("suffix", EMPTY)
+def test_a_shape_that_no_array_has_is_one_clear_error(tmp_path, suffix, shape):
+    """Without bytes it fits into any file."""
+    path = tmp_path / f"a{suffix}"
+    EMPTY[suffix](path, (0, 2**40))
+    assert open_tensors(path).read("a").shape == (0, 2**40)
+    EMPTY[suffix](path, shape)
+    with pytest.raises(CheckpointError, match=rf"a\{suffix}: damaged, for no array has these shapes: a \(0, "):
+        open_tensors(path)
+
+
+def test_a_size_that_is_no_number_is_one_clear_error(tmp_path):
+    array = array_head(3) + array_head(1) + b"\xc3" + text("int8") + binary_head(1) + b"x"  # True
+    (tmp_path / "a.msgpack").write_bytes(map_head(1) + text("a") + ext_head(1, len(array)) + array)
+    with pytest.raises(CheckpointError, match=r"truncated or not a Flax msgpack file \(an array's shape has True\)$"):
+        open_tensors(tmp_path / "a.msgpack")
 
 
 @pytest.mark.parametrize("suffix", READ)

@@ -135,6 +135,7 @@ def test_shards_read_as_one(tmp_path):
     ("files", "message"),
     [
         ({"a": "gone.safetensors"}, r"not beside it: gone\.safetensors"),
+        ({"a": "n" * 300}, "not beside it: nnn"),
         ({"a": "../model-1.safetensors"}, r"not beside it: \.\./model-1\.safetensors"),
         (
             {"a": "model-1.safetensors", "z": "model-1.safetensors"},

@@ -188,6 +188,15 @@ def test_the_page_has_the_worst_of_each_file_and_tolerance(tmp_path: Path):
     assert "Used without a figure here: noise.py, " in made.split("## NOISE_RATIO")[1].split("## ")[0]
 
 
+def test_a_page_that_cannot_be_written_leaves_nothing(tmp_path: Path):
+    figure = Figure("parity_tests/test_peers.py::test_a", "FORWARD", 1e-14, 1e-12, 1)
+    (tmp_path / "record").write_text(json.dumps(vars(figure)) + "\n")
+    (tmp_path / "page.md").mkdir()  # nothing can be renamed to it
+    with pytest.raises(OSError, match=r"page\.md"):
+        margins.main([str(tmp_path / "record"), "--output", str(tmp_path / "page.md")])
+    assert {path.name for path in tmp_path.iterdir()} == {"record", "page.md"}
+
+
 def test_a_note_is_a_paragraph_after_the_commands(tmp_path: Path):
     figure = Figure("parity_tests/test_peers.py::test_a", "FORWARD", 1e-14, 1e-12, 1)
     (tmp_path / "a.jsonl").write_text(json.dumps(vars(figure)))

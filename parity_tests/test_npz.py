@@ -189,6 +189,41 @@ def test_a_member_that_is_no_array_is_one_clear_error(tmp_path, change):
         open_tensors(tmp_path / "a.npz")
 
 
+HEADERS = {
+    "a key that is a list": b"{[]: 1}",
+    "keys of two types": b"{'descr': '<f4', 'fortran_order': False, 3: (6,)}",
+    "no end": b"{'descr': '<f4', 'fortran_order': False, 'shape': (6,)",
+    "a text without end": b"'''",
+    "lines that lean out": b"  x\n y",
+    "a number of no base": b"{'descr': '<04', 'fortran_order': False, 'shape': (6,)}",
+    "a dtype of nothing": b"{'descr': ((), ()), 'fortran_order': False, 'shape': (6,)}",
+    "a size that is no number": b"{'descr': '<f4', 'fortran_order': False, 'shape': (True, 6)}",
+    "too much in one another": b"-" * 9000,
+}
+
+
+@pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS)
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_damaged_header_of_an_array_is_one_clear_error(tmp_path, header, version):
+    """NumPy reads it as Python's literals, and raises what its parsers raise."""
+    head = b"\x93NUMPY" + bytes([version, 0]) + len(header).to_bytes(2 * version, "little")
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("a.npy", head + header + bytes(24))
+    with pytest.raises(CheckpointError, match=r"a\.npz: truncated or not an npz file"):
+        open_tensors(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_compression_that_numpy_never_writes_is_one_clear_error(tmp_path, method):
+    np.savez_compressed(tmp_path / "a.npz", a=TENSORS["a"])
+    content = (tmp_path / "a.npz").read_bytes()
+    found = content.replace(struct.pack("<HH", 0, 8), struct.pack("<HH", 0, method))  # flags, method
+    assert found != content
+    (tmp_path / "a.npz").write_bytes(found)
+    with pytest.raises(CheckpointError, match=rf"a\.npy is compressed by method {method}, NumPy writes 0 and 8"):
+        open_tensors(tmp_path / "a.npz")
+
+
 @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04 not at all", pickle.dumps({"a": [1]})])
 def test_a_file_that_is_no_npz_is_one_clear_error(tmp_path, content):
     (tmp_path / "a.npz").write_bytes(content)

@@ -159,7 +159,13 @@ def test_a_step_that_lost_data_is_one_clear_error(tmp_path, params, keep):
     read_all(tmp_path / "5")
 
 
-@pytest.mark.parametrize("content", ["{}", '{"tree_metadata": 1}', '{"tree_metadata": {"a": {}}}'])
+NO_TEXT = {"key_metadata": [{"key": "\ud800"}], "value_metadata": {"skip_deserialize": False}}
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["{}", '{"tree_metadata": 1}', '{"tree_metadata": {"a": {}}}', json.dumps({"tree_metadata": {"a": NO_TEXT}})],
+)
 def test_metadata_that_are_not_orbax_s_are_one_clear_error(tmp_path, content):
     (tmp_path / "_METADATA").write_text(content)
     with pytest.raises(CheckpointError, match="_METADATA: not as Orbax writes it"):

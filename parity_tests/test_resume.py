@@ -274,6 +274,13 @@ def test_what_a_killed_run_had_begun_to_write_goes_and_what_it_was_replacing_com
     assert (stopped / "best" / "model.safetensors").read_text() == ".best.0a1b.old"
 
 
+def test_what_a_killed_run_left_does_not_come_back_in_the_one_that_replaces_it(stopped: Path):
+    for name in (".best.0a1b.old", ".best.0a1c.part", ".mine"):
+        (stopped / name).mkdir()
+    folder.create(stopped, json.loads((stopped / "config.json").read_text()), overwrite=True)
+    assert {path.name for path in stopped.iterdir()} == {"config.json", ".mine"}
+
+
 @pytest.mark.slow
 def test_a_run_stopped_on_five_devices_goes_on_on_one(whole: Path, tmp_path: Path):
     """Sums over devices have another order: the same run but for float32's last bits (measured: 8e-8)."""

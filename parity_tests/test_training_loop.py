@@ -144,6 +144,30 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(config: Path, train: Tr
     assert rows(halves)[-1] == rows(whole)[-1]
 
 
+def kill_while_saving(workdir: Path) -> None:
+    """What is there after SIGKILL in the midst of replacing the state."""
+    (workdir / "state").rename(workdir / ".state.0a1b.old")
+    (workdir / ".state.2c3d.part").mkdir()
+
+
+def test_a_run_that_was_killed_while_it_replaced_its_state_goes_on_from_the_old_one(
+    config: Path, train: Train, tmp_path: Path
+):
+    train(config, "--workdir", tmp_path, "--stop-after", "5")
+    kill_while_saving(tmp_path)
+    assert "going on from step 5" in train(config, "--workdir", tmp_path, "--stop-after", "6")
+    assert [row["step"] for row in rows(tmp_path)] == [3, 4, 4, 6]
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "metrics.jsonl", "state"}
+
+
+def test_what_a_killed_run_left_goes_with_it_when_it_is_replaced(config: Path, train: Train, tmp_path: Path):
+    train(config, "--workdir", tmp_path, "--stop-after", "5")
+    kill_while_saving(tmp_path)
+    assert "going on" not in train(config, "--workdir", tmp_path, "--stop-after", "1", "--overwrite")
+    assert read_state(tmp_path / "state").step == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "metrics.jsonl", "state"}
+
+
 @pytest.mark.parametrize(
     ("rule", "kept"),
     [("adamw", {"mu", "nu"}), ("lamb", {"mu", "nu"}), ("sgd", {"mu"}), ("sgd --optimizer.beta1 0", set())],

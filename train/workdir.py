@@ -13,6 +13,7 @@ from train.errors import saving
 from train.saving.lock import holding
 from train.saving.settings import check_same
 from vit_convert.beside import beside
+from vit_convert.place import repair
 from vit_convert.remove import remove
 from vit_convert.run_folder import FORMAT, VERSION
 
@@ -104,13 +105,15 @@ def create(workdir: Path, config: dict[str, Any], *, overwrite: bool) -> None:
 
     Raises:
         ConfigError: the run there may not be replaced, or was stopped and had other settings; nothing was removed.
-        SavingError: config.json can't be written, or what was there can't be removed.
+        SavingError: config.json can't be written, or what was there can't be removed or put back.
     """
     check(workdir, overwrite=overwrite)
     if is_stopped(workdir) and not overwrite:
         check_same(workdir, (_run_in(workdir) or {}).get("train_config", {}), config["train_config"])
         _tidy(workdir)
         return
+    if _run_in(workdir) is not None:
+        _tidy(workdir)  # or it would come back in the new run
     for name in OUTPUTS[1:]:
         _remove(workdir / name)
     write_text(workdir / "config.json", json.dumps({"format": FORMAT, "version": VERSION, **config}, indent=2) + "\n")
@@ -137,14 +140,9 @@ def write_text(path: Path, text: str) -> None:
 
 def _tidy(workdir: Path) -> None:
     """What a run that was killed had begun to write is removed; what it was about to replace is back in its place."""
-    for old in workdir.glob(".*.old"):
-        place = workdir / old.name.split(".")[1]
-        if place.name in OUTPUTS and not place.exists():
-            with saving(place):
-                os.rename(old, place)
     for name in OUTPUTS:
-        for path in workdir.glob(f".{name}.*"):
-            _remove(path)
+        with saving(workdir / name):
+            repair(workdir / name)
 
 
 def _remove(path: Path) -> None:

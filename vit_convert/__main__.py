@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.close()  # the reader went away, as in `vit-convert formats | head -1`
         return 1
     except Stopped as stop:
-        print(f"vit-convert: ended by {stop.name}; nothing was left behind", file=sys.stderr)
+        print(f"vit-convert: ended by {stop.name}; nothing half-written was left behind", file=sys.stderr)
         return 128 + stop.number
     except MemoryError as error:
         print(f"vit-convert: error: not enough memory: {error}", file=sys.stderr)

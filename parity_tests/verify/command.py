@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with stoppable():
             return run(arguments)
     except Stopped as stop:
-        print(f"{PROG}: ended by {stop.name}; nothing was left behind", file=sys.stderr)
+        print(f"{PROG}: ended by {stop.name}; nothing half-written was left behind", file=sys.stderr)
         return 128 + stop.number
     except BrokenPipeError:
         sys.stderr.close()  # the reader went away, as in `vit-verify SRC | head -1`

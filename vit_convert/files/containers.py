@@ -18,7 +18,7 @@ WRAPPERS = ("module.", "_orig_mod.")
 
 def choose(
     path: Path,
-    held: Mapping[str, Any],
+    held: Mapping[Any, Any],
     weights: str | None,
     is_tensor: Callable[[Any], bool],
     known: tuple[str, ...] = (*AVERAGED, *PLAIN),
@@ -31,6 +31,7 @@ def choose(
         CheckpointError: `weights` is not there.
     """
     inner = [name for name, value in held.items() if isinstance(value, Mapping) and any(map(is_tensor, value.values()))]
+    inner = [name for name in inner if isinstance(name, str)]  # one that is no text can't be asked for
     if weights is not None:
         name = _asked(path, inner, weights)
     else:
@@ -39,7 +40,7 @@ def choose(
         return held, ()
     others = [other for other in known if other in inner and other != name]
     said = () if weights else _several(name, others)
-    left = [other for other in held if other != name and (weights or other not in others)]
+    left = [str(other) for other in held if other != name and (weights or other not in others)]
     return held[name], (*said, *((f"left out of the file: {some(left, ', ')}",) if left else ()))
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from vit_convert.contiguous import contiguous
 from vit_convert.errors import CheckpointError, some
 from vit_convert.files.complete import complete, octets, pieces, promised
+from vit_convert.files.mapped import mapped
 from vit_convert.files.msgpack import (
     Token,
     Walker,
@@ -55,9 +56,10 @@ def open_msgpack(path: Path) -> Tensors:
     """
     try:
         with open(path, "rb") as file:
-            # A private mapping: arrays are writable, as torch asks, but the file never changes.
-            memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            memory = mapped(file)
         arrays, others = _leaves(memory)
+    except CheckpointError:
+        raise
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: truncated or not a Flax msgpack file ({error})") from None
     unread = [f"{name} ({array.dtype})" for name, array in arrays.items() if array.dtype not in DTYPES]
@@ -150,7 +152,7 @@ def _bytes(token: Token) -> Token:
 
 
 def _size(value: Any) -> int:
-    if not isinstance(value, int) or value < 0:
+    if type(value) is not int or value < 0:  # True is an int
         raise ValueError(f"an array's shape has {value!r}")
     return value
 

@@ -20,6 +20,7 @@ from numpy.lib import format as npy
 from vit_convert.contiguous import contiguous
 from vit_convert.errors import CheckpointError, some
 from vit_convert.files.complete import complete, octets, pieces, promised
+from vit_convert.files.mapped import mapped
 from vit_convert.files.tensors import Spec, Tensors
 
 # npy names dtypes by kind and size alone: bfloat16, which NumPy doesn't have, is two bytes of no kind (`|V2`), as
@@ -57,10 +58,11 @@ def open_npz(path: Path) -> Tensors:
         if len(members) != len(archive.infolist()):
             raise ValueError("a name is there twice")
         assert archive.fp is not None
-        # A private mapping: arrays are writable, as torch asks, but the file never changes.
-        memory = mmap.mmap(archive.fp.fileno(), 0, access=mmap.ACCESS_COPY)
+        memory = mapped(archive.fp)
         offsets = {n: _offset(memory, m) for n, m in members.items() if m.info.compress_type == zipfile.ZIP_STORED}
-    except BROKEN as error:
+    except CheckpointError:
+        raise
+    except _BROKEN as error:
         raise CheckpointError(f"{path}: truncated or not an npz file ({error})") from None
     unread = [f"{name} ({_kind(m.spec.dtype)})" for name, m in members.items() if m.spec.dtype not in DTYPES]
     if unread:
@@ -80,7 +82,7 @@ def open_npz(path: Path) -> Tensors:
 
 
 # What zipfile, zlib and numpy.lib.format raise for files that are none.
-BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError)
+_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError)
 
 
 def _name(info: zipfile.ZipInfo) -> str:
@@ -94,6 +96,8 @@ def _kind(dtype: np.dtype) -> str:
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # each other kind has errors of its own
+        raise ValueError(f"{info.filename} is compressed by method {info.compress_type}, NumPy writes 0 and 8")
     with archive.open(info) as file:
         shape, fortran, dtype = _header(file)
         head = file.tell()
@@ -108,8 +112,11 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     version = npy.read_magic(file)
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"npy version {version}")
-    shape, fortran, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(file)
-    if any(n < 0 for n in shape):
+    try:
+        shape, fortran, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(file)
+    except Exception as error:  # NumPy parses Python's literals, and raises whatever a damaged one makes it meet
+        raise ValueError(f"{file.name} has no header of an array: {error!r}") from None
+    if any(type(n) is not int or n < 0 for n in shape):
         raise ValueError(f"an array of shape {shape}")
     return shape, fortran, dtype
 
@@ -135,7 +142,7 @@ def _inflate(path: Path, archive: zipfile.ZipFile, member: Member) -> np.ndarray
                 at += len(piece)
         if at != len(data):
             raise ValueError(f"{len(data)} bytes expected, {at} are there")
-    except BROKEN as error:
+    except _BROKEN as error:
         raise CheckpointError(f"{path}: {member.info.filename} is corrupt ({error})") from None
     return flat
 

@@ -100,6 +100,7 @@ def _held(tree: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
             for folder in folders:
                 inner = inner.setdefault(folder, {})
             inner[last] = ".".join(keys)
+            inner[last].encode()  # or tensorstore takes it for no text
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{tree / TREE}: not as Orbax writes it ({error!r})") from None
     return held

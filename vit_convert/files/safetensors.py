@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from vit_convert.errors import CheckpointError
 from vit_convert.files.complete import complete, octets, pieces, promised
+from vit_convert.files.mapped import mapped
 from vit_convert.files.tensors import Spec, Tensors
 
 # https://github.com/huggingface/safetensors#format: these names, little-endian, C order
@@ -88,13 +89,14 @@ def open_safetensors(path: Path) -> Tensors:
     try:
         with safe_open(path, framework="np"):  # its own reader validates the header and the size
             pass
+    except MemoryError as error:
+        raise CheckpointError(f"{path}: can't be mapped into memory ({error})") from None
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: truncated or not a safetensors file ({error})") from None
     with open(path, "rb") as file:
         start = 8 + int.from_bytes(file.read(8), "little")
         entries: dict[str, Any] = json.loads(file.read(start - 8))
-        # A private mapping: arrays are writable, as torch asks, but the file never changes.
-        memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        memory = mapped(file)
     metadata = entries.pop("__metadata__", {})
     unread = [f"{name} {entry['dtype']}" for name, entry in entries.items() if entry["dtype"] not in DTYPES]
     if unread:

@@ -1,6 +1,7 @@
 """A checkpoint in several files, and the index that says which tensor is in which."""
 
 from collections.abc import Callable
+from os.path import isfile  # False of a name that is too long, where Path.is_file raises
 from pathlib import Path
 
 from vit_convert.errors import CheckpointError
@@ -16,7 +17,7 @@ def open_sharded(path: Path, open_shard: Callable[[Path], Tensors]) -> Tensors:
     """
     files = _weight_map(path)
     odd = sorted({file for file in files.values() if Path(file).name != file})
-    absent = sorted({file for file in files.values() if file not in odd and not (path.parent / file).is_file()})
+    absent = sorted({file for file in files.values() if file not in odd and not isfile(path.parent / file)})
     if odd or absent:
         raise CheckpointError(f"{path}: these shards are not beside it: {', '.join(odd + absent)}")
     shards = {file: open_shard(path.parent / file) for file in sorted(set(files.values()))}

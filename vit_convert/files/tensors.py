@@ -1,15 +1,19 @@
 """What a file of tensors is: names, shapes and dtypes at once, data on request."""
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vit_convert.errors import CheckpointError
+from vit_convert.errors import CheckpointError, some
 from vit_convert.rules import Shape
+
+MOST_AXES = 64  # of an array of NumPy
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,15 @@ class Tensors:
     metadata: Mapping[str, str] = field(default_factory=dict)
     said: tuple[str, ...] = ()  # what was chosen, stripped or left out on the way
 
+    def __post_init__(self) -> None:
+        """
+        Raises:
+            CheckpointError: shapes that no array has, as a damaged header says; without bytes they fit into any file.
+        """
+        odd = [f"{name} {spec.shape}" for name, spec in self.specs.items() if not _is_possible(spec)]
+        if odd:
+            raise CheckpointError(f"{self.path}: damaged, for no array has these shapes: {some(odd, ', ')}")
+
     @property
     def shapes(self) -> dict[str, Shape]:
         return {name: spec.shape for name, spec in self.specs.items()}
@@ -40,6 +53,10 @@ class Tensors:
 
     def stream(self, names: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
         return ((name, self.read(name)) for name in names)
+
+
+def _is_possible(spec: Spec) -> bool:
+    return len(spec.shape) <= MOST_AXES and prod(n for n in spec.shape if n) * spec.dtype.itemsize <= sys.maxsize
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -42,6 +42,9 @@ LEFT_ASIDE = (
     "typing.Any",
 )
 
+# In what torch says of a mapping that Linux refuses, and of tensors of the old format: on Linux, on Windows.
+NO_ROOM = ("annot allocate memory", "can't allocate memory", "not enough memory")
+
 
 class StandIn:
     """What is there instead of an object that a file names."""
@@ -58,20 +61,26 @@ def open_torch(path: Path, weights: str | None = None) -> Tensors:
 
     Raises:
         CheckpointError: torch is missing; the file is truncated, holds code, or what is meant holds other values
-            than dense tensors: all are named.
+            than dense tensors: all are named. Or the memory doesn't suffice.
+        MemoryError: it doesn't, for what isn't tensors.
     """
     held = _load(path)
     if not isinstance(held, Mapping):
         raise CheckpointError(f"{path}: expected a dict of tensors, name -> tensor, got {_kind(held)}")
     state, said = choose(path, held, weights, _is_tensor)
     _check_state(path, state)
-    specs = {name: Spec(tuple(t.shape), _numpy_dtype(path, name, t)) for name, t in state.items()}
+    dtypes = {name: _numpy_dtype(path, name, tensor) for name, tensor in state.items()}
+    specs = {name: Spec(tuple(tensor.shape), dtypes[name]) for name, tensor in state.items()}
 
     def read(name: str) -> np.ndarray:
         import torch
 
-        tensor = state[name].detach().contiguous()
-        return tensor.view(-1).view(torch.uint8).numpy().view(specs[name].dtype).reshape(specs[name].shape)
+        try:
+            tensor = state[name].detach().resolve_neg().contiguous()
+        except RuntimeError as error:  # a copy, where it is a view of others' numbers
+            raise MemoryError(f"{path}: {name} can't be read ({str(error).splitlines()[0]})") from None
+        flat = tensor.as_strided((tensor.numel(),), (1,))  # one number counts as contiguous with any stride
+        return flat.view(torch.uint8).numpy().view(specs[name].dtype).reshape(specs[name].shape)
 
     return Tensors(path, specs, read, said=said)
 
@@ -85,6 +94,8 @@ def _load(path: Path) -> Any:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_stand_ins()):
             warnings.simplefilter("ignore")  # torch's advice on files that are then refused in our words
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except MemoryError:
+        raise MemoryError(f"{path} can't be read") from None
     except Exception as error:  # torch raises whatever a broken or hostile pickle makes it meet
         raise CheckpointError(f"{path}: {_torch_reason(error)}") from None
 
@@ -105,6 +116,12 @@ def _is_tensor(value: Any) -> bool:
 
 
 def _torch_reason(error: Exception) -> str:
+    if any(words in str(error) for words in NO_ROOM):
+        # torch's mapping is one that Linux wants RAM or swap for, as a whole.
+        return (
+            f"not enough memory ({str(error).splitlines()[0]}); "
+            "more swap will do, or its state dict as .safetensors, which needs none"
+        )
     # torch's own words advise to execute the pickle. It stops at operands that torch.save never writes.
     objects = isinstance(error, pickle.UnpicklingError) and "Unsupported operand" not in str(error)
     if objects or "TorchScript" in str(error):
@@ -120,7 +137,8 @@ def _check_state(path: Path, state: Mapping[Any, Any]) -> None:
     odd += [f"{name!r}: a name that is no text" for name in state if not isinstance(name, str)]
     if not odd:
         return
-    inner = [str(n) for n, v in state.items() if isinstance(v, Mapping) and any(map(_is_tensor, v.values()))]
+    texts = {name: value for name, value in state.items() if isinstance(name, str)}
+    inner = [n for n, v in texts.items() if isinstance(v, Mapping) and any(map(_is_tensor, v.values()))]
     advice = f"; --weights takes {some(inner, ', ')}" if inner else ""
     raise CheckpointError(f"{path}: expected a dict of tensors, name -> tensor, got {some(odd, ', ')}{advice}")
 
@@ -132,6 +150,15 @@ def _kind(value: Any) -> str:
 def _numpy_dtype(path: Path, name: str, tensor: Any) -> np.dtype:
     text = str(tensor.dtype).removeprefix("torch.")
     known = {dtype.name: dtype for dtype in CODES}
-    if text not in known or tensor.is_sparse or tensor.is_quantized:
-        raise CheckpointError(f"{path}: {name} is a {tensor.layout} tensor of {tensor.dtype}, which is not read")
+    if text not in known or not _is_plain(tensor):
+        kind = "nested" if tensor.is_nested else f"{tensor.device} {tensor.layout}"
+        raise CheckpointError(f"{path}: {name} is a {kind} tensor of {tensor.dtype}, which is not read")
     return known[text]
+
+
+def _is_plain(tensor: Any) -> bool:
+    """Whether its numbers are there, each at its place: a file of torch.save may hold a tensor of device meta."""
+    import torch
+
+    dense = tensor.layout is torch.strided and not tensor.is_nested
+    return dense and tensor.device.type == "cpu" and not tensor.is_quantized

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vit_convert.files.npz import BROKEN
 from vit_convert.image_file import UNREADABLE, to_8_bits, why_unreadable
 from vit_convert.image_folder import SUFFIXES, classes_in, images_in
 from vit_torch.training.loop.errors import Refused
@@ -104,8 +103,10 @@ def _read_npz(file: Path, wanted: Iterable[str]) -> dict[str, np.ndarray]:
             if missing := [name for name in names if name not in found]:
                 raise Refused(f"{file} has no {', '.join(missing)}; it needs {', '.join(names)}")
             return {name: np.asarray(found[name]) for name in wanted}
-    except (*BROKEN, TypeError) as error:  # TypeError: an npy, a single array
-        raise Refused(f"{file} can't be read as an npz of arrays: {error}") from error
+    except Refused:
+        raise
+    except Exception as error:  # zlib, the zip and NumPy, which parses Python's literals, each raise what they meet
+        raise Refused(f"{file} can't be read as an npz of arrays: {error!r}") from error
 
 
 def _of_arrays(images: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...]) -> Source:

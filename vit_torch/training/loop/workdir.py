@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vit_convert.beside import beside
+from vit_convert.place import repair
 from vit_convert.remove import remove
 from vit_torch.training.loop.errors import Refused
 from vit_torch.training.loop.settings import FORMAT, VERSION, Settings, check_same, checked, nested, read_run
@@ -20,10 +21,14 @@ def prepare(workdir: Path, recipe: str, settings: Settings, *, overwrite: bool) 
     Raises:
         Refused: the folder can't be made or holds what must not be replaced; nothing is changed then.
     """
-    if goes_on := _check(workdir, settings, overwrite=overwrite):
-        return goes_on
+    stays = _check(workdir, settings, overwrite=overwrite)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
+        if (workdir / "config.json").exists():
+            for name in OUTPUTS:
+                repair(workdir / name)  # a run that was killed while it replaced its state has none until then
+        if stays and (workdir / "state").exists():
+            return True
         for name in OUTPUTS[1:]:  # config.json last: what is left half way is a run's still
             remove(workdir / name)
         write_text(workdir / "config.json", json.dumps(written(recipe, settings), indent=2) + "\n")
@@ -33,7 +38,7 @@ def prepare(workdir: Path, recipe: str, settings: Settings, *, overwrite: bool) 
 
 
 def _check(workdir: Path, settings: Settings, *, overwrite: bool) -> bool:
-    """Whether the folder holds a run that goes on."""
+    """Whether the folder holds a run that goes on, from its state if it has saved one."""
     if workdir.exists() and not workdir.is_dir():
         raise Refused(f"--workdir {workdir} is a file; a run needs a folder of its own")
     held = [name for name in (*OUTPUTS, *TRAINERS) if (workdir / name).exists()]
@@ -55,7 +60,7 @@ def _check(workdir: Path, settings: Settings, *, overwrite: bool) -> bool:
             f"--workdir {workdir} holds a run that is complete: give another folder, or --overwrite to replace it"
         )
     check_same(checked(then, str(workdir / "config.json")), settings, workdir)
-    return "state" in held
+    return True
 
 
 def written(recipe: str, settings: Settings) -> dict[str, Any]:

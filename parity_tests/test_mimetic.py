@@ -1,6 +1,9 @@
 """Mimetic initialisation, of the trainer and of the specification: the products of attention's weights are what
 Trockman & Kolter 2023 make them."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import jax
@@ -35,6 +38,22 @@ def start(side: str, *, mimetic: bool) -> Params:
         return make_model(config)[1](jax.random.key(3))
     model = start_model(checked(flat(config.to_dict()), "the recipe"), tuple(map(str, range(10))))
     return {path: param.get_value() for path, param in parameters_by_path(to_flax(model)).items()}
+
+
+# Blocks that nothing orders, as those of a model.
+MANY = """
+import jax
+from train.mimetic import attention
+draw = jax.jit(lambda key: [attention(jax.random.fold_in(key, block), 96, 4) for block in range(8)])
+for seed in range(300):
+    jax.block_until_ready(draw(jax.random.key(seed)))
+"""
+
+
+@pytest.mark.slow
+def test_drawing_on_two_threads_comes_to_its_end():
+    """jaxlib's batched decomposition waited for ever, now and then: two of them, and no thread left for their parts."""
+    subprocess.run([sys.executable, "-c", MANY], env=os.environ | {"NPROC": "2"}, check=True, timeout=120)
 
 
 @pytest.fixture(scope="module", params=["train", "vit_torch"])
@@ -87,7 +106,7 @@ def test_a_product_has_the_same_factors_in_both_frameworks():
     wanted = theirs.near_identity(torch.tensor(normal), *theirs.QUERY_KEY)
     assert apart(ours.QUERY_KEY[0] * DIM**-0.5 * normal + ours.QUERY_KEY[1] * np.eye(DIM), wanted.numpy()) < EXACT
     assert (ours.QUERY_KEY, ours.VALUE_PROJ) == (theirs.QUERY_KEY, theirs.VALUE_PROJ)
-    left, right = ours.factors(jnp.asarray(wanted.numpy()), DIM // HEADS)
+    left, right = jax.lax.map(lambda product: ours.factors(product, DIM // HEADS), jnp.asarray(wanted.numpy()))
     left_t, right_t = theirs.factors(wanted, DIM // HEADS)
     for a, b, a_t, b_t in ((left, right, left_t, right_t), (left, left, left_t, left_t)):
         product, expected = a @ b.swapaxes(1, 2), a_t @ b_t.mT

@@ -34,7 +34,10 @@ def mimetic(params: Params, model: ViTConfig, key: Array) -> Params:
 def attention(key: Array, dim: int, num_heads: int) -> tuple[Array, Array]:
     """The kernels of one block: qkv (D, 3 D) and proj (D, D)."""
     key_qk, key_v = jax.random.split(key)
-    q, k = factors(near_identity(key_qk, (num_heads, dim, dim), *QUERY_KEY), dim // num_heads)  # (H, D, D/H) each
+    # Head by head: jaxlib before 0.11.2 hands the matrices of a batch to the threads that wait for them, and two blocks
+    # at a time then wait for ever (jaxlib/cpu/lapack_kernels.cc, ParallelBatchMap).
+    products = near_identity(key_qk, (num_heads, dim, dim), *QUERY_KEY)
+    q, k = jax.lax.map(lambda product: factors(product, dim // num_heads), products)  # (H, D, D/H) each
     v, proj = factors(near_identity(key_v, (dim, dim), *VALUE_PROJ), dim)
     q, k = (x.transpose(1, 0, 2).reshape(dim, dim) for x in (q, k))
     return jnp.concatenate([q, k, v], axis=1), proj.T
@@ -54,7 +57,7 @@ def near_identity(key: Array, shape: tuple[int, ...], noise: float, identity: fl
 
 
 def factors(product: Array, rank: int) -> tuple[Array, Array]:
-    """left and right, each (..., D, rank): left @ right' is the best approximation of product (..., D, D)."""
+    """left and right, each (D, rank): left @ right' is the best approximation of product (D, D)."""
     u, s, vt = jnp.linalg.svd(product)
-    root = jnp.sqrt(s[..., None, :rank])
-    return u[..., :rank] * root, jnp.swapaxes(vt, -1, -2)[..., :rank] * root
+    root = jnp.sqrt(s[:rank])
+    return u[:, :rank] * root, vt.T[:, :rank] * root

@@ -138,7 +138,9 @@ def test_classes_in_another_order_are_matched_by_name(tmp_path: Path, evaluate: 
     assert one["classes"] == other["classes"][::-1]
 
 
-def test_another_split_and_a_folder_of_images_are_judged_too(tmp_path: Path, evaluate: Callable):
+def test_another_split_and_a_folder_of_images_are_judged_too(
+    tmp_path: Path, evaluate: Callable, monkeypatch: pytest.MonkeyPatch
+):
     path = save(make_model(), tmp_path / "model")
     assert json.loads(evaluate(path, "--data", "digits", "--split", "train", "--json")[0])["count"] == 1437
     split = digits("test")
@@ -147,7 +149,8 @@ def test_another_split_and_a_folder_of_images_are_judged_too(tmp_path: Path, eva
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(split.images[i, :, :, 0]).save(folder / f"{i}.png")
     assert len(list((tmp_path / "images" / "val").iterdir())) == 10
-    given = ("--data", f"folder:{tmp_path / 'images'}", "--split", "val", "--json", "--batch-size", 8)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    given = ("--data", "folder:~/images", "--split", "val", "--json", "--batch-size", 8)
     found = json.loads(evaluate(path, *given)[0])
     model = vit_torch.ViT.from_pretrained(path)
     assert model.preprocess is not None
@@ -168,6 +171,8 @@ def test_what_cannot_be_judged_is_one_message(tmp_path: Path, fails: Fails):
     assert "--batch-size must be at least 1, got 0" in fails(nine, "--data", "digits", "--batch-size", 0)
     assert "there is no folder" in fails(nine, "--data", "digits", "--confusion", tmp_path / "a" / "b.png")
     assert "--max-corrupt must be in [0, 1], got -1" in fails(nine, "--data", "digits", "--max-corrupt", -1)
+    grey = save(make_model(in_channels=1), tmp_path / "grey")
+    assert "takes images of 1 channels, but its preprocessing has 3 numbers" in fails(grey, "--data", "digits")
     write_tfds(tmp_path / "tfds", {"test": jpegs(3)})
     two = save(make_model(num_classes=2, in_channels=3), tmp_path / "two", labels=("cat", "dog"))
     given = ("--data", "written", "--data-dir", tmp_path / "tfds", "--split", "test[:0]")

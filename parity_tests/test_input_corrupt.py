@@ -166,9 +166,11 @@ def test_what_pillow_reads_the_header_of_and_no_more_is_a_broken_image(kind: str
     assert not data.whole_test.counts[5]
 
 
-@pytest.mark.parametrize("error", [EOFError(), struct.error("unpack requires a buffer of 4 bytes")])
+@pytest.mark.parametrize(
+    "error", [EOFError(), struct.error("unpack requires a buffer of 4 bytes"), RuntimeError("Failed to decode frame 0")]
+)
 def test_an_error_of_pillows_readers_own_is_a_broken_image(error: Exception, monkeypatch: pytest.MonkeyPatch):
-    """Of its WebP reader before Pillow 13, and of those that unpack numbers."""
+    """Of its WebP reader before Pillow 13, of those that unpack numbers, and of its AVIF reader."""
 
     def failing(self: Any) -> None:
         raise error

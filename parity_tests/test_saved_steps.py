@@ -329,6 +329,17 @@ def test_other_data_are_refused_by_name(written: Path):
     )
 
 
+def test_other_held_out_images_are_refused_and_a_step_that_says_nothing_of_them_is_not(written: Path, tmp_path: Path):
+    """The best weights so far are the best on those images; older versions kept no word of them."""
+    with saver_in(written, position=POSITION | {"held_out": "digits test 360"}) as saver:
+        saver.restore(abstract(random_state(0)))
+    with saver_in(tmp_path / "steps", position=POSITION | {"held_out": "digits test 360"}) as saver:
+        saver.save(1, random_state(1), ROWS)
+    other, said = POSITION | {"held_out": "digits test 359"}, "held_out was 'digits test 360' and is 'digits test 359'"
+    with saver_in(tmp_path / "steps", position=other) as saver, pytest.raises(ConfigError, match=said):
+        saver.restore(abstract(random_state(0)))
+
+
 QKV = "blocks.0.attn.qkv.kernel"
 
 

@@ -19,6 +19,7 @@ from safetensors.numpy import load_file
 import vit_flax
 import vit_torch
 from parity_tests.compare import gap
+from parity_tests.datasets import jpegs, write_folder
 from parity_tests.tolerances import FLOAT32_CHAIN
 from train.__main__ import RESERVED, main, parse
 from train.config.paths import check_local
@@ -200,6 +201,23 @@ def test_overwrite_removes_a_run_and_nothing_else(tmp_path: Path, fails: Fails):
     assert (tmp_path / "checkpoint").is_dir()
 
 
+def test_overwrite_removes_no_checkpoint_that_the_run_starts_from(run: tuple[Path, str], fails: Fails):
+    before = sorted(run[0].rglob("*"))
+    for init in (run[0], run[0] / "best"):
+        said = fails(f"digits --workdir {run[0]} --overwrite --init {init}")
+        assert f"--init {init} lies in --workdir {run[0]}, whose run --overwrite removes: give another" in said
+    assert sorted(run[0].rglob("*")) == before
+
+
+def test_colours_of_four_channels_are_refused_before_anything_is_made(tmp_path: Path, fails: Fails):
+    for split in ("train", "test"):
+        write_folder(tmp_path / "photos" / split, jpegs(2))
+    given = f"--data.name folder:{tmp_path / 'photos'} --model.in-channels 4 --model.num-classes 2 --batch-size 2"
+    said = fails(f"cifar10 --workdir {tmp_path / 'run'} {given}")
+    assert "RandAugment, 3-Augment and colour jitter are for 1 or 3 channels, got 4" in said
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -213,6 +231,12 @@ def test_overwrite_removes_a_run_and_nothing_else(tmp_path: Path, fails: Fails):
         ("digits --workdir x --steps 0 --batch-size 0", "batch_size must be at least 1, got 0; steps must be positive"),
         ("digits --workdir x --schedule.final-fraction 2", "schedule.final_fraction must be in [0, 1], got 2"),
         ("digits --workdir x --seed 4294967296", "seed must be in [0, 2^32), got 4294967296"),
+        ("digits --workdir x --eval-epochs inf", "eval_epochs must be positive and finite, got inf"),
+        ("digits --workdir x --epochs inf", "epochs must be positive and finite, got inf"),
+        (
+            "digits --workdir x --schedule.warmup-epochs inf",
+            "schedule.warmup_epochs must be at least 0 and finite, got inf",
+        ),
         ("digits --workdir x --drop-path 1", "drop_path must be in [0, 1), got 1"),
         ("digits --workdir x --model.num-classes 9", "num_classes is 9, but the labels of digits go from 0 to 9"),
         ("digits --workdir x --data.test-split val", "none that is called 'val'"),

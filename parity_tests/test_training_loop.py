@@ -582,6 +582,34 @@ def test_a_run_starts_from_a_checkpoint(train: Train, tmp_path: Path):
     assert (head["head.bias"] == -1.5).all()
 
 
+SPOILING = "--schedule.warmup-epochs 0 --schedule.learning-rate 1e38 --schedule.final-fraction 1 --ema-decay null"
+
+
+def test_weights_that_the_last_update_spoilt_are_no_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as stop:
+        main(["--workdir", str(tmp_path), *TINY.split(), "--steps", "1", *SPOILING.split()])
+    assert stop.value.code == 1
+    assert re.search(r"the held-out loss is (nan|inf) after step 1, with learning rate 1e\+38", capsys.readouterr().err)
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "metrics.jsonl"}
+
+
+def test_weights_that_are_not_finite_take_no_good_states_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as stop:
+        main(
+            [
+                "--workdir",
+                str(tmp_path),
+                *TINY.split(),
+                "--checkpoint.steps",
+                "1",
+                *SPOILING.replace("38", "39").split(),
+            ]
+        )
+    assert stop.value.code == 1
+    assert "weights are not finite after step 1" in capsys.readouterr().err
+    assert not (tmp_path / "state").exists()
+
+
 def test_an_epoch_sees_every_example_once_and_the_next_in_another_order():
     def epoch(number: int) -> np.ndarray:
         return np.concatenate([batch_indices(0, number * 4 + i, 20, 5) for i in range(4)])

@@ -5,6 +5,7 @@ import json
 import struct
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -154,6 +155,43 @@ def test_wandb_is_told_of_a_run_that_went_wrong(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(NonFiniteLoss), Journal(None, Report(100, quiet=True), sinks=sinks):
         raise NonFiniteLoss("it diverged")
     assert wandb.told[-1] == ("finish", 1)
+
+
+class Failing:
+    """What takes no rows: a service that was killed, a disk that is full."""
+
+    def row(self, row: Any) -> None:
+        raise BrokenPipeError("the service is gone")
+
+    def close(self, *, failed: bool) -> None:
+        raise OSError("no space")
+
+
+def test_a_sink_that_fails_is_said_and_left_out_and_the_run_goes_on(tmp_path: Path):
+    out = io.StringIO()
+    with Report(100, Console(file=out, width=200)) as report:
+        path = tmp_path / "metrics.jsonl"
+        with Journal(path, report, sinks=[Failing(), TensorBoard(tmp_path / "board", 0)]) as journal:
+            journal.write(ROW)
+            journal.write(ROW | {"step": 40})
+    assert out.getvalue().count("Failing takes no more rows: the service is gone; the run goes on, and") == 1
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [20, 40]
+    assert {step for _, step in scalars(tmp_path / "board")} >= {20, 40}
+
+
+def test_a_sink_that_fails_at_the_end_hides_no_error():
+    report = Report(100, Console(file=io.StringIO()))
+    with pytest.raises(NonFiniteLoss, match="it diverged"), Journal(None, report, sinks=[Failing()]):
+        raise NonFiniteLoss("it diverged")
+
+
+def test_tensorboard_has_no_thread_that_a_run_could_wait_for(tmp_path: Path):
+    before = threading.active_count()
+    sink = TensorBoard(tmp_path, resume_step=0)
+    sink.row(ROW)
+    assert threading.active_count() == before
+    assert scalars(tmp_path)["loss", 20] == 1.25  # it is there at once
+    sink.close(failed=False)
 
 
 def test_a_missing_package_is_said_before_a_run_begins(monkeypatch: pytest.MonkeyPatch):

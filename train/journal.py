@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import isfinite
 from pathlib import Path
 from types import TracebackType
@@ -30,7 +30,7 @@ class Journal:
     ):
         """The rows up to resume_step stay; those of later steps, which come again, go, and so does that step's own
         evaluation if it comes again: a run may be killed after it has made up for one that it left off."""
-        self.path, self.report, self.sinks = Path(os.devnull) if path is None else path, report, sinks
+        self.path, self.report, self.sinks = Path(os.devnull) if path is None else path, report, list(sinks)
         if self.path.is_file():
             keep_rows(self.path, resume_step, unevaluated)
         with saving(self.path):
@@ -40,8 +40,8 @@ class Journal:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        for sink in self.sinks:
-            sink.close(failed=error is not None)
+        for sink in list(self.sinks):
+            self._ask(sink, lambda sink: sink.close(failed=error is not None))
         with saving(self.path):  # half a line may still be there to be written
             self.lines.close()
 
@@ -62,8 +62,17 @@ class Journal:
         with saving(self.path):
             self.lines.write(json.dumps(finite) + "\n")
         self.report.row(row)
-        for sink in self.sinks:
-            sink.row(row)
+        for sink in list(self.sinks):
+            self._ask(sink, lambda sink: sink.row(row))
+
+    def _ask(self, sink: Sink, what: Callable[[Sink], None]) -> None:
+        """A sink that fails ends no run of days: it is said, and left out from then on. metrics.jsonl has every row."""
+        try:
+            what(sink)
+        except Exception as error:  # a full disk, a network that is gone, a service that was killed: each its own
+            self.sinks.remove(sink)
+            said = f"{type(sink).__name__} takes no more rows: {error or type(error).__name__}"
+            self.say(f"{said}; the run goes on, and metrics.jsonl has them all")
 
 
 def keep_rows(path: Path, step: int, unevaluated: bool) -> None:

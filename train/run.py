@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from train import workdir as folder
-from train.config import TrainConfig
+from train.config import ConfigError, TrainConfig
 from train.curves import draw_curves, read_rows
 from train.devices import hosts
 from train.devices.kernels import check_kernels
@@ -72,6 +72,7 @@ def run(config: TrainConfig, workdir: Path, *, recipe: str, overwrite: bool = Fa
     first = hosts.is_first()
     hosts.together(lambda: check_sinks(config.log) if first else None)
     hosts.together(lambda: folder.check(workdir, overwrite=overwrite) if first else None)
+    hosts.together(lambda: check_kept(config, workdir) if overwrite else None)
     train = hosts.together(lambda: open_train(config))
     config, start = hosts.together(lambda: open_start(config, train.class_names))
     data = hosts.together(lambda: open_data(config, start.checkpoint.preprocess if start else None, train))
@@ -82,6 +83,20 @@ def run(config: TrainConfig, workdir: Path, *, recipe: str, overwrite: bool = Fa
         hosts.together(lambda: claim.enter_context(folder.claimed(workdir)) if first else None)
         hosts.together(lambda: folder.create(workdir, ready.written(), overwrite=overwrite) if first else None)
         return replace(ready, portable=open_portable(workdir, ready.step)).run()
+
+
+def check_kept(config: TrainConfig, workdir: Path) -> None:
+    """
+    Raises:
+        ConfigError: the run starts from what its folder holds, which would be removed before it is read.
+    """
+    if config.init is None or not Path(config.init).exists():
+        return
+    init, place = Path(config.init).resolve(), workdir.resolve()
+    if place in (init, *init.parents):
+        raise ConfigError(
+            f"--init {config.init} lies in --workdir {workdir}, whose run --overwrite removes: give another --workdir"
+        )
 
 
 def check_hosts(data: Data) -> None:

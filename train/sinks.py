@@ -1,5 +1,6 @@
 """Where a run's measurements go besides metrics.jsonl, if that is asked for: TensorBoard, Weights & Biases."""
 
+import time
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,21 +23,33 @@ class Sink(Protocol):
 
 
 class TensorBoard:
-    """Event files, a scalar for each measurement; by tensorboardX, which needs neither TensorFlow nor torch."""
+    """Event files, a scalar for each measurement; by tensorboardX, which needs neither TensorFlow nor torch.
+
+    Not by its SummaryWriter: that writes in a thread of its own, and who hands it a row waits for ever once a full disk
+    has ended that thread.
+    """
 
     def __init__(self, folder: Path, resume_step: int):
-        from tensorboardX import SummaryWriter
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
 
+        folder.mkdir(exist_ok=True)
+        self.events = EventsWriter(str(folder / "events"))
         # what a stopped run had measured after the step that it goes on from comes again
-        self.writer = SummaryWriter(str(folder), purge_step=resume_step + 1)
+        start = SessionLog(status=SessionLog.START)
+        self.events.write_event(Event(step=resume_step + 1, wall_time=time.time(), session_log=start))
 
     def row(self, row: Mapping[str, Any]) -> None:
+        from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
+        from tensorboardX.summary import scalar
+
         for name, value in row.items():
             if name != "step":
-                self.writer.add_scalar(name, value, row["step"])
+                self.events.write_event(Event(step=row["step"], wall_time=time.time(), summary=scalar(name, value)))
+        self.events.flush()
 
     def close(self, *, failed: bool) -> None:
-        self.writer.close()
+        self.events.close()
 
 
 class WandB:

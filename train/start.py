@@ -14,7 +14,7 @@ from vit_convert.errors import CheckpointError
 from vit_convert.resolve import in_words_of_a_run, parse_overrides
 from vit_flax.pretrained import to_array
 
-RELABELLED = "a new head of zeros: the checkpoint's has as many classes, but others"
+RELABELLED = "a new head of zeros: the checkpoint's has as many classes, but others, or in another order"
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,9 @@ class Start:
         """The parameters by Flax path. `place` puts each where it shall lie, before the next is read.
 
         Raises:
-            ConfigError: tensors of dtypes that no model computes in, or a file that can't be read.
+            ConfigError: a file that can't be read.
         """
         try:
-            self.checkpoint.check_floating()
             tensors = ((name, to_array(array, self.dtype)) for name, array in self.checkpoint.tensors("flax"))
             return {name: place(name, self.head(name, x)) for name, x in tensors}
         except CheckpointError as error:
@@ -59,7 +58,8 @@ def open_start(config: TrainConfig, class_names: Sequence[str]) -> tuple[TrainCo
     The head is kept where it answers for the same classes: as many, and called the same if both have names.
 
     Raises:
-        ConfigError: the checkpoint can't be opened, or can't have that size or number of classes.
+        ConfigError: the checkpoint can't be opened, has dtypes that no model computes in, or can't have that size or
+            number of classes.
     """
     if config.init is None:
         return config, None
@@ -76,12 +76,14 @@ def open_start(config: TrainConfig, class_names: Sequence[str]) -> tuple[TrainCo
 def _open(config: TrainConfig, num_classes: int | None) -> Checkpoint:
     assert config.init is not None
     try:
-        return open_checkpoint(
+        found = open_checkpoint(
             checkpoint_of(config.init),
             preset=config.init_preset,
             overrides=parse_overrides(config.init_set),
             image_size=config.init_size,
             num_classes=num_classes,
         )
+        found.check_floating()
+        return found
     except (CheckpointError, ValueError) as error:
         raise ConfigError(in_words_of_a_run(str(error))) from error

@@ -5,8 +5,8 @@ import struct
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-# what Pillow's readers raise at a damaged file, each its own
-UNREADABLE = (ValueError, OSError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError)
+# what Pillow's readers raise at a damaged file, each its own: AVIF's and DDS' a RuntimeError
+UNREADABLE = (ValueError, OSError, SyntaxError, EOFError, RuntimeError, struct.error, Image.DecompressionBombError)
 
 
 def why_unreadable(error: Exception) -> str:

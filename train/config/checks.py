@@ -1,6 +1,7 @@
 """What a config's values have to be: each check is (holds, message), and all that don't hold are named at once."""
 
 from collections.abc import Iterable
+from math import inf
 
 Check = tuple[bool, str]
 
@@ -19,8 +20,9 @@ def check_all(checks: Iterable[Check]) -> None:
 
 
 def at_least(name: str, value: float | None, least: float) -> Check:
-    """value >= least, or no value."""
-    return value is None or value >= least, f"{name} must be at least {least}, got {value}"
+    """value >= least and finite, or no value."""
+    holds = value is None or least <= value < inf
+    return holds, f"{name} must be at least {least}{' and finite' * (value == inf)}, got {value}"
 
 
 def share(name: str, value: float | None, *, one: bool = False) -> Check:
@@ -30,5 +32,5 @@ def share(name: str, value: float | None, *, one: bool = False) -> Check:
 
 
 def positive(name: str, value: float | None) -> Check:
-    """value > 0, or no value."""
-    return value is None or value > 0, f"{name} must be positive, got {value}"
+    """value > 0 and finite, or no value."""
+    return value is None or 0 < value < inf, f"{name} must be positive{' and finite' * (value == inf)}, got {value}"

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from train.config.checks import ConfigError
+from train.config.data import DataConfig
 from train.config.run import TrainConfig
 from train.input.sources import FOLDER
 
@@ -33,18 +34,21 @@ def absolute(config: TrainConfig) -> TrainConfig:
     Raises:
         ConfigError: an address instead of a path.
     """
-    data = config.data
-    check_local("--data.dir", data.dir)
-    check_local("--data.name", data.name.removeprefix(FOLDER))
+    check_local("--data.dir", config.data.dir)
+    check_local("--data.name", config.data.name.removeprefix(FOLDER))
     check_local("--init", config.init)
-    name = data.name
-    if name.startswith(FOLDER):
-        name = FOLDER + _absolute(name.removeprefix(FOLDER))
-    data = replace(data, name=name, dir=data.dir and Path(_absolute(data.dir)))
     init = config.init
     if init and Path(init).expanduser().exists():
         init = _absolute(init)
-    return replace(config, data=data, init=init)
+    return replace(config, data=absolute_data(config.data), init=init)
+
+
+def absolute_data(data: DataConfig) -> DataConfig:
+    """The same data, named from the root."""
+    name = data.name
+    if name.startswith(FOLDER):
+        name = FOLDER + _absolute(name.removeprefix(FOLDER))
+    return replace(data, name=name, dir=data.dir and Path(_absolute(data.dir)))
 
 
 def _absolute(path: str | Path) -> str:

@@ -94,6 +94,11 @@ def _preprocess(path: str, found: Checkpoint, name: str, source: Source) -> Prep
     if there is not None and channels != there and (channels, there) != (3, 1):
         raise ConfigError(f"{path} takes images of {channels} channels, but those of {name} have {there}")
     if found.preprocess is not None:
+        if len(found.preprocess.mean) != channels:
+            raise ConfigError(
+                f"{path} takes images of {channels} channels, but its preprocessing has {len(found.preprocess.mean)} "
+                "numbers as mean and std: give as many in the file beside it"
+            )
         return found.preprocess
     why = "; ".join(found.said)
     raise ConfigError(

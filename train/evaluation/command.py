@@ -63,6 +63,7 @@ def main(args: list[str]) -> None:
         processes=given.processes,
         process_id=given.process_id,
     )
+    from train.config.paths import absolute_data
     from train.devices import hosts  # jax
     from train.devices.failures import memory_failures
     from train.evaluation.checkpoint import Asked, judge_checkpoint, open_both
@@ -70,6 +71,7 @@ def main(args: list[str]) -> None:
 
     hosts.start(joined)
     data = DataConfig(name=given.data, dir=given.data_dir, test_split=given.split, max_corrupt=given.max_corrupt)
+    data = absolute_data(data)
     of: dict[str, Any] = dict(batch_size=given.batch_size, dtype=given.dtype, preset=given.preset)
     try:
         of |= dict(overrides=parse_overrides(given.set), weights=given.weights)

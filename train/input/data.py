@@ -24,6 +24,7 @@ from vit_convert.preprocess import Preprocess
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 RESIDENT_BYTES = 2**30
 CHUNK = 1024  # images read at once for a whole split
+COUNTED = 2**24  # pixels of a channel that are counted at once
 
 
 class Split(NamedTuple):
@@ -60,7 +61,8 @@ class Data:
     def position(self) -> dict[str, Any]:
         """What a saved step keeps of where the run is in its data: the place at step N is a function of N and this."""
         p = self.preprocess
-        return {"data": self.fingerprint, "num_examples": len(self.train), "mean": list(p.mean), "std": list(p.std)}
+        kept = {"data": self.fingerprint, "num_examples": len(self.train), "mean": list(p.mean), "std": list(p.std)}
+        return kept | {"held_out": self.test.fingerprint}  # the best weights so far are the best on these
 
     @cached_property
     def resident(self) -> bool:
@@ -160,8 +162,10 @@ def mean_and_std(pixels: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ..
     Raises:
         ConfigError: a channel is constant: nothing can be divided by its standard deviation.
     """
-    levels = np.arange(256) / 255
-    shares = [np.bincount(pixels[..., c].ravel(), minlength=256) / pixels[..., c].size for c in range(pixels.shape[-1])]
+    levels, count = np.arange(256) / 255, pixels[..., 0].size
+    parts = np.array_split(pixels, -(-count // COUNTED))  # bincount makes eight bytes of each
+    of_part = [[np.bincount(part[..., c].ravel(), minlength=256) for c in range(part.shape[-1])] for part in parts]
+    shares = np.sum(of_part, axis=0) / count
     means = [float(share @ levels) for share in shares]
     stds = [float(share @ (levels - mean) ** 2) ** 0.5 for share, mean in zip(shares, means, strict=True)]
     mean, std = tuple(round(mean, 4) for mean in means), tuple(round(std, 4) for std in stds)
@@ -217,6 +221,10 @@ def _checks(data: Data) -> Iterator[Check]:
     yield fits, f"model.in_channels is {config.model.in_channels}, but the images of {name} have {channels}"
     many = config.model.in_channels in (1, 3, 4)
     yield many, f"model.in_channels is {config.model.in_channels}; images are grey (1), RGB (3) or RGBA (4)"
+    a = config.augment
+    coloured = bool(a.rand_augment_layers or a.three_augment or a.color_jitter)
+    fits = not coloured or config.model.in_channels in (1, 3)
+    yield fits, f"RandAugment, 3-Augment and colour jitter are for 1 or 3 channels, got {config.model.in_channels}"
     yield from config.data.channel_checks(config.model.in_channels)
     whole = not config.data.resident or config.data.crop == "none"
     yield whole, f"data.resident needs data.crop none, got {config.data.crop}: crops are made on the host"

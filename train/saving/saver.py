@@ -195,7 +195,7 @@ class Saver:
         wrong = [
             f"{name} was {position.get(name)!r} and is {value!r}"
             for name, value in self.position.items()
-            if position.get(name) != value
+            if position.get(name, value) != value  # steps that were saved before it was kept have none
         ]
         if wrong:
             raise ConfigError(

@@ -21,6 +21,7 @@ from vit_torch.training.loop.settings import MODEL, Settings, flat
 from vit_torch.training.loop.start import start_model
 from vit_torch.training.loop.window import Clock, Row, Window
 from vit_torch.training.loop.workdir import prepare
+from vit_torch.training.schedule import learning_rate
 from vit_torch.training.state import State, init_state
 from vit_torch.training.step import train_step
 from vit_torch.vit import ViT
@@ -74,21 +75,38 @@ class Run:
         shape = (size, *config.image_hw)
         draws = draw(seed, step, shape, config.depth, of.make_chances(self.settings), of.dtype_of(self.settings))
         measured = train_step(self.model, self.state, train.images[chosen], train.labels[chosen], draws, self.hyper)
-        if not math.isfinite(measured["loss"]):
-            raise Diverged(
-                f"the loss is {measured['loss']} at step {step + 1}, with learning rate "
-                f"{measured['learning_rate']:.3g}: lower schedule.learning_rate or optimizer.clip_norm"
-            )
+        for name, what in (("loss", "loss"), ("grad_norm", "gradient's norm")):
+            if not math.isfinite(measured[name]):
+                raise self.diverged(f"the {what} is {measured[name]} at step {step + 1}", measured["learning_rate"])
         return measured
+
+    def diverged(self, what: str, learning_rate: float) -> Diverged:
+        return Diverged(
+            f"{what}, with learning rate {learning_rate:.3g}: lower schedule.learning_rate or optimizer.clip_norm"
+        )
 
     def judged(self) -> Row:
         """The held-out split, judged by the weights that will be saved."""
         weights = judged_weights(self.model, self.state, self.hyper)
-        return judge(self.model, weights, self.data.test, self.hyper, self.settings["batch_size"])
+        row = judge(self.model, weights, self.data.test, self.hyper, self.settings["batch_size"])
+        if not math.isfinite(row["test_loss"]):
+            raise self.spoilt(f"the held-out loss is {row['test_loss']}")
+        return row
+
+    def spoilt(self, what: str) -> Diverged:
+        """By the last update: a loss is of the weights before it."""
+        done = self.state.step
+        return self.diverged(f"{what} after step {done}", learning_rate(done - 1, self.hyper))
 
     def save(self) -> None:
-        """Its state, where it has a folder."""
+        """Its state, where it has a folder.
+
+        Raises:
+            Diverged: the last update made infinite weights, or none: the state before it stays.
+        """
         if self.workdir is not None:
+            if not all(param.isfinite().all() for param in self.model.parameters()):
+                raise self.spoilt("weights are not finite")
             saved.save(self.workdir, self.model, self.state, self.hyper)
 
     def leave(self) -> None:

@@ -128,6 +128,45 @@ def test_timm_s_own_files_are_recognised_and_read(tmp_path, name, options, expec
     assert_equal_bits(found.tensors("timm"), {name: tensor.numpy() for name, tensor in model.state_dict().items()})
 
 
+# Architectures without class token, registers or a table: whether their code has no_embed_class, only timm knows.
+OTHER_TOKENS = [
+    ("vit_medium_patch16_gap_240", {"reg_tokens": 2}, "all"),
+    ("vit_base_patch16_siglip_224", {"reg_tokens": 2}, "all"),
+    ("vit_base_patch16_siglip_gap_224", {"class_token": True, "global_pool": "token"}, "class"),
+    ("vit_base_patch16_siglip_gap_224", {"class_token": True, "reg_tokens": 2}, "all"),
+    ("deit3_small_patch16_224", {"reg_tokens": 2}, "none"),
+    ("vit_small_patch14_reg4_dinov2", {"class_token": False, "global_pool": "avg"}, "none"),
+    ("vit_small_patch16_dinov3", {"use_abs_pos_emb": True}, "all"),
+    ("vit_small_patch16_dinov3", {"use_abs_pos_emb": True, "no_embed_class": True}, "none"),
+    ("vit_medium_patch16_rope_reg1_gap_256", {"use_abs_pos_emb": True, "class_token": True}, "all"),
+    ("eva_giant_patch14_224", {"num_reg_tokens": 2}, "all"),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "pos_prefix"), OTHER_TOKENS)
+def test_tokens_that_an_architecture_lacks_have_the_rows_of_positions_that_timm_gives_them(
+    tmp_path, name, options, pos_prefix
+):
+    import timm
+    from timm.models import save_for_hf
+
+    import vit_torch
+
+    sizes = SMALL | {"img_size": (8, 12), "embed_dim": 32, "num_heads": 2}
+    torch.manual_seed(0)
+    theirs = timm.create_model(name, **sizes, **options).eval()
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.normal_(std=0.3)
+    save_for_hf(theirs, tmp_path, safe_serialization=True)
+    assert open_checkpoint(tmp_path).config.pos_prefix == pos_prefix
+    ours = vit_torch.ViT.from_pretrained(tmp_path).double().eval()
+    images = torch.tensor(np.random.default_rng(0).standard_normal((2, 3, 8, 12)))
+    with torch.no_grad(), float64_rotary_tables():
+        expected = timm_model(tmp_path, dtype=torch.float64)(images)
+        assert gap(ours(images), expected) <= FORWARD
+
+
 def test_a_config_of_timm_s_in_its_older_form_says_the_same(tmp_path):
     """Without `pretrained_cfg`: its entries stand beside the architecture, as in the first files of timm's hub."""
     import timm

@@ -87,9 +87,23 @@ def _implied(args: Json, fields: Json, preset: Mapping[str, Any]) -> Json:
     implied: Json = {"mlp_dim": None} if "embed_dim" in args and "mlp_ratio" not in args else {}
     if "pre_norm" in fields:
         implied["patch_bias"] = not fields["pre_norm"]
-    if "num_registers" in fields and "no_embed_class" not in args and preset["pos_prefix"] != "none":
-        implied["pos_prefix"] = "all"
-    return implied | _final_norm(args, fields.get("pool", preset["pool"]) != preset["pool"], preset["final_norm"])
+    return (
+        implied
+        | prefix_rows(args, fields, preset)
+        | _final_norm(args, fields.get("pool", preset["pool"]) != preset["pool"], preset["final_norm"])
+    )
+
+
+def prefix_rows(args: Json, fields: Json, code: Mapping[str, Any]) -> Json:
+    """Which prefix tokens have rows of positions where other tokens or positions were asked for: None, the rows tell.
+
+    Of an architecture without such tokens, or without a table, `pos_prefix` "none" doesn't say whether its code has
+    no_embed_class.
+    """
+    changed = any(fields.get(name, code[name]) != code[name] for name in ("num_registers", "class_token", "pos_embed"))
+    if not changed or "no_embed_class" in args:
+        return {}
+    return {"pos_prefix": None if code["pos_prefix"] == "none" else "all"}
 
 
 def _final_norm(args: Json, other_pool: bool, own: str) -> Json:

@@ -185,6 +185,45 @@ def test_a_config_of_timm_s_in_its_older_form_says_the_same(tmp_path):
     assert then.preprocess is not None
 
 
+def labelled(folder, **labels: Any) -> Any:
+    """timm's directory of a model with three classes, whose pretrained_cfg holds these entries; as timm loads it."""
+    import timm
+    from timm.models import save_for_hf
+
+    save_for_hf(timm.create_model("vit_tiny_patch16_224", depth=1, num_classes=3), folder, safe_serialization=True)
+    entries = json.loads((folder / "config.json").read_text())
+    entries["pretrained_cfg"] |= labels
+    (folder / "config.json").write_text(json.dumps(entries))
+    return timm_model(folder)
+
+
+def test_labels_of_timm_s_that_do_not_fit_the_head_are_left_out_and_named(tmp_path):
+    """A fine-tuned model's pretrained_cfg may still hold its source's: timm loads it all the same."""
+    theirs = labelled(tmp_path, label_names=["a", "b", "c", "d", "e"])
+    found = open_checkpoint(tmp_path)
+    assert found.labels is None
+    assert "left out 5 labels: the head has 3 classes" in found.said
+    weights = {name: tensor.numpy() for name, tensor in theirs.state_dict().items()}
+    assert_equal_bits(found.tensors("timm"), weights)
+    assert open_checkpoint(tmp_path, num_classes=5).labels is None  # another head: no one's labels
+
+
+def test_labels_of_timm_s_may_be_an_object_by_index(tmp_path):
+    labelled(tmp_path, label_names={"2": "c", "0": "a", "1": "b"})
+    found = open_checkpoint(tmp_path)
+    assert (found.labels, found.said) == (("a", "b", "c"), ())
+
+
+@pytest.mark.parametrize("names", [{"0": "a", "2": "b", "5": "c"}, {"a": 0, "b": 1, "c": 2}, "abc"], ids=str)
+def test_labels_of_timm_s_that_are_not_by_index_are_left_out_and_named(tmp_path, names):
+    labelled(tmp_path, label_names=names)
+    found = open_checkpoint(tmp_path)
+    assert found.labels is None
+    assert found.said == (
+        "left out label_names of config.json: expected a list, or an object with the keys 0 to n - 1",
+    )
+
+
 @pytest.mark.parametrize("free", [{}, {"dynamic_img_size": False}, {"dynamic_img_size": True}], ids=str)
 @pytest.mark.parametrize("sized", [{}, {"img_size": 64}], ids=str)
 def test_the_image_size_is_the_one_that_timm_builds_the_model_for(tmp_path, free, sized):

@@ -185,6 +185,48 @@ def test_a_config_of_timm_s_in_its_older_form_says_the_same(tmp_path):
     assert then.preprocess is not None
 
 
+# What model_args, config.json itself and pretrained_cfg say -> the field of the model that timm builds.
+LEFT_TO_PRETRAINED_CFG = [
+    ({}, {}, {"num_classes": 3}, {"num_classes": 3}),
+    ({}, {"num_classes": 3}, {"num_classes": 7}, {"num_classes": 3}),
+    ({"num_classes": 3}, {}, {"num_classes": 7}, {"num_classes": 3}),
+    ({}, {}, {"num_classes": 0}, {"num_classes": 0}),
+    ({}, {}, {"num_classes": -1}, {"num_classes": 1000}),
+    ({}, {}, {"input_size": [1, 224, 224]}, {"in_channels": 1}),
+    ({"in_chans": 1}, {}, {"input_size": [3, 224, 224]}, {"in_channels": 1}),
+]
+
+
+@pytest.mark.parametrize(("args", "top", "pretrained", "expected"), LEFT_TO_PRETRAINED_CFG)
+def test_classes_and_channels_are_those_of_timm_s_pretrained_cfg_where_nothing_else_says_them(
+    tmp_path, args, top, pretrained, expected
+):
+    import timm
+    from timm.models import save_for_hf
+
+    import vit_torch
+
+    made = {"depth": 1, "num_classes": expected.get("num_classes", 2), "in_chans": expected.get("in_channels", 3)}
+    torch.manual_seed(0)
+    theirs: Any = timm.create_model("vit_tiny_patch16_224", **made).eval()
+    if made["num_classes"]:
+        torch.nn.init.normal_(theirs.head.weight)
+    save_for_hf(theirs, tmp_path, safe_serialization=True)
+    entries = json.loads((tmp_path / "config.json").read_text())
+    del entries["num_classes"]
+    entries |= top | {"model_args": {"depth": 1, **args}}
+    entries["pretrained_cfg"] |= pretrained
+    (tmp_path / "config.json").write_text(json.dumps(entries))
+    config = open_checkpoint(tmp_path).config
+    assert {name: getattr(config, name) for name in expected} == expected
+    ours = vit_torch.ViT.from_pretrained(tmp_path).double().eval()
+    images = torch.tensor(np.random.default_rng(0).standard_normal((2, config.in_channels, 224, 224)))
+    built = timm_model(tmp_path, dtype=torch.float64)
+    built.load_state_dict(theirs.state_dict())  # it draws a new head where two numbers of classes are said
+    with torch.no_grad():
+        assert gap(ours(images), built(images)) <= FORWARD
+
+
 def labelled(folder, **labels: Any) -> Any:
     """timm's directory of a model with three classes, whose pretrained_cfg holds these entries; as timm loads it."""
     import timm

@@ -103,7 +103,7 @@ def read(config: Json, presets: Mapping[str, Preset], read_args: Callable[[Json,
     if code is None:
         hint = f"architecture {name!r} of config.json is not a preset"
         return Described(_input_size(pretrained, args), preprocess, labels, hint, unread=strange, said=lost)
-    said = _input_size(pretrained, args)
+    said = _left_to(pretrained) | _input_size(pretrained, args)
     said |= read_args({name: value for name, value in args.items() if name not in HARMLESS}, code | said)
     said |= {"num_classes": config["num_classes"]} if "num_classes" in config else {}
     fields = {name: value for name, value in (code | said).items() if value is not None}
@@ -153,6 +153,16 @@ def same(field: str) -> Reader:
 def only(value: Any) -> Reader:
     """The reader of an option that is read with one value only, which changes nothing."""
     return lambda given, fields: {value: {}}[given]
+
+
+def _left_to(pretrained: Json) -> Json:
+    """What timm takes from pretrained_cfg where neither model_args nor the entries above it say it.
+
+    Not the pooling: its PretrainedCfg has no such entry, and timm loads no file with one.
+    """
+    classes, size = pretrained.get("num_classes"), pretrained.get("input_size")
+    said = {} if classes is None or classes < 0 else {"num_classes": classes}
+    return said | ({"in_channels": size[0]} if isinstance(size, list) and len(size) == 3 else {})
 
 
 def _input_size(pretrained: Json, args: Json) -> Json:

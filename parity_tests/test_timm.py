@@ -329,6 +329,46 @@ def test_options_of_timm_that_no_field_holds_are_refused(tmp_path, options):
         open_checkpoint(path)
 
 
+AIM: dict[str, Any] = {"embed_dim": 32, "depth": 1, "num_heads": 2, "img_size": 28, "num_classes": 3}
+
+
+@pytest.mark.parametrize("norm", ["rmsnorm", "layernorm"])
+def test_norms_unlike_that_of_the_patches_are_refused(tmp_path, norm):
+    """timm makes norms of a name with eps 1e-6, and AIMv2's code has 1e-5 for the patches': no one eps is both."""
+    import timm
+    from timm.models import save_for_hf
+
+    theirs: Any = timm.create_model("aimv2_large_patch14_224", **AIM, norm_layer=norm)
+    assert (theirs.patch_embed.norm.eps, theirs.blocks[0].norm1.eps) == (1e-5, 1e-6)
+    save_for_hf(theirs, tmp_path, safe_serialization=True)
+    with pytest.raises(
+        CheckpointError, match=rf"norm_layer '{norm}' makes norms of eps 1e-06, but that of the patches"
+    ):
+        open_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("norms", "eps"), [({}, 1e-5), ({"norm_layer": "rmsnorm", "embed_norm_layer": "rmsnorm"}, 1e-6)]
+)
+def test_norms_like_that_of_the_patches_have_the_eps_that_timm_gives_them(tmp_path, norms, eps):
+    import timm
+    from timm.models import save_for_hf
+
+    import vit_torch
+
+    torch.manual_seed(0)
+    theirs: Any = timm.create_model("aimv2_large_patch14_224", **AIM, **norms).double().eval()
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.normal_(std=0.01)  # small enough for the eps to matter
+    save_for_hf(theirs, tmp_path, safe_serialization=True)
+    assert open_checkpoint(tmp_path).config.norm_eps == eps
+    ours = vit_torch.ViT.from_pretrained(tmp_path).eval()
+    images = torch.tensor(np.random.default_rng(0).standard_normal((2, 3, 28, 28)))
+    with torch.no_grad():
+        assert gap(ours(images), theirs(images)) <= FORWARD
+
+
 def test_an_architecture_that_is_no_preset_is_asked_about():
     path = save(HF, random_tensors(HF), layout="timm")
     config = json.loads((path / "config.json").read_text())

@@ -128,6 +128,45 @@ def test_timm_s_own_files_are_recognised_and_read(tmp_path, name, options, expec
     assert_equal_bits(found.tensors("timm"), {name: tensor.numpy() for name, tensor in model.state_dict().items()})
 
 
+# Architectures without class token, registers or a table: whether their code has no_embed_class, only timm knows.
+OTHER_TOKENS = [
+    ("vit_medium_patch16_gap_240", {"reg_tokens": 2}, "all"),
+    ("vit_base_patch16_siglip_224", {"reg_tokens": 2}, "all"),
+    ("vit_base_patch16_siglip_gap_224", {"class_token": True, "global_pool": "token"}, "class"),
+    ("vit_base_patch16_siglip_gap_224", {"class_token": True, "reg_tokens": 2}, "all"),
+    ("deit3_small_patch16_224", {"reg_tokens": 2}, "none"),
+    ("vit_small_patch14_reg4_dinov2", {"class_token": False, "global_pool": "avg"}, "none"),
+    ("vit_small_patch16_dinov3", {"use_abs_pos_emb": True}, "all"),
+    ("vit_small_patch16_dinov3", {"use_abs_pos_emb": True, "no_embed_class": True}, "none"),
+    ("vit_medium_patch16_rope_reg1_gap_256", {"use_abs_pos_emb": True, "class_token": True}, "all"),
+    ("eva_giant_patch14_224", {"num_reg_tokens": 2}, "all"),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "pos_prefix"), OTHER_TOKENS)
+def test_tokens_that_an_architecture_lacks_have_the_rows_of_positions_that_timm_gives_them(
+    tmp_path, name, options, pos_prefix
+):
+    import timm
+    from timm.models import save_for_hf
+
+    import vit_torch
+
+    sizes = SMALL | {"img_size": (8, 12), "embed_dim": 32, "num_heads": 2}
+    torch.manual_seed(0)
+    theirs = timm.create_model(name, **sizes, **options).eval()
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.normal_(std=0.3)
+    save_for_hf(theirs, tmp_path, safe_serialization=True)
+    assert open_checkpoint(tmp_path).config.pos_prefix == pos_prefix
+    ours = vit_torch.ViT.from_pretrained(tmp_path).double().eval()
+    images = torch.tensor(np.random.default_rng(0).standard_normal((2, 3, 8, 12)))
+    with torch.no_grad(), float64_rotary_tables():
+        expected = timm_model(tmp_path, dtype=torch.float64)(images)
+        assert gap(ours(images), expected) <= FORWARD
+
+
 def test_a_config_of_timm_s_in_its_older_form_says_the_same(tmp_path):
     """Without `pretrained_cfg`: its entries stand beside the architecture, as in the first files of timm's hub."""
     import timm
@@ -144,6 +183,87 @@ def test_a_config_of_timm_s_in_its_older_form_says_the_same(tmp_path):
     then = open_checkpoint(tmp_path, overrides={"depth": 1})
     assert (then.config, then.preprocess, then.labels) == (now.config, now.preprocess, ("a", "b"))
     assert then.preprocess is not None
+
+
+# What model_args, config.json itself and pretrained_cfg say -> the field of the model that timm builds.
+LEFT_TO_PRETRAINED_CFG = [
+    ({}, {}, {"num_classes": 3}, {"num_classes": 3}),
+    ({}, {"num_classes": 3}, {"num_classes": 7}, {"num_classes": 3}),
+    ({"num_classes": 3}, {}, {"num_classes": 7}, {"num_classes": 3}),
+    ({}, {}, {"num_classes": 0}, {"num_classes": 0}),
+    ({}, {}, {"num_classes": -1}, {"num_classes": 1000}),
+    ({}, {}, {"input_size": [1, 224, 224]}, {"in_channels": 1}),
+    ({"in_chans": 1}, {}, {"input_size": [3, 224, 224]}, {"in_channels": 1}),
+]
+
+
+@pytest.mark.parametrize(("args", "top", "pretrained", "expected"), LEFT_TO_PRETRAINED_CFG)
+def test_classes_and_channels_are_those_of_timm_s_pretrained_cfg_where_nothing_else_says_them(
+    tmp_path, args, top, pretrained, expected
+):
+    import timm
+    from timm.models import save_for_hf
+
+    import vit_torch
+
+    made = {"depth": 1, "num_classes": expected.get("num_classes", 2), "in_chans": expected.get("in_channels", 3)}
+    torch.manual_seed(0)
+    theirs: Any = timm.create_model("vit_tiny_patch16_224", **made).eval()
+    if made["num_classes"]:
+        torch.nn.init.normal_(theirs.head.weight)
+    save_for_hf(theirs, tmp_path, safe_serialization=True)
+    entries = json.loads((tmp_path / "config.json").read_text())
+    del entries["num_classes"]
+    entries |= top | {"model_args": {"depth": 1, **args}}
+    entries["pretrained_cfg"] |= pretrained
+    (tmp_path / "config.json").write_text(json.dumps(entries))
+    config = open_checkpoint(tmp_path).config
+    assert {name: getattr(config, name) for name in expected} == expected
+    ours = vit_torch.ViT.from_pretrained(tmp_path).double().eval()
+    images = torch.tensor(np.random.default_rng(0).standard_normal((2, config.in_channels, 224, 224)))
+    built = timm_model(tmp_path, dtype=torch.float64)
+    built.load_state_dict(theirs.state_dict())  # it draws a new head where two numbers of classes are said
+    with torch.no_grad():
+        assert gap(ours(images), built(images)) <= FORWARD
+
+
+def labelled(folder, **labels: Any) -> Any:
+    """timm's directory of a model with three classes, whose pretrained_cfg holds these entries; as timm loads it."""
+    import timm
+    from timm.models import save_for_hf
+
+    save_for_hf(timm.create_model("vit_tiny_patch16_224", depth=1, num_classes=3), folder, safe_serialization=True)
+    entries = json.loads((folder / "config.json").read_text())
+    entries["pretrained_cfg"] |= labels
+    (folder / "config.json").write_text(json.dumps(entries))
+    return timm_model(folder)
+
+
+def test_labels_of_timm_s_that_do_not_fit_the_head_are_left_out_and_named(tmp_path):
+    """A fine-tuned model's pretrained_cfg may still hold its source's: timm loads it all the same."""
+    theirs = labelled(tmp_path, label_names=["a", "b", "c", "d", "e"])
+    found = open_checkpoint(tmp_path)
+    assert found.labels is None
+    assert "left out 5 labels: the head has 3 classes" in found.said
+    weights = {name: tensor.numpy() for name, tensor in theirs.state_dict().items()}
+    assert_equal_bits(found.tensors("timm"), weights)
+    assert open_checkpoint(tmp_path, num_classes=5).labels is None  # another head: no one's labels
+
+
+def test_labels_of_timm_s_may_be_an_object_by_index(tmp_path):
+    labelled(tmp_path, label_names={"2": "c", "0": "a", "1": "b"})
+    found = open_checkpoint(tmp_path)
+    assert (found.labels, found.said) == (("a", "b", "c"), ())
+
+
+@pytest.mark.parametrize("names", [{"0": "a", "2": "b", "5": "c"}, {"a": 0, "b": 1, "c": 2}, "abc"], ids=str)
+def test_labels_of_timm_s_that_are_not_by_index_are_left_out_and_named(tmp_path, names):
+    labelled(tmp_path, label_names=names)
+    found = open_checkpoint(tmp_path)
+    assert found.labels is None
+    assert found.said == (
+        "left out label_names of config.json: expected a list, or an object with the keys 0 to n - 1",
+    )
 
 
 @pytest.mark.parametrize("free", [{}, {"dynamic_img_size": False}, {"dynamic_img_size": True}], ids=str)
@@ -207,6 +327,46 @@ def test_options_of_timm_that_no_field_holds_are_refused(tmp_path, options):
     (path / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match=f"these model_args are not read: {{'{next(iter(options))}'"):
         open_checkpoint(path)
+
+
+AIM: dict[str, Any] = {"embed_dim": 32, "depth": 1, "num_heads": 2, "img_size": 28, "num_classes": 3}
+
+
+@pytest.mark.parametrize("norm", ["rmsnorm", "layernorm"])
+def test_norms_unlike_that_of_the_patches_are_refused(tmp_path, norm):
+    """timm makes norms of a name with eps 1e-6, and AIMv2's code has 1e-5 for the patches': no one eps is both."""
+    import timm
+    from timm.models import save_for_hf
+
+    theirs: Any = timm.create_model("aimv2_large_patch14_224", **AIM, norm_layer=norm)
+    assert (theirs.patch_embed.norm.eps, theirs.blocks[0].norm1.eps) == (1e-5, 1e-6)
+    save_for_hf(theirs, tmp_path, safe_serialization=True)
+    with pytest.raises(
+        CheckpointError, match=rf"norm_layer '{norm}' makes norms of eps 1e-06, but that of the patches"
+    ):
+        open_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("norms", "eps"), [({}, 1e-5), ({"norm_layer": "rmsnorm", "embed_norm_layer": "rmsnorm"}, 1e-6)]
+)
+def test_norms_like_that_of_the_patches_have_the_eps_that_timm_gives_them(tmp_path, norms, eps):
+    import timm
+    from timm.models import save_for_hf
+
+    import vit_torch
+
+    torch.manual_seed(0)
+    theirs: Any = timm.create_model("aimv2_large_patch14_224", **AIM, **norms).double().eval()
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.normal_(std=0.01)  # small enough for the eps to matter
+    save_for_hf(theirs, tmp_path, safe_serialization=True)
+    assert open_checkpoint(tmp_path).config.norm_eps == eps
+    ours = vit_torch.ViT.from_pretrained(tmp_path).eval()
+    images = torch.tensor(np.random.default_rng(0).standard_normal((2, 3, 28, 28)))
+    with torch.no_grad():
+        assert gap(ours(images), theirs(images)) <= FORWARD
 
 
 def test_an_architecture_that_is_no_preset_is_asked_about():

@@ -147,15 +147,17 @@ def open_checkpoint(
     sources |= {name: "given" for name, value in asked.items() if value is not None}
     preprocess, notes = choose_preprocess(described, stored, config, sources, preset)
     kept = config.num_classes == stored.num_classes
+    changed = (step.said for step in steps if step.said)
+    labels, stale = fitting(described.labels if kept else None, config)
     return Checkpoint(
         path=Path(path),
         config=config,
         layout=found.layout.name,
         sources=sources,
         preprocess=preprocess,
-        labels=fitting(described.labels, config, str(path)) if kept else None,
+        labels=labels,
         dtypes=dtypes_after(steps, stored_dtypes),
-        said=(*found.file.said, *_left_out(spares), *(step.said for step in steps if step.said), *notes),
+        said=(*found.file.said, *_left_out(spares), *described.said, *stale, *changed, *notes),
         _file=found.file,
         _table=table,
         _spares=spares,

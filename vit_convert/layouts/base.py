@@ -32,6 +32,7 @@ class Described:
     evaluation: str = ""
     # A note on what a file says of preprocessing that `Preprocess` isn't: then nothing else stands in for it.
     unread: str = ""
+    said: tuple[str, ...] = ()  # notes on what else of the files is not read
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from math import nextafter
 from typing import Any
 
 from vit_convert.config import ViTConfig
+from vit_convert.errors import CheckpointError
 from vit_convert.layouts.base import Json
 from vit_convert.layouts.timm_config import POOLS, Reader, only, read_options, same
 
@@ -78,7 +79,19 @@ def read_args(args: Json, code: Json) -> Json:
     """
     args = {name: value for name, value in args.items() if value is not None}
     fields = read_options(args, code, READERS)
+    _check_patch_norm(args, code | fields, code)
     return fields | _implied(args, fields, code)
+
+
+def _check_patch_norm(args: Json, fields: Json, code: Json) -> None:
+    """Refuses norms unlike that of the patches, which norm_layer leaves as the architecture's code has it."""
+    kept = code["patch_norm"] and "embed_norm_layer" not in args
+    if kept and any(fields[name] != code[name] for name in ("norm", "norm_eps")):
+        raise CheckpointError(
+            f"config.json: norm_layer {args['norm_layer']!r} makes norms of eps {fields['norm_eps']}, but that of the "
+            f"patches stays {NORMS[code['norm']]} of eps {code['norm_eps']}, and one kind is read: expected "
+            f"embed_norm_layer {args['norm_layer']!r} beside it, or neither of both"
+        )
 
 
 def _implied(args: Json, fields: Json, preset: Mapping[str, Any]) -> Json:
@@ -87,9 +100,23 @@ def _implied(args: Json, fields: Json, preset: Mapping[str, Any]) -> Json:
     implied: Json = {"mlp_dim": None} if "embed_dim" in args and "mlp_ratio" not in args else {}
     if "pre_norm" in fields:
         implied["patch_bias"] = not fields["pre_norm"]
-    if "num_registers" in fields and "no_embed_class" not in args and preset["pos_prefix"] != "none":
-        implied["pos_prefix"] = "all"
-    return implied | _final_norm(args, fields.get("pool", preset["pool"]) != preset["pool"], preset["final_norm"])
+    return (
+        implied
+        | prefix_rows(args, fields, preset)
+        | _final_norm(args, fields.get("pool", preset["pool"]) != preset["pool"], preset["final_norm"])
+    )
+
+
+def prefix_rows(args: Json, fields: Json, code: Mapping[str, Any]) -> Json:
+    """Which prefix tokens have rows of positions where other tokens or positions were asked for: None, the rows tell.
+
+    Of an architecture without such tokens, or without a table, `pos_prefix` "none" doesn't say whether its code has
+    no_embed_class.
+    """
+    changed = any(fields.get(name, code[name]) != code[name] for name in ("num_registers", "class_token", "pos_embed"))
+    if not changed or "no_embed_class" in args:
+        return {}
+    return {"pos_prefix": None if code["pos_prefix"] == "none" else "all"}
 
 
 def _final_norm(args: Json, other_pool: bool, own: str) -> Json:

@@ -12,6 +12,7 @@ from typing import Any
 
 from vit_convert.config import ViTConfig
 from vit_convert.errors import CheckpointError
+from vit_convert.labels import by_index
 from vit_convert.layouts.base import Described, Files, Json, resizing
 from vit_convert.preprocess import Preprocess
 from vit_convert.presets import Preset
@@ -94,22 +95,29 @@ def read(config: Json, presets: Mapping[str, Preset], read_args: Callable[[Json,
     name, args = str(config["architecture"]), dict(config.get("model_args") or {})
     # timm's older files have its entries beside the architecture.
     pretrained = config.get("pretrained_cfg", config) or {}
-    labels = config.get("label_names") or pretrained.get("label_names") or pretrained.get("labels")
+    labels, lost = _labels(config.get("label_names") or pretrained.get("label_names") or pretrained.get("labels"))
     preprocess = processor.read(pretrained)
     prepares = {name: pretrained[name] for name in processor.ENTRIES if pretrained.get(name) is not None}
     strange = unread("config.json's pretrained_cfg", prepares, preprocess)
-    labels = tuple(map(str, labels)) if isinstance(labels, list) else None
     code = code_of(name, presets)
     if code is None:
         hint = f"architecture {name!r} of config.json is not a preset"
-        return Described(_input_size(pretrained, args), preprocess, labels, hint, unread=strange)
-    said = _input_size(pretrained, args)
+        return Described(_input_size(pretrained, args), preprocess, labels, hint, unread=strange, said=lost)
+    said = _left_to(pretrained) | _input_size(pretrained, args)
     said |= read_args({name: value for name, value in args.items() if name not in HARMLESS}, code | said)
     said |= {"num_classes": config["num_classes"]} if "num_classes" in config else {}
     fields = {name: value for name, value in (code | said).items() if value is not None}
     _check_pool(name, config.get("global_pool"), fields["pool"])
     sources = dict.fromkeys(set(code) - set(said), f"timm's code for {name}")
-    return Described(fields, preprocess, labels, sources=sources, unread=strange)
+    return Described(fields, preprocess, labels, sources=sources, unread=strange, said=lost)
+
+
+def _labels(names: Any) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
+    """label_names by index, and a note where they aren't: timm also takes an object with gaps between its numbers."""
+    labels = by_index(names) if names else None
+    if labels or not names:
+        return labels, ()
+    return None, ("left out label_names of config.json: expected a list, or an object with the keys 0 to n - 1",)
 
 
 def _check_pool(name: str, pool: str | None, does: str) -> None:
@@ -145,6 +153,16 @@ def same(field: str) -> Reader:
 def only(value: Any) -> Reader:
     """The reader of an option that is read with one value only, which changes nothing."""
     return lambda given, fields: {value: {}}[given]
+
+
+def _left_to(pretrained: Json) -> Json:
+    """What timm takes from pretrained_cfg where neither model_args nor the entries above it say it.
+
+    Not the pooling: its PretrainedCfg has no such entry, and timm loads no file with one.
+    """
+    classes, size = pretrained.get("num_classes"), pretrained.get("input_size")
+    said = {} if classes is None or classes < 0 else {"num_classes": classes}
+    return said | ({"in_channels": size[0]} if isinstance(size, list) and len(size) == 3 else {})
 
 
 def _input_size(pretrained: Json, args: Json) -> Json:

@@ -9,7 +9,7 @@ from typing import Any
 
 from vit_convert.config import ViTConfig
 from vit_convert.layouts.base import Json
-from vit_convert.layouts.timm_args import ratio
+from vit_convert.layouts.timm_args import prefix_rows, ratio
 from vit_convert.layouts.timm_config import POOLS, Reader, only, read_options, same
 
 # model_arg -> ViTConfig field, where the value is the same.
@@ -92,17 +92,11 @@ def _implied(args: Json, fields: Json, code: Mapping[str, Any]) -> Json:
     implied: Json = {"mlp_dim": None} if {"embed_dim", "mlp_ratio", "swiglu_mlp"} & set(args) else {}
     if "pre_norm" in fields:
         implied["patch_bias"] = not fields["pre_norm"]
-    if (
-        fields.get("num_registers", code["num_registers"])
-        and "pos_prefix" not in fields
-        and code["pos_prefix"] != "none"
-    ):
-        implied["pos_prefix"] = "all"
     if {"use_fc_norm", "use_post_transformer_norm"} & set(args) or fields.get("pool", code["pool"]) != code["pool"]:
         implied["final_norm"] = _final_norm(args)
     if fields.get("rope", code["rope"]) == "none":
         implied |= {"rope_theta": None, "rope_ref_grid": None}
-    return implied
+    return implied | prefix_rows(args, fields, code)
 
 
 def _final_norm(args: Json) -> str | None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from vit_convert.config import ViTConfig
 from vit_convert.errors import CheckpointError
+from vit_convert.labels import by_index
 from vit_convert.layouts.base import LEAVES, Beside, Described, Files, Json, layer_rules, resizing
 from vit_convert.preprocess import Preprocess
 from vit_convert.processors import differences, unread
@@ -185,10 +186,9 @@ def head_entries(config: ViTConfig, labels: tuple[str, ...] | None) -> Json:
 
 def read_labels(id2label: Any) -> tuple[str, ...] | None:
     """Labels by index; None for the numbered ones that transformers makes up."""
-    if not isinstance(id2label, dict) or set(id2label) != {str(i) for i in range(len(id2label))}:
-        return None
-    labels = tuple(str(id2label[str(i)]) for i in range(len(id2label)))
-    return None if labels == tuple(f"LABEL_{i}" for i in range(len(labels))) else labels
+    labels = by_index(id2label) if isinstance(id2label, dict) else None
+    made_up = labels == tuple(f"LABEL_{i}" for i in range(len(labels or ())))
+    return None if made_up else labels
 
 
 def qkv_bias(said: Json) -> Json:

@@ -50,3 +50,52 @@ def test_an_attention_pool_of_another_function_is_refused_by_name(tmp_path, name
     written(tmp_path, name, options | {"global_pool": "map"})
     with pytest.raises(CheckpointError, match=f"Eva with global_pool 'map' is not read with {odd}: it pools class and"):
         open_checkpoint(tmp_path)
+
+
+ROTARY = {"use_rot_pos_emb": True}
+# An architecture with the rotary positions of one kind in its code, or without; and options that change them.
+ROTARY_OPTIONS = [
+    ("eva_giant_patch14_224", ROTARY | {"ref_feat_shape": 5}),
+    ("eva_giant_patch14_224", ROTARY | {"ref_feat_shape": (7, 7), "rope_temperature": 50.0}),
+    ("eva_giant_patch14_224", ROTARY | {"rope_type": "dinov3", "rope_rotate_half": True, "rope_temperature": 100.0}),
+    ("eva_giant_patch14_224", {"rope_type": "dinov3", "rope_temperature": 100.0}),
+    ("eva_giant_patch14_224", {"rope_rotate_half": True}),
+    ("eva02_tiny_patch14_224", ROTARY),
+    ("eva02_tiny_patch14_224", ROTARY | {"rope_type": "dinov3", "rope_rotate_half": True}),
+    ("eva02_tiny_patch14_224", {"use_rot_pos_emb": False, "rope_type": "cat", "rope_rotate_half": False}),
+    ("vit_small_patch16_dinov3", {"rope_type": "cat", "rope_rotate_half": False, "ref_feat_shape": 4}),
+    ("vit_small_patch16_dinov3", {"use_rot_pos_emb": False}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), ROTARY_OPTIONS, ids=str)
+def test_rotary_positions_are_those_that_the_options_make_of_the_code_s(tmp_path, name, options):
+    assert_same_function(tmp_path, name, options)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("eva_giant_patch14_224", ROTARY | {"rope_type": "dinov3"}),
+        ("eva02_tiny_patch14_224", {"rope_type": "dinov3"}),
+        ("vit_small_patch16_dinov3", {"rope_type": "cat"}),
+    ],
+)
+def test_rotary_positions_that_turn_the_other_half_are_refused_by_name(tmp_path, name, options):
+    written(tmp_path, name, options)
+    with pytest.raises(CheckpointError, match=r"these model_args are not read: {'rope_rotate_half'"):
+        open_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("eva_giant_patch14_224", ROTARY),
+        ("eva02_tiny_patch14_224", {"ref_feat_shape": None}),
+        ("vit_small_patch16_dinov3", {"rope_type": "cat", "rope_rotate_half": False}),
+    ],
+)
+def test_rotary_positions_without_a_grid_that_they_are_scaled_to_are_refused_by_name(tmp_path, name, options):
+    written(tmp_path, name, options)
+    with pytest.raises(CheckpointError, match="rope_type 'cat' are read with a ref_feat_shape alone"):
+        open_checkpoint(tmp_path)

@@ -140,6 +140,37 @@ def test_wrappers_around_every_name_are_taken_off(tmp_path, wrapper):
     assert value(open_tensors(tmp_path / "a.safetensors")) == 1
 
 
+class Small(torch.nn.Module):
+    def __init__(self, value):
+        super().__init__()
+        self.a = torch.nn.Parameter(torch.full((2, 3), float(value)))
+        self.b = torch.nn.ParameterDict({"c": torch.full((4,), float(value))})
+
+
+@pytest.mark.parametrize("before", ["", "_orig_mod."])  # which compiling it puts before every name
+@pytest.mark.parametrize("wrap", [lambda model: model, torch.nn.DataParallel], ids=["bare", "parallel"])
+def test_the_weights_of_an_averaged_model_are_read_without_their_count(tmp_path, before, wrap):
+    averaged = torch.optim.swa_utils.AveragedModel(wrap(Small(2)))
+    averaged.update_parameters(wrap(Small(2)))
+    names = {before + name: tensor for name, tensor in averaged.state_dict().items()}
+    around = "".join(name.removesuffix("a") for name in names if name.endswith(".a"))
+    for content in (names, {"model": state(1), "ema": names}):
+        found = opened(tmp_path, content)
+        assert value(found) == 2
+        assert found.said[-2:] == (
+            f"left out {before}n_averaged: how many weights were averaged",
+            f"'{around}' is taken off every name",
+        )
+
+
+def test_n_averaged_of_any_other_file_stays(tmp_path):
+    count = torch.zeros((), dtype=torch.long)
+    assert "n_averaged" in opened(tmp_path, state(1) | {"n_averaged": count}).specs
+    wrapped = {f"module.{name}": tensor for name, tensor in state(1).items()}
+    assert "n_averaged" in opened(tmp_path, wrapped | {"n_averaged": torch.zeros(3)}).specs
+    assert "n_averaged" in opened(tmp_path, {"n_averaged": count}).specs
+
+
 def test_a_prefix_that_not_every_name_has_stays(tmp_path):
     found = opened(tmp_path, {"module.a": torch.zeros(1), "b": torch.zeros(1)})
     assert set(found.specs) == {"module.a", "b"}

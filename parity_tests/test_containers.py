@@ -57,6 +57,23 @@ def test_the_only_weights_of_a_container_are_taken(tmp_path, name):
     assert found.said == ()
 
 
+def test_what_timm_s_training_saves_is_read_and_its_averaged_weights_are_preferred(tmp_path):
+    from timm.utils.checkpoint_saver import CheckpointSaver
+    from timm.utils.model_ema import ModelEmaV3
+
+    model, averaged = Small(1), ModelEmaV3(Small(2))
+    optimizer, args = torch.optim.SGD(model.parameters(), lr=0.1), argparse.Namespace(model="small")
+    saver = CheckpointSaver(model, optimizer, args, averaged, checkpoint_dir=tmp_path, recovery_dir=tmp_path)
+    saver.save_checkpoint(0, metric=1.0)
+    for name in ("last.pth.tar", "model_best.pth.tar"):
+        assert value(open_tensors(tmp_path / name)) == 2
+        assert value(open_tensors(tmp_path / name, "state_dict")) == 1
+    with pytest.raises(
+        CheckpointError, match=r"which of these\? Pass one of them: .*last\.pth\.tar, model_best\.pth\.tar"
+    ):
+        open_tensors(tmp_path)
+
+
 def test_averaged_weights_that_a_run_did_not_keep_are_not_preferred(tmp_path):
     for empty in (None, {}):
         assert value(opened(tmp_path, {"model": state(1), "model_ema": empty})) == 1

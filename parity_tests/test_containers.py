@@ -57,6 +57,23 @@ def test_the_only_weights_of_a_container_are_taken(tmp_path, name):
     assert found.said == ()
 
 
+def test_what_timm_s_training_saves_is_read_and_its_averaged_weights_are_preferred(tmp_path):
+    from timm.utils.checkpoint_saver import CheckpointSaver
+    from timm.utils.model_ema import ModelEmaV3
+
+    model, averaged = Small(1), ModelEmaV3(Small(2))
+    optimizer, args = torch.optim.SGD(model.parameters(), lr=0.1), argparse.Namespace(model="small")
+    saver = CheckpointSaver(model, optimizer, args, averaged, checkpoint_dir=tmp_path, recovery_dir=tmp_path)
+    saver.save_checkpoint(0, metric=1.0)
+    for name in ("last.pth.tar", "model_best.pth.tar"):
+        assert value(open_tensors(tmp_path / name)) == 2
+        assert value(open_tensors(tmp_path / name, "state_dict")) == 1
+    with pytest.raises(
+        CheckpointError, match=r"which of these\? Pass one of them: .*last\.pth\.tar, model_best\.pth\.tar"
+    ):
+        open_tensors(tmp_path)
+
+
 def test_averaged_weights_that_a_run_did_not_keep_are_not_preferred(tmp_path):
     for empty in (None, {}):
         assert value(opened(tmp_path, {"model": state(1), "model_ema": empty})) == 1
@@ -138,6 +155,37 @@ def test_wrappers_around_every_name_are_taken_off(tmp_path, wrapper):
     specs = {name: Spec(array.shape, array.dtype) for name, array in arrays.items()}
     write_safetensors(tmp_path / "a.safetensors", specs, arrays.items())
     assert value(open_tensors(tmp_path / "a.safetensors")) == 1
+
+
+class Small(torch.nn.Module):
+    def __init__(self, value):
+        super().__init__()
+        self.a = torch.nn.Parameter(torch.full((2, 3), float(value)))
+        self.b = torch.nn.ParameterDict({"c": torch.full((4,), float(value))})
+
+
+@pytest.mark.parametrize("before", ["", "_orig_mod."])  # which compiling it puts before every name
+@pytest.mark.parametrize("wrap", [lambda model: model, torch.nn.DataParallel], ids=["bare", "parallel"])
+def test_the_weights_of_an_averaged_model_are_read_without_their_count(tmp_path, before, wrap):
+    averaged = torch.optim.swa_utils.AveragedModel(wrap(Small(2)))
+    averaged.update_parameters(wrap(Small(2)))
+    names = {before + name: tensor for name, tensor in averaged.state_dict().items()}
+    around = "".join(name.removesuffix("a") for name in names if name.endswith(".a"))
+    for content in (names, {"model": state(1), "ema": names}):
+        found = opened(tmp_path, content)
+        assert value(found) == 2
+        assert found.said[-2:] == (
+            f"left out {before}n_averaged: how many weights were averaged",
+            f"'{around}' is taken off every name",
+        )
+
+
+def test_n_averaged_of_any_other_file_stays(tmp_path):
+    count = torch.zeros((), dtype=torch.long)
+    assert "n_averaged" in opened(tmp_path, state(1) | {"n_averaged": count}).specs
+    wrapped = {f"module.{name}": tensor for name, tensor in state(1).items()}
+    assert "n_averaged" in opened(tmp_path, wrapped | {"n_averaged": torch.zeros(3)}).specs
+    assert "n_averaged" in opened(tmp_path, {"n_averaged": count}).specs
 
 
 def test_a_prefix_that_not_every_name_has_stays(tmp_path):

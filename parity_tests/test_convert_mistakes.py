@@ -78,6 +78,26 @@ def linked(native, tmp_path):
     return (native / "model.safetensors", native, "--to", "flax", "--overwrite"), "lies in DST"
 
 
+def linked_into(native, tmp_path):
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "config.json").write_text((native / "config.json").read_text())
+    weights, link = native / "model.safetensors", tmp_path / "links" / "model.safetensors"
+    link.symlink_to(weights)
+    said = f"SRC {link.parent} has its weights in DST {native}: {link} is {weights}; choose another DST"
+    return (link.parent, native, "--to", "flax", "--overwrite"), said
+
+
+def a_shard_linked_into(native, tmp_path):
+    folder, name = tmp_path / "shards", "model-00001-of-00001.safetensors"
+    folder.mkdir()
+    (folder / "config.json").write_text((native / "config.json").read_text())
+    index = {"weight_map": dict.fromkeys(TENSORS, name)}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / name).symlink_to(native / "model.safetensors")
+    said = f"has its weights in DST {native}: {folder / name} is {native / 'model.safetensors'}; choose another DST"
+    return (folder, native, "--to", "flax", "--overwrite"), said
+
+
 def not_held(native, tmp_path):
     args = (native, tmp_path / "out", "--to", "timm", "--set", "norm_eps=1e-12")
     eps = "norm_eps 1e-12: only 1e-06 or 1e-05 with norm 'layer' and mlp 'mlp'"
@@ -159,8 +179,8 @@ def no_vit(native, tmp_path):
 
 MISTAKES = (
     missing_file, truncated, wrong_layout, misspelled_layout, existing, misshapen, no_parent, same, inside, around,
-    linked, not_held, other_files, unknown_field, no_value, endless, empty_torch, parent_is_a_file, bad_value,
-    contradiction, newer, broken_json, deep_json, other_model, no_vit,
+    linked, linked_into, a_shard_linked_into, not_held, other_files, unknown_field, no_value, endless, empty_torch,
+    parent_is_a_file, bad_value, contradiction, newer, broken_json, deep_json, other_model, no_vit,
 )  # fmt: skip
 
 

@@ -20,7 +20,9 @@ def touch(folder, *names):
         (folder / name).touch()
 
 
-@pytest.mark.parametrize("name", [*PREFERRED, *NAMED, "pytorch_model.bin.index.json", "jx_vit.pth", "B_16.npz", "x.pt"])
+@pytest.mark.parametrize(
+    "name", [*PREFERRED, *NAMED, "pytorch_model.bin.index.json", "jx_vit.pth", "B_16.npz", "x.pt", "last.pth.tar"]
+)
 def test_the_only_weights_file_is_found_among_other_files(tmp_path, name):
     touch(tmp_path, *BESIDE, name)
     (tmp_path / "onnx.bin").mkdir()

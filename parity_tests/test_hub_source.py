@@ -20,7 +20,7 @@ import vit_torch
 from parity_tests.strategies import random_tensors
 from parity_tests.test_files import assert_same, specs_of
 from vit_convert.__main__ import main
-from vit_convert.checkpoint import save_checkpoint
+from vit_convert.checkpoint import open_checkpoint, save_checkpoint
 from vit_convert.config import ViTConfig
 from vit_convert.errors import CheckpointError
 from vit_convert.files import find_weights, local_path, open_tensors, write_safetensors
@@ -198,12 +198,31 @@ KINDS = {
 
 @pytest.mark.parametrize(("wanted", "unwanted"), KINDS.values(), ids=KINDS)
 def test_one_kind_of_weights_is_downloaded_with_the_configs(hub, wanted, unwanted):
-    configs = ["config.json", "preprocessor_config.json", "open_clip_config.json"]
+    configs = ["config.json", "preprocessor_config.json", "processor_config.json", "open_clip_config.json"]
     hub.files = {name: name.encode() for name in (*unwanted, *wanted, *configs, "tokenizer.json")}
     found = find_weights(SOURCE)
     assert found.name == wanted[0]
     assert sorted(path.name for path in found.parent.iterdir()) == sorted(wanted + configs)
     assert not set(hub.asked) & {*unwanted, "tokenizer.json"}
+
+
+def test_how_images_are_prepared_is_read_from_the_hub_as_from_a_directory(hub, tmp_path):
+    """A model with text too has its image processor in processor_config.json, which goes before the other file."""
+    config = ViTConfig(
+        image_size=8, patch_size=4, dim=16, depth=1, num_heads=2, mlp_dim=24, class_token=False, pool="map",
+        act="gelu_tanh", pos_resize="bicubic",
+    )  # fmt: skip
+    folder = tmp_path / "local"
+    save_checkpoint(folder, config, random_tensors(config).items(), layout="transformers:siglip_vision_model")
+    processor = {"image_processor_type": "SiglipImageProcessor", "size": {"height": 8, "width": 8}}
+    other = processor | {"image_mean": [0.1, 0.2, 0.3]}
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    (folder / "processor_config.json").write_text(json.dumps({"image_processor": other}))
+    hub.files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    found = open_checkpoint(SOURCE).preprocess
+    assert found == open_checkpoint(folder).preprocess
+    assert found is not None
+    assert found.mean == (0.1, 0.2, 0.3)
 
 
 def test_a_download_opens_again_offline_and_is_not_fetched_twice(hub, tmp_path, monkeypatch):

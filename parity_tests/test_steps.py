@@ -141,6 +141,25 @@ def test_a_cast_makes_no_finite_value_infinite(stored):
         list(step.apply([("norm.weight", np.array([1e5], stored))]))
 
 
+@pytest.mark.parametrize(
+    ("stored", "dtype", "fits", "larger"),
+    [
+        # Beyond half way from bfloat16's largest value to the next that it would have.
+        ("float32", "bfloat16", 3.39e38, 3.4e38),
+        ("float64", "bfloat16", 3.39e38, 1e300),
+        ("float64", "float32", 3.4e38, 1e39),
+    ],
+)
+def test_a_cast_to_any_dtype_makes_no_finite_value_infinite(stored, dtype, fits, larger):
+    step = steps.cast(CONFIG, np.dtype(dtype))
+    ((_, rounded),) = step.apply([("norm.weight", np.array([[fits], [-np.inf]], stored))])
+    assert np.isfinite(rounded).tolist() == [[True], [False]]
+    with pytest.raises(
+        CheckpointError, match=rf"norm.weight: {dtype} holds .*e\+38, it has larger .*; leave the dtype"
+    ):
+        list(step.apply([("norm.weight", np.array([[np.inf], [-larger]], stored))]))
+
+
 def test_a_cast_rounds_to_nearest_even_and_leaves_integers_alone():
     values = np.array([1.0, 1 + 2**-8, 1 + 3 * 2**-8, -(1 + 2**-9)], np.float32)
     step = steps.cast(CONFIG, np.dtype(ml_dtypes.bfloat16))

@@ -286,6 +286,48 @@ def test_the_image_size_is_the_one_that_timm_builds_the_model_for(tmp_path, free
     assert open_checkpoint(tmp_path).config.image_size == tuple(theirs.patch_embed.img_size)
 
 
+def prepared_by_another_entry(path, options, **entries):
+    """A file as older versions of timm left it, whose input_size isn't that of the model; and timm's model of it."""
+    import timm
+    from timm.models import save_for_hf
+
+    small = {"depth": 1, "embed_dim": 24, "num_heads": 2}
+    save_for_hf(timm.create_model("vit_base_patch16_224", num_classes=2, **small, **options), path)
+    config = json.loads((path / "config.json").read_text())
+    config["model_args"] = small | options
+    config["pretrained_cfg"] |= {"input_size": [3, 224, 224], "fixed_input_size": True, **entries}
+    (path / "config.json").write_text(json.dumps(config))
+    return timm.create_model(f"local-dir:{path}", pretrained=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "entries"),
+    [
+        ({"img_size": 96}, {}),
+        ({"img_size": (96, 64)}, {"crop_pct": 0.875}),
+        ({"img_size": 96, "dynamic_img_size": True}, {}),
+        ({"in_chans": 1}, {"mean": [0.4], "std": [0.2]}),
+    ],
+    ids=str,
+)
+def test_images_are_prepared_for_the_size_and_channels_that_timm_builds_the_model_for(tmp_path, options, entries):
+    from timm.data.config import resolve_model_data_config
+
+    theirs: Any = resolve_model_data_config(prepared_by_another_entry(tmp_path, options, **entries))
+    found = open_checkpoint(tmp_path).preprocess
+    assert found is not None
+    assert (len(found.mean), *found.crop) == tuple(theirs["input_size"])
+    assert found.resize == tuple(int(side / theirs["crop_pct"]) for side in found.crop)
+    assert (found.mean, found.std) == (tuple(theirs["mean"]), tuple(theirs["std"]))
+
+
+def test_statistics_of_other_channels_than_the_model_s_stay_unread_and_that_is_said(tmp_path):
+    prepared_by_another_entry(tmp_path, {"in_chans": 1}, mean=[0.5] * 3, std=[0.5] * 3)
+    found = open_checkpoint(tmp_path)
+    assert (found.config.in_channels, found.preprocess) == (1, None)
+    assert "how images are prepared stays unknown: config.json's pretrained_cfg says it" in found.said[-1]
+
+
 def test_timm_takes_no_image_size_from_a_model_that_is_not_strict_about_it(tmp_path):
     """None of the classes that are read has the option today, so that nothing can be built with it."""
     from timm.models._hub import _parse_model_cfg

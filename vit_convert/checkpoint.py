@@ -52,6 +52,11 @@ class Checkpoint:
     _root: str = field(default="", repr=False, kw_only=True)
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that the weights are read from, an index of shards among them."""
+        return (self._file.path, *self._file.shards)
+
+    @property
     def answers(self) -> Literal["labels", "embedding", "features"]:
         """What the output is: logits of classes; a projection into a space shared with another model, as CLIP's; or
         pooled features, without a head.

@@ -27,8 +27,8 @@ float64, where two ways to compute one function differ by rounding alone, and in
 error is held against PyTorch's. Of its own class what enters the first block, what the blocks give, the
 output and every gradient are compared in float64; in the other dtypes its output's error is told. Exits with 0 if all
 agree and with 1 if not; 2 is a mistake in what was asked, 70 one of its own. Runs on the CPU."""
-EPILOG = """SRC is a file (.safetensors, .pt, .pth, .bin, .npz, .msgpack), a directory of any library, the folder of a
-run of vit-train, or hf-hub:owner/name. What it doesn't tell is asked for, as vit-convert does."""
+EPILOG = """SRC is a file (.safetensors, .pt, .pth, .pth.tar, .bin, .npz, .msgpack), a directory of any library, the
+folder of a run of vit-train, or hf-hub:owner/name. What it doesn't tell is asked for, as vit-convert does."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

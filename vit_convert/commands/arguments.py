@@ -10,8 +10,8 @@ if TYPE_CHECKING:  # heavy imports wait until they are needed: help answers at o
 
 EPILOG = """`inspect` and `formats` are reserved words: a checkpoint of that name is ./inspect or ./formats.
 
-SRC is a file (.safetensors, an index of shards, .pt, .pth, .bin, .npz, .msgpack), a directory that holds one, an Orbax
-step, or hf-hub:owner/name; DST is a directory that is made.
+SRC is a file (.safetensors, an index of shards, .pt, .pth, .pth.tar, .bin, .npz, .msgpack), a directory that holds one,
+an Orbax step, or hf-hub:owner/name; DST is a directory that is made.
 Nothing is guessed: what neither the config beside SRC nor its family's code nor its names and shapes tell is asked
 for."""
 

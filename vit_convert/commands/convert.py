@@ -28,6 +28,7 @@ def run(arguments: Sequence[str]) -> int:
     if args.to == run_state.NAME:
         return run_state.convert_run(args)
     source = open_source(args, _image_size(args.image_size), 0 if args.drop_head else args.num_classes, args.dtype)
+    _check_elsewhere(source, args.dst)
     plan = plan_save(source.config, source.dtypes, args.to, source.preprocess, source.labels)
     check_place(Path(args.dst).resolve(), args.overwrite)
     note(plan.notes)
@@ -75,6 +76,16 @@ def _check_apart(src: str, dst: str) -> None:
         raise CheckpointError(f"SRC and DST are the same: {src}; choose another DST")
     if place in (source.resolve().parent, source.parent.resolve()):  # which differ for a link
         raise CheckpointError(f"SRC {src} lies in DST {dst}; choose another DST")
+
+
+def _check_elsewhere(source: "Checkpoint", dst: str) -> None:
+    """Links may lead from anywhere into DST: to replace it would then remove the only copy of the source's weights."""
+    from vit_convert.errors import CheckpointError
+
+    place = Path(dst).resolve()
+    for file in source.files:
+        if place in (at := file.resolve()).parents:
+            raise CheckpointError(f"SRC {source.path} has its weights in DST {dst}: {file} is {at}; choose another DST")
 
 
 def _image_size(text: str | None) -> int | tuple[int, int] | None:

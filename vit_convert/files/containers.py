@@ -14,6 +14,8 @@ AVERAGED = ("model_ema", "state_dict_ema", "ema", "teacher", "target_encoder")
 PLAIN = ("model", "state_dict", "student", "encoder", "module")
 # What DataParallel and torch.compile put before every name.
 WRAPPERS = ("module.", "_orig_mod.")
+# What PyTorch's AveragedModel, a wrapper too, has beside its "module.".
+COUNT = "n_averaged"
 
 
 def choose(
@@ -61,19 +63,26 @@ def _several(name: str, others: list[str]) -> tuple[str, ...]:
 
 
 def unwrapped(file: Tensors) -> Tensors:
-    """A view of the file without the wrappers that all its names share: nothing is lost by it."""
-    prefix = ""
-    while wrapper := next((w for w in WRAPPERS if _all_under(prefix + w, file)), None):
+    """A view of the file without the wrappers that all its names share, and without the count of an AveragedModel."""
+    prefix, names, said = "", set(file.specs), []
+    while True:
+        count = prefix + COUNT
+        if count in names and file.specs[count].shape == () and _all_under(prefix + "module.", names - {count}):
+            names.remove(count)
+            said.append(f"left out {count}: how many weights were averaged")
+        wrapper = next((w for w in WRAPPERS if _all_under(prefix + w, names)), None)
+        if wrapper is None:
+            break
         prefix += wrapper
     if not prefix:
         return file
     return replace(
         file,
-        specs={name.removeprefix(prefix): spec for name, spec in file.specs.items()},
+        specs={name.removeprefix(prefix): spec for name, spec in file.specs.items() if name in names},
         read=lambda name: file.read(prefix + name),
-        said=(*file.said, f"{prefix!r} is taken off every name"),
+        said=(*file.said, *said, f"{prefix!r} is taken off every name"),
     )
 
 
-def _all_under(prefix: str, file: Tensors) -> bool:
-    return bool(file.specs) and all(name.startswith(prefix) and name != prefix for name in file.specs)
+def _all_under(prefix: str, names: set[str]) -> bool:
+    return bool(names) and all(name.startswith(prefix) and name != prefix for name in names)

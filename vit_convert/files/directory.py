@@ -18,7 +18,8 @@ NAMED = (
     "model.npz",
     "model.msgpack",
 )
-SUFFIXES = (".safetensors", ".npz", ".msgpack", ".pt", ".pth", ".bin")
+TORCH = (".pt", ".pth", ".pth.tar", ".bin")  # of torch.save; .pth.tar, which is no tar, is what timm's training writes
+SUFFIXES = (".safetensors", ".npz", ".msgpack", *TORCH)
 ORBAX_STEP = "_CHECKPOINT_METADATA"  # is in each step's own directory
 _SHARD = re.compile(r".+-\d{5}-of-\d{5}\.\w+")
 

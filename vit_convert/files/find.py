@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vit_convert.errors import CheckpointError
 from vit_convert.files.containers import unwrapped
-from vit_convert.files.directory import INDEX, SUFFIXES, weights_in
+from vit_convert.files.directory import INDEX, SUFFIXES, TORCH, weights_in
 from vit_convert.files.flax_msgpack import open_msgpack
 from vit_convert.files.hub_source import is_hub_name, weights_path
 from vit_convert.files.npz import open_npz
@@ -37,7 +37,7 @@ def _open(path: Path, weights: str | None) -> Tensors:
     if path.is_dir():
         return open_orbax(path, weights)
     _refuse_pointer(path)
-    if path.suffix in (".pt", ".pth", ".bin"):
+    if path.name.endswith(TORCH):
         return open_torch(path, weights)
     if weights is not None:
         raise CheckpointError(f"{path}: holds one set of weights and no {weights!r}: leave --weights out")

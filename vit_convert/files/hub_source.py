@@ -9,7 +9,7 @@ from vit_convert.errors import CheckpointError, some
 from vit_convert.files.directory import weights_among
 
 _SOURCE = re.compile(r"hf[-_]hub:(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
-BESIDE = ("config.json", "preprocessor_config.json", "open_clip_config.json")
+BESIDE = ("config.json", "preprocessor_config.json", "processor_config.json", "open_clip_config.json")
 # One kind of weights is fetched: the first of these that the repository has.
 KINDS = (
     ("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors"),

@@ -25,7 +25,8 @@ def open_sharded(path: Path, open_shard: Callable[[Path], Tensors]) -> Tensors:
         listed = dict.fromkeys(name for name in files if files[name] == file)  # without shapes: those the shard has
         check(listed, shard.shapes, f"{path.parent / file}: the tensors are not those that {path.name} lists")
     specs = {name: shards[file].specs[name] for name, file in files.items()}
-    return Tensors(path, specs, lambda name: shards[files[name]].read(name))
+    holding = tuple(path.parent / file for file in shards)
+    return Tensors(path, specs, lambda name: shards[files[name]].read(name), shards=holding)
 
 
 def _weight_map(path: Path) -> dict[str, str]:

@@ -33,6 +33,7 @@ class Tensors:
     read: Callable[[str], np.ndarray]  # the array may be a view of the file: copy it before it is changed
     metadata: Mapping[str, str] = field(default_factory=dict)
     said: tuple[str, ...] = ()  # what was chosen, stripped or left out on the way
+    shards: tuple[Path, ...] = ()  # the files that hold the data, where `path` is only their index
 
     def __post_init__(self) -> None:
         """

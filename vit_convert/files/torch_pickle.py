@@ -1,4 +1,4 @@
-""".pt, .pth and .bin: state dicts of `torch.save`, through torch's loader that executes nothing."""
+""".pt, .pth, .pth.tar and .bin: state dicts of `torch.save`, through torch's loader that executes nothing."""
 
 import pickle
 import warnings
@@ -89,7 +89,9 @@ def _load(path: Path) -> Any:
     try:
         import torch
     except ModuleNotFoundError:
-        raise CheckpointError(f"{path}: reading {path.suffix} needs torch: pip install 'vit-parity[torch]'") from None
+        raise CheckpointError(
+            f"{path}: reading what torch.save wrote needs torch: pip install 'vit-parity[torch]'"
+        ) from None
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_stand_ins()):
             warnings.simplefilter("ignore")  # torch's advice on files that are then refused in our words

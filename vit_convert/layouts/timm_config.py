@@ -96,7 +96,7 @@ def read(config: Json, presets: Mapping[str, Preset], read_args: Callable[[Json,
     # timm's older files have its entries beside the architecture.
     pretrained = config.get("pretrained_cfg", config) or {}
     labels, lost = _labels(config.get("label_names") or pretrained.get("label_names") or pretrained.get("labels"))
-    preprocess = processor.read(pretrained)
+    preprocess = processor.read(pretrained | _built_for(pretrained, args))
     prepares = {name: pretrained[name] for name in processor.ENTRIES if pretrained.get(name) is not None}
     strange = unread("config.json's pretrained_cfg", prepares, preprocess)
     code = code_of(name, presets)
@@ -165,10 +165,25 @@ def _left_to(pretrained: Json) -> Json:
     return said | ({"in_channels": size[0]} if isinstance(size, list) and len(size) == 3 else {})
 
 
+def _built_for(pretrained: Json, args: Json) -> Json:
+    """The input_size that images are prepared for: model_args go before an entry that older files left as it was."""
+    size = pretrained.get("input_size")
+    if not isinstance(size, list) or len(size) != 3:
+        return {}
+    channels, sides = args.get("in_chans"), args.get("img_size") if _is_fixed(pretrained, args) else None
+    channels = size[0] if channels is None else channels
+    sides = size[1:] if sides is None else sides if isinstance(sides, list) else [sides, sides]
+    return {"input_size": [channels, *sides]}
+
+
+def _is_fixed(pretrained: Json, args: Json) -> bool:
+    free = args.get("dynamic_img_size") or args.get("strict_img_size") is False
+    return bool(pretrained.get("fixed_input_size")) and not free
+
+
 def _input_size(pretrained: Json, args: Json) -> Json:
     """The image size that is fixed: a model of any size is built for img_size or its architecture's own."""
     size = pretrained.get("input_size")
-    free = args.get("dynamic_img_size") or args.get("strict_img_size") is False
-    if free or not pretrained.get("fixed_input_size") or not isinstance(size, list) or len(size) != 3:
+    if not _is_fixed(pretrained, args) or not isinstance(size, list) or len(size) != 3:
         return {}
     return {"image_size": tuple(size[1:])}

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from vit_convert.config import ViTConfig
+from vit_convert.errors import CheckpointError
 from vit_convert.layouts import timm_config
 from vit_convert.layouts.base import Beside, Described, Files, Json, Layout, outside
 from vit_convert.layouts.timm import RULES as VIT_RULES
@@ -31,6 +32,9 @@ RULES = (
     Rule(f"{ATTN}.{{part}}_proj.weight", f"{ATTN}.qkv.weight", "part o i -> (part o) i"),
     Rule(f"{ATTN}.{{part_bias}}_proj.bias", f"{ATTN}.{{part_bias}}_bias"),
 )
+
+# What a model has to be for its attention pool to be ours: timm's pools all tokens, and its MLP is a GELU's.
+POOLED_BY_MAP: dict[str, tuple[Any, ...]] = {"class_token": (False,), "num_registers": (0,), "mlp": ("mlp",)}
 
 # eps -> an architecture whose code says so; model_args can say the rest.
 CODE = {1e-6: "eva_giant_patch14_224", 1e-5: "vit_base_patch16_dinov3"}
@@ -61,8 +65,8 @@ def conflicts(config: ViTConfig) -> list[str]:
     }
     if config.num_registers and config.pos_embed == "learned":
         allowed["pos_prefix"] = (("none", "all"), "num_registers")
-    if config.pool == "map":  # it pools all tokens
-        allowed |= {"class_token": ((False,), "pool"), "num_registers": ((0,), "pool"), "mlp": (("mlp",), "pool")}
+    if config.pool == "map":
+        allowed |= {name: (values, "pool") for name, values in POOLED_BY_MAP.items()}
     problems: list[str] = []
     for name, (values, other) in allowed.items():
         problems += outside(config, name, values, f" with {other} {getattr(config, other)!r}")
@@ -77,8 +81,26 @@ def write(config: ViTConfig, preprocess: Preprocess | None, labels: tuple[str, .
 
 
 def read(config: Json, beside: Beside) -> Described:
-    """A config.json of Eva: the architecture's code, and what model_args change in it."""
-    return timm_config.read(config, TIMM_EVA, read_args)
+    """A config.json of Eva: the architecture's code, and what model_args change in it.
+
+    Raises:
+        CheckpointError: options that change the function in a way that ViTConfig has no field for, or an attention
+            pool that isn't ours.
+    """
+    described = timm_config.read(config, TIMM_EVA, read_args)
+    _check_pool(described.fields)
+    return described
+
+
+def _check_pool(fields: Mapping[str, Any]) -> None:
+    if fields.get("pool") != "map":
+        return
+    odd = [f"{name} {fields[name]!r}" for name, values in POOLED_BY_MAP.items() if fields[name] not in values]
+    if odd:
+        raise CheckpointError(
+            f"config.json: timm's Eva with global_pool 'map' is not read with {', '.join(odd)}: it pools class and "
+            "register tokens too, with a GELU in the pool's MLP; the pool here takes patches alone, and the blocks' MLP"
+        )
 
 
 EVA = Layout(

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vit_convert.config import ViTConfig
+from vit_convert.errors import CheckpointError
 from vit_convert.layouts.base import Json
 from vit_convert.layouts.timm_args import prefix_rows, ratio
 from vit_convert.layouts.timm_config import POOLS, Reader, only, read_options, same
@@ -31,6 +32,8 @@ SAME = {
 # Only how tensors are held, which their names tell, and what training draws.
 NAMES_TELL = ("qkv_fused", "swiglu_align_to", "head_init_scale")
 NAMES_TELL += ("rope_shift_coords", "rope_jitter_coords", "rope_rescale_coords")
+# Options by whose null a model lacks what its architecture's code has.
+NULLS: dict[str, Json] = {"init_values": {"layer_scale": False}, "ref_feat_shape": {"rope_ref_grid": None}}
 # The options of rotary positions, as each kind has them.
 ROPE = {
     "none": {"use_rot_pos_emb": False},
@@ -78,12 +81,23 @@ def read_args(args: Json, code: Json) -> Json:
     """The fields that model_args change in an architecture's own: None where they leave it to the tensors.
 
     Raises:
-        CheckpointError: options or values that ViTConfig has no field for; all are named.
+        CheckpointError: options or values that ViTConfig has no field for; all are named. Or rotary positions without
+            the grid that they are scaled to.
     """
-    without_scale = "init_values" in args and args["init_values"] is None
+    taken_away = [gone for name, gone in NULLS.items() if name in args and args[name] is None]
     args = {name: value for name, value in args.items() if value is not None and name not in NAMES_TELL}
-    fields = read_options(args, code, READERS) | ({"layer_scale": False} if without_scale else {})
-    return fields | _implied(args, fields, code)
+    if {"rope_type", "use_rot_pos_emb"} & set(args):  # which half is turned is an option of its own, that stays
+        args = {"rope_rotate_half": code["rope"] == "dinov3"} | args
+    fields = read_options(args, code, READERS)
+    for gone in taken_away:
+        fields |= gone
+    fields |= _implied(args, fields, code)
+    if fields.get("rope", code["rope"]) == "eva02" and fields.get("rope_ref_grid", code["rope_ref_grid"]) is None:
+        raise CheckpointError(
+            "config.json: rotary positions of rope_type 'cat' are read with a ref_feat_shape alone, and there is none: "
+            "then timm counts patches as they come, which no config says"
+        )
+    return fields
 
 
 def _implied(args: Json, fields: Json, code: Mapping[str, Any]) -> Json:
@@ -94,8 +108,11 @@ def _implied(args: Json, fields: Json, code: Mapping[str, Any]) -> Json:
         implied["patch_bias"] = not fields["pre_norm"]
     if {"use_fc_norm", "use_post_transformer_norm"} & set(args) or fields.get("pool", code["pool"]) != code["pool"]:
         implied["final_norm"] = _final_norm(args)
-    if fields.get("rope", code["rope"]) == "none":
-        implied |= {"rope_theta": None, "rope_ref_grid": None}
+    rope = fields.get("rope", code["rope"])
+    if rope == "none":
+        implied |= {"rope_theta": None}
+    if rope != "eva02":
+        implied |= {"rope_ref_grid": None}
     return implied | prefix_rows(args, fields, code)
 
 
@@ -106,15 +123,20 @@ def _final_norm(args: Json) -> str | None:
 
 
 def _read_rope(value: bool, fields: Mapping[str, Any]) -> Json:
+    if value and fields["rope"] == "none":  # timm's defaults
+        return {"rope": "eva02", "rope_theta": 10_000, "rope_ref_grid": None}
     return {"rope": fields["rope"] if value else "none"}
 
 
 def _read_rope_type(value: str, fields: Mapping[str, Any]) -> Json:
-    return {"rope": {"cat": "eva02", "dinov3": "dinov3"}[value]}
+    kind = {"cat": "eva02", "dinov3": "dinov3"}[value]
+    if fields["rope"] in ("none", kind):  # timm's code has no use for it, or has it already
+        return {}
+    return {"rope": kind, "rope_ref_grid": None}
 
 
 def _read_rotate_half(value: bool, fields: Mapping[str, Any]) -> Json:
-    return {(True, "dinov3"): {}, (False, "eva02"): {}}[value, fields["rope"]]
+    return {(True, "dinov3"): {}, (False, "eva02"): {}}[value, fields["rope"]] if fields["rope"] != "none" else {}
 
 
 def _read_grid(value: Any, fields: Mapping[str, Any]) -> Json:
@@ -133,8 +155,8 @@ READERS: dict[str, Reader] = {
     "no_embed_class": lambda v, f: {"pos_prefix": "none" if v else "all"},
     "use_fc_norm": lambda v, f: {},
     "use_post_transformer_norm": lambda v, f: {},
-    "rope_type": _read_rope_type,
     "use_rot_pos_emb": _read_rope,
+    "rope_type": _read_rope_type,
     "rope_rotate_half": _read_rotate_half,
     "rope_temperature": same("rope_theta"),
     "ref_feat_shape": _read_grid,

@@ -22,7 +22,7 @@ def read(pretrained: Mapping[str, Any]) -> Preprocess | None:
     try:
         channels, *crop = pretrained["input_size"]
         resize = [floor(n / pretrained["crop_pct"]) for n in crop]
-        if len(pretrained["mean"]) != channels:
+        if len(pretrained["mean"]) != channels or len(pretrained["std"]) != channels:
             return None
         return Preprocess(
             resize=(resize[0], resize[1]),

@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,6 +21,7 @@ from parity_tests.verify.asked import Asked
 from parity_tests.verify.images import count_for, make_images
 from parity_tests.verify.measure import (
     FEW,
+    NOISE_VALUES,
     Errors,
     Exact,
     Predictions,
@@ -80,7 +82,8 @@ def test_the_verdict_is_that_they_agree_in_every_dtype(proof: Proof) -> None:
         if check.kind == "times":
             found = proof.dtypes[check.dtype].distances
             assert isinstance(found, Rounded)
-            assert check.bound == allowed(noisiest(found.products, check.where))
+            of = (found.layers | found.gradients)[check.where]
+            assert check.bound == allowed(noisiest(found.products, check.where), of.values)
     assert [check.bound for check in checks if check.kind == "below"] == [FORWARD, GRADIENT]
     assert all(check.measured > 0 for check in checks)
 
@@ -171,6 +174,19 @@ def test_a_tensor_is_allowed_what_the_products_before_it_cost() -> None:
     assert check.parting.startswith("PyTorch and Flax part at embeddings (float32): Flax is 2.00 times as far")
     (check,) = _rounded("float32", Rounded({**layers, "embeddings": Errors(1e-7, 1e-7)}, {}, products))
     assert (check.agrees, check.bound, check.where) == (True, NOISE_RATIO * 2, "blocks.0.attn.weights")
+
+
+def test_few_values_are_allowed_what_they_scatter_by_chance() -> None:
+    """Simulated: two frameworks whose errors have the same size. Many values are held to the bound itself."""
+    quiet, rng = Product(8, Errors(1, 1)), np.random.default_rng(0)
+    assert allowed(quiet, NOISE_VALUES) == allowed(quiet, 10**6) == NOISE_RATIO
+    for values in (1, 2, 4, 16, 64, 256):
+        a, b = np.sqrt(np.square(rng.standard_normal((2, 10_000, values))).mean(-1))
+        assert (a / b <= float(allowed(quiet, values))).all()
+    assert allowed(quiet, 64) < 2 * NOISE_RATIO
+    assert [float(allowed(quiet, n)) for n in (4, 64, 256)] == sorted(
+        (float(allowed(quiet, n)) for n in (4, 64, 256)), reverse=True
+    )
 
 
 def test_a_noisy_product_widens_no_more_than_its_own_share() -> None:
@@ -419,6 +435,17 @@ def test_a_checkpoint_that_is_not_finite_is_refused_by_its_tensor(tmp_path: Path
     model.save_pretrained(tmp_path / "nan")
     with pytest.raises(CheckpointError, match=r"NaN or infinite.*: blocks.1.norm1.weight \(1\)$"):
         prove(open_source(str(tmp_path / "nan")), Asked())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_classes", [1, 2])
+def test_no_seed_alarms_over_few_classes(tmp_path: Path, num_classes: int) -> None:
+    """Two images of two classes are four logits."""
+    sizes: dict[str, Any] = dict(image_size=32, patch_size=16, dim=384, depth=2, num_heads=6, mlp_dim=768)
+    path = save(tmp_path / "few", ViTConfig(**sizes, num_classes=num_classes))
+    for seed in range(6):
+        checks = check_all(prove(open_source(str(path)), Asked(dtypes=("float32", "bfloat16"), seed=seed)))
+        assert agrees(checks), [check.parting for check in checks]
 
 
 @pytest.mark.slow

@@ -54,7 +54,8 @@ NOISE_RATIO = Bound(
     "float32 and bfloat16 noise is compared with noise: our error against float64 may be this many times PyTorch's, "
     "per layer, in root mean square. (Maxima scatter up to 1.9 times by chance.) vit-verify takes models of any width, "
     "whose long sums XLA and PyTorch's library add up in other orders: it allows a tensor this many times what the "
-    "worst of the products that it comes of has alone, of the model's own lengths, measured beside it.",
+    "worst of the products that it comes of has alone, of the model's own lengths, measured beside it, and one of few "
+    "values what such a ratio reaches by chance once in a million.",
 )
 
 RESIZE = Bound(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
 
 from parity_tests.compare import gap, kinds, leaf_gaps, noise, rms, sizes, times
 from parity_tests.pairs import Arrays
@@ -13,6 +14,7 @@ from parity_tests.verify.run import OUTPUT, Run
 # The ratio of two root mean squares over n independent errors scatters by 1 / sqrt(n): 4% of these. Gradients of
 # tensors with fewer values, such as a small model's biases, are judged together.
 NOISE_VALUES = 512
+CHANCE = 1e-6  # that a bound is passed by chance, where there are few values
 FEW = f"tensors of fewer than {NOISE_VALUES} values"
 
 
@@ -21,11 +23,21 @@ class Errors(NamedTuple):
 
     torch: float
     flax: float
+    values: int = NOISE_VALUES  # that they are of, or at least so many
 
     @property
     def ratio(self) -> float:
         """Flax's error over PyTorch's."""
         return times(self.flax, self.torch)
+
+
+def scatter(values: int) -> float:
+    """How many times as large as of NOISE_VALUES the ratio of so few may be by chance: the logits of two images and
+    two classes say little of noise. Of independent normal errors its square has Fisher's F distribution."""
+    if values >= NOISE_VALUES:
+        return 1.0
+    few, usual = (float(stats.f.isf(CHANCE, n, n)) ** 0.5 for n in (values, NOISE_VALUES))
+    return few / usual
 
 
 class Product(NamedTuple):
@@ -74,13 +86,17 @@ def compare_exact(torch: Run, flax: Run) -> Exact:
 
 def compare_rounded(torch: Run, flax: Run, truth: Run, products: Mapping[str, Product]) -> Rounded:
     layers = {
-        name: Errors(*(relative(run.arrays[name], exact) for run in (torch, flax)))
+        name: Errors(relative(torch.arrays[name], exact), relative(flax.arrays[name], exact), exact.size)
         for name, exact in truth.arrays.items()
     }
     groups = by_kind(truth.gradients)
     known = sizes(truth.gradients) if groups else {}
     gradients = {
-        kind: Errors(*(noise(run.gradients, truth.gradients, names, known) for run in (torch, flax)))
+        kind: Errors(
+            noise(torch.gradients, truth.gradients, names, known),
+            noise(flax.gradients, truth.gradients, names, known),
+            sum(truth.gradients[name].size for name in names),
+        )
         for kind, names in groups.items()
     }
     return Rounded(layers, gradients, products)

@@ -11,7 +11,7 @@ from torch.nn.functional import linear
 from parity_tests.bound import Bound
 from parity_tests.pairs import AS_USERS, held_exactly
 from parity_tests.tolerances import NOISE_RATIO, PRODUCT_RATIO
-from parity_tests.verify.measure import Errors, Product, relative
+from parity_tests.verify.measure import NOISE_VALUES, Errors, Product, relative, scatter
 from vit_convert.config import ViTConfig
 
 ROWS, COLUMNS = 256, 64  # of the result: their root mean square scatters by 1%
@@ -46,10 +46,11 @@ def noisiest(products: Mapping[str, Product], tensor: str = "output") -> Product
     return max((products[name] for name in before.get(tensor, products)), key=lambda product: product.errors.ratio)
 
 
-def allowed(product: Product) -> Bound:
-    """How many times PyTorch's error Flax's may be, where such a product is the noisiest. Beyond PRODUCT_RATIO it is no
-    matter of order any more, and widens nothing further."""
-    return NOISE_RATIO.at(NOISE_RATIO * min(max(1.0, product.errors.ratio), float(PRODUCT_RATIO)))
+def allowed(product: Product, values: int = NOISE_VALUES) -> Bound:
+    """How many times PyTorch's error Flax's may be in a tensor of so many values, where such a product is the noisiest.
+    Beyond PRODUCT_RATIO it is no matter of order any more, and widens nothing further."""
+    order = min(max(1.0, product.errors.ratio), float(PRODUCT_RATIO))
+    return NOISE_RATIO.at(NOISE_RATIO * order * scatter(values))
 
 
 def _product(length: int, dtype: str, seed: int) -> Product:
@@ -63,5 +64,5 @@ def _product(length: int, dtype: str, seed: int) -> Product:
         in_torch = linear(*(torch.tensor(a, dtype=getattr(torch, dtype)) for a in (tokens, weight))).double().numpy()
     multiply = jax.jit(jnp.matmul, compiler_options=AS_USERS)  # as pairs.run_flax compiles the model
     in_flax = multiply(*(jnp.asarray(a, dtype) for a in (tokens, weight.T)))
-    errors = (relative(found, truth) for found in (in_torch, np.asarray(in_flax, np.float64)))
-    return Product(length, Errors(*errors))
+    ours, flax = (relative(found, truth) for found in (in_torch, np.asarray(in_flax, np.float64)))
+    return Product(length, Errors(ours, flax))

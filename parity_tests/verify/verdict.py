@@ -165,10 +165,11 @@ def _original(original: OriginalGaps | OriginalFailed | str) -> Iterator[Check]:
 
 
 def _rounded(dtype: str, found: Rounded) -> Iterator[Check]:
-    bounds = {name: allowed(noisiest(found.products, name)) for name in found.layers}
+    bounds = {name: allowed(noisiest(found.products, name), of.values) for name, of in found.layers.items()}
     yield _ratios(dtype, "intermediates", "Flax's error over PyTorch's", found.layers, bounds)
     if found.gradients:
-        bounds = dict.fromkeys(found.gradients, allowed(noisiest(found.products)))  # they come back through all
+        all_of_it = noisiest(found.products)  # they come back through all
+        bounds = {kind: allowed(all_of_it, of.values) for kind, of in found.gradients.items()}
         yield _ratios(dtype, "gradients", "Flax's error over PyTorch's, gradients", found.gradients, bounds)
 
 

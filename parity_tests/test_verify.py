@@ -82,7 +82,7 @@ def test_the_verdict_is_that_they_agree_in_every_dtype(proof: Proof) -> None:
         if check.kind == "times":
             found = proof.dtypes[check.dtype].distances
             assert isinstance(found, Rounded)
-            of = (found.layers | found.gradients)[check.where]
+            of = {**found.layers, **found.gradients}[check.where]
             assert check.bound == allowed(noisiest(found.products, check.where), of.values)
     assert [check.bound for check in checks if check.kind == "below"] == [FORWARD, GRADIENT]
     assert all(check.measured > 0 for check in checks)

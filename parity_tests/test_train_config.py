@@ -116,6 +116,7 @@ def test_all_values_of_another_type_are_named_at_once():
         from_dict(TrainConfig, values, "here")
 
 
+@pytest.mark.slow
 def test_a_run_from_another_runs_config_has_the_same_bits(tmp_path: Path):
     def run(*arguments: str) -> None:
         done = subprocess.run([sys.executable, "-m", "train", *arguments], capture_output=True, text=True, check=False)

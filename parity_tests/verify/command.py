@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from parity_tests.verify.asked import DTYPES, Asked
+from vit_convert.beside import place_of
 from vit_convert.commands.arguments import add_source, note
 from vit_convert.stopping import Stopped, stoppable
 
@@ -112,7 +113,7 @@ def _dtypes(text: str) -> tuple[str, ...]:
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Raises CheckpointError for what would be wrong at the end."""
+    """Raises CheckpointError, or OSError, for what would be wrong at the end."""
     from vit_convert.errors import CheckpointError
 
     if args.images is not None and args.images < 1:
@@ -124,6 +125,8 @@ def _check(args: argparse.Namespace) -> None:
         raise CheckpointError(f"--report {args.report}: there is no folder {report.parent}")
     if report is not None and report.is_dir():
         raise CheckpointError(f"--report {args.report} is a folder: give the name of a file")
+    if report is not None:
+        place_of(report)
 
 
 def _open(args: argparse.Namespace) -> "Source":

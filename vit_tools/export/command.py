@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vit_convert.beside import beside
+from vit_convert.beside import beside, place_of
 from vit_convert.stopping import Stopped, stoppable
 from vit_tools.streams import keep_names
 
@@ -121,6 +121,7 @@ def kind_of(args: argparse.Namespace) -> "Kind":
     """
     Raises:
         UsageError: OUT is no kind of file that is known, or can't be of that dtype, or packages are missing.
+        OSError: OUT is the name of a device.
     """
     from vit_tools.export.kinds import KINDS
 
@@ -139,6 +140,7 @@ def kind_of(args: argparse.Namespace) -> "Kind":
         )
     if args.out.is_dir():
         raise UsageError(f"{args.out} is a folder: OUT is a file")
+    place_of(args.out)
     if args.out.exists() and not args.overwrite:
         raise UsageError(f"{args.out} exists: give another name, or --overwrite")
     if not (folder := args.out.absolute().parent).is_dir():

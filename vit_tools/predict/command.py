@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vit_convert.beside import place_of
 from vit_convert.stopping import Stopped, stoppable
 from vit_tools.streams import keep_names
 
@@ -108,6 +109,7 @@ def check(args: argparse.Namespace) -> None:
     """
     Raises:
         UsageError: what is asked for makes no sense, or can't be written.
+        OSError: what is to be written has the name of a device.
     """
     for name in ("top", "batch_size", "neighbours", "k"):
         if getattr(args, name) < 1:
@@ -122,6 +124,8 @@ def check(args: argparse.Namespace) -> None:
             raise UsageError(f"{path} can't be written: there is no folder {path.absolute().parent}")
         if path is not None and path.is_dir():
             raise UsageError(f"{path} can't be written: it is a folder, expected a file's name")
+        if path is not None:
+            place_of(path)  # before the work, not after it
     draws = args.attention or args.anatomy or args.nearest_png
     needed = [("torch", "torch")] if args.framework == "torch" else [("jax", "flax"), ("flax", "flax")]
     for name, extra in [*needed * asks_model(args), *[("matplotlib", "predict")] * bool(draws)]:

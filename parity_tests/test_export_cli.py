@@ -3,6 +3,8 @@
 import importlib.util
 import os
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -169,6 +171,40 @@ def test_an_export_that_is_ended_half_way_leaves_nothing(
     assert capsys.readouterr().err == said
     assert not list(tmp_path.iterdir())
     assert signal.getsignal(number) == handler
+
+
+WHOLE = """
+import sys
+from dataclasses import replace
+
+import numpy as np
+
+from vit_tools.export.command import main
+from vit_tools.export.kinds import KINDS
+from vit_tools.model import load
+
+model = load(sys.argv[1], "torch")
+answers = lambda path: lambda images: model(images)[0]
+write = lambda asked, path, said: path.write_bytes(b"program")
+KINDS[".pt2"] = replace(KINDS[".pt2"], load=answers, write=write)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(("stdout", "code"), [("closed", 128 + signal.SIGPIPE), ("full", 2)])
+def test_a_checked_file_stays_where_nobody_reads_of_it(checkpoint: Path, tmp_path: Path, stdout: str, code: int):
+    """It took minutes. The reader went away, or the disk of the message is full."""
+    command = [sys.executable, "-c", WHOLE, str(checkpoint), str(tmp_path / "model.pt2")]
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open("/dev/full", "wb") as full:
+        to = writing if stdout == "closed" else full
+        done = subprocess.run(command, stdout=to, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    said = "" if stdout == "closed" else "vit-export: error: [Errno 28] No space left on device\n"
+    assert (done.stderr, done.returncode) == (said, code)
+    assert (tmp_path / "model.pt2").read_bytes() == b"program"
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_platforms_are_those_of_jax_and_cpu_is_always_there():

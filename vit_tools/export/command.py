@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vit_convert.beside import beside, place_of
 from vit_convert.stopping import Stopped, stoppable
-from vit_tools.streams import keep_names
+from vit_tools.streams import keep_names, reader_left
 
 if TYPE_CHECKING:  # heavy imports wait until they are needed: help answers at once
     import numpy as np
@@ -92,6 +93,9 @@ def said(args: argparse.Namespace) -> int:
 
     try:
         return run(args)
+    except BrokenPipeError:
+        reader_left()
+        return 128 + signal.SIGPIPE
     except (CheckpointError, NoImages, UsageError, OSError) as error:
         print(f"vit-export: error: {error}", file=sys.stderr)
         return MISTAKE
@@ -110,10 +114,12 @@ def run(args: argparse.Namespace) -> int:
     with beside(args.out) as temporary:
         kind.write(asked, temporary, metadata(asked, kind))
         checked = compare(asked, kind, temporary, images)
-        print(report(asked, kind, checked))
         if not checked.fine(args.dtype):
+            print(report(asked, kind, checked))
             raise Broken("it is not the model")
-    print(f"{args.out}  {args.out.stat().st_size / 1e6:,.1f} MB, {kind.what}, {args.dtype}")
+    # Only now: a checked file is kept, whether or not anyone reads of it.
+    print(report(asked, kind, checked))
+    print(f"{args.out}  {args.out.stat().st_size / 1e6:,.1f} MB, {kind.what}, {args.dtype}", flush=True)
     return 0
 
 

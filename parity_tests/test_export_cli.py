@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import vit_torch
 from parity_tests.pairs import randomise
@@ -205,6 +206,40 @@ def test_a_checked_file_stays_where_nobody_reads_of_it(checkpoint: Path, tmp_pat
     assert (done.stderr, done.returncode) == (said, code)
     assert (tmp_path / "model.pt2").read_bytes() == b"program"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+SMALL_DISK = """
+import resource, signal, sys
+
+from vit_tools.export.command import main
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a file that grows beyond it is OSError, as on a full disk
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_disk_that_is_full_is_one_message_where_pytorch_writes(checkpoint: Path, tmp_path: Path):
+    command = [sys.executable, "-c", SMALL_DISK, str(checkpoint), str(tmp_path / "model.pt2")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    message = "vit-export: error: [Errno 27] File too large"
+    assert (done.returncode, done.stdout, done.stderr.splitlines()[-1]) == (2, "", message)
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_that_is_not_utf8_is_a_name_for_pytorch_too(checkpoint: Path, tmp_path: Path):
+    out = tmp_path / os.fsdecode(b"\xff.pt2")
+    command = [sys.executable, "-m", "vit_tools.export.command", str(checkpoint), str(out)]
+    done = subprocess.run(command, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith(os.fsencode(out))
+    assert KINDS[".pt2"].read_metadata(out)["dtype"] == "float32"
+    assert list(tmp_path.iterdir()) == [out]
+    with open(out, "rb") as file:
+        found = torch.export.load(file).module()(torch.tensor(IMAGES).permute(0, 3, 1, 2)).detach().numpy()
+    expected = load(str(checkpoint), "torch")(IMAGES)[0]
+    np.testing.assert_allclose(found, expected, rtol=FLOAT32_CHAIN, atol=FLOAT32_CHAIN)
 
 
 def test_platforms_are_those_of_jax_and_cpu_is_always_there():

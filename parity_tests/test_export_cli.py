@@ -3,6 +3,8 @@
 import importlib.util
 import os
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import vit_torch
 from parity_tests.pairs import randomise
@@ -169,6 +172,74 @@ def test_an_export_that_is_ended_half_way_leaves_nothing(
     assert capsys.readouterr().err == said
     assert not list(tmp_path.iterdir())
     assert signal.getsignal(number) == handler
+
+
+WHOLE = """
+import sys
+from dataclasses import replace
+
+import numpy as np
+
+from vit_tools.export.command import main
+from vit_tools.export.kinds import KINDS
+from vit_tools.model import load
+
+model = load(sys.argv[1], "torch")
+answers = lambda path: lambda images: model(images)[0]
+write = lambda asked, path, said: path.write_bytes(b"program")
+KINDS[".pt2"] = replace(KINDS[".pt2"], load=answers, write=write)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(("stdout", "code"), [("closed", 128 + signal.SIGPIPE), ("full", 2)])
+def test_a_checked_file_stays_where_nobody_reads_of_it(checkpoint: Path, tmp_path: Path, stdout: str, code: int):
+    """It took minutes. The reader went away, or the disk of the message is full."""
+    command = [sys.executable, "-c", WHOLE, str(checkpoint), str(tmp_path / "model.pt2")]
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open("/dev/full", "wb") as full:
+        to = writing if stdout == "closed" else full
+        done = subprocess.run(command, stdout=to, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    said = "" if stdout == "closed" else "vit-export: error: [Errno 28] No space left on device\n"
+    assert (done.stderr, done.returncode) == (said, code)
+    assert (tmp_path / "model.pt2").read_bytes() == b"program"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+SMALL_DISK = """
+import resource, signal, sys
+
+from vit_tools.export.command import main
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a file that grows beyond it is OSError, as on a full disk
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_disk_that_is_full_is_one_message_where_pytorch_writes(checkpoint: Path, tmp_path: Path):
+    command = [sys.executable, "-c", SMALL_DISK, str(checkpoint), str(tmp_path / "model.pt2")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    message = "vit-export: error: [Errno 27] File too large"
+    assert (done.returncode, done.stdout, done.stderr.splitlines()[-1]) == (2, "", message)
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_that_is_not_utf8_is_a_name_for_pytorch_too(checkpoint: Path, tmp_path: Path):
+    out = tmp_path / os.fsdecode(b"\xff.pt2")
+    command = [sys.executable, "-m", "vit_tools.export.command", str(checkpoint), str(out)]
+    done = subprocess.run(command, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith(os.fsencode(out))
+    assert KINDS[".pt2"].read_metadata(out)["dtype"] == "float32"
+    assert list(tmp_path.iterdir()) == [out]
+    with open(out, "rb") as file:
+        found = torch.export.load(file).module()(torch.tensor(IMAGES).permute(0, 3, 1, 2)).detach().numpy()
+    expected = load(str(checkpoint), "torch")(IMAGES)[0]
+    np.testing.assert_allclose(found, expected, rtol=FLOAT32_CHAIN, atol=FLOAT32_CHAIN)
 
 
 def test_platforms_are_those_of_jax_and_cpu_is_always_there():

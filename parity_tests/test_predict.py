@@ -174,6 +174,24 @@ def test_mistakes_are_one_message(tmp_path: Path, monkeypatch, capsys, arguments
     assert len(err.splitlines()) == 1
 
 
+@pytest.mark.parametrize("second", ["f.npz", "deep/../f.npz", "link.npz"])
+def test_two_outputs_of_one_file_are_refused_by_name(tmp_path: Path, monkeypatch, capsys, second: str):
+    """The second would be written over the first."""
+    monkeypatch.chdir(tmp_path)
+    Path("deep").mkdir()
+    Path("link.npz").symlink_to("f.npz")
+    code, out, err = said(capsys, "x", "--checkpoint", "gone", "--features", second, "--attention-npz", "f.npz")
+    message = f"--attention-npz and --features are one file, {second}: give each its own name"
+    assert (code, out, err) == (2, "", f"vit-predict: error: {message}\n")
+
+
+def test_an_empty_name_is_refused_and_not_the_current_folder(folder: Path, monkeypatch, capsys):
+    monkeypatch.chdir(folder / "photos")
+    code, out, err = said(capsys, "a.jpg", "", "--checkpoint", folder / "checkpoint")
+    message = "an image's name is empty: expected files, folders, patterns, or - for a list on stdin"
+    assert (code, out, err) == (2, "", f"vit-predict: error: {message}\n")
+
+
 def test_a_checkpoint_that_is_none_and_a_layer_that_is_none_are_said(folder: Path, capsys):
     image = folder / "photos" / "a.jpg"
     code, _, err = said(capsys, image, "--checkpoint", folder / "gone")

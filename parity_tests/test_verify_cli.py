@@ -1,6 +1,9 @@
 """vit-verify from the command line: 0 where all agree, 1 and the place where not, 2 and one message for a mistake."""
 
+import errno
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -228,6 +231,54 @@ def test_a_mistake_is_one_message(
     assert (code, out) == (2, "")
     assert err.startswith("vit-verify: error: ")
     assert message in err
+
+
+def test_a_report_that_cannot_be_written_is_said_before_the_proof(
+    native: Path, tmp_path: Path, verify: Callable[..., Out], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("parity_tests.verify.prove.prove", lambda *_: pytest.fail("it was proved"))
+    asked = (native, "--report", tmp_path / "report.html")
+    with monkeypatch.context() as patch:  # root may write everywhere
+        patch.setattr(os, "access", lambda path, mode: (path, mode) != (tmp_path, os.W_OK))
+        message = f"--report {tmp_path / 'report.html'}: no permission to write in {tmp_path}"
+        assert verify(*asked) == (2, "", f"vit-verify: error: {message}\n")
+    monkeypatch.setattr("parity_tests.verify.command.find_spec", lambda name: None)
+    message = "vit-verify: error: needs matplotlib: pip install 'vit-parity[verify]'\n"
+    assert verify(*asked) == (2, "", message)
+
+
+def test_the_verdict_is_printed_where_its_report_fails(
+    native: Path, tmp_path: Path, verify: Callable[..., Out], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = os.replace
+
+    def full(source: Path, target: Path) -> None:
+        if target == tmp_path / "report.html":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    code, out, err = verify(native, "--report", tmp_path / "report.html", *QUICK)
+    assert out.splitlines()[-1].startswith("AGREE")
+    assert (code, err) == (2, "vit-verify: error: [Errno 28] No space left on device\n")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_that_is_not_utf8_is_printed_and_in_the_report_and_a_reader_may_leave(tmp_path: Path) -> None:
+    path, report = save(tmp_path / os.fsdecode(b"\xff")), tmp_path / os.fsdecode(b"\xfe.html")
+    command = [sys.executable, "-m", "parity_tests.verify", str(path), "--report", str(report), *QUICK]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.startswith(os.fsencode(path) + b" (native): ")
+    assert "\\udcff (native): " in report.read_text(encoding="utf-8")
+
+    report.unlink()
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(command, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
+    assert "\\udcff (native): " in report.read_text(encoding="utf-8")
 
 
 def test_a_mistake_of_its_own_is_no_verdict(

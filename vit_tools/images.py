@@ -58,6 +58,8 @@ def find_images(named: Sequence[str], stdin: Iterable[str] | None = None) -> lis
 
 
 def _named(name: str) -> list[str]:
+    if not name:  # to Path it is the current folder
+        raise NoImages("an image's name is empty: expected files, folders, patterns, or - for a list on stdin")
     path = Path(name)
     if path.is_dir():
         try:

@@ -9,12 +9,15 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from parity_tests.verify.asked import DTYPES, Asked
+from vit_convert.beside import place_of
 from vit_convert.commands.arguments import add_source, note
 from vit_convert.stopping import Stopped, stoppable
+from vit_tools.streams import keep_names, reader_left
 
 if TYPE_CHECKING:  # heavy imports wait until they are needed: help answers at once
     from parity_tests.verify.source import Source
@@ -34,6 +37,7 @@ folder of a run of vit-train, or hf-hub:owner/name. What it doesn't tell is aske
 def main(argv: Sequence[str] | None = None) -> int:
     """The command. Returns the exit code: 0 if all agree, 1 if not and for nothing else, 2 for what the user can mend,
     BROKEN for a mistake of its own, 128 and the signal's number if it was ended."""
+    keep_names()
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         with stoppable():
@@ -42,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{PROG}: ended by {stop.name}; nothing half-written was left behind", file=sys.stderr)
         return 128 + stop.number
     except BrokenPipeError:
-        sys.stderr.close()  # the reader went away, as in `vit-verify SRC | head -1`
+        reader_left()
         return 128 + signal.SIGPIPE
     except ModuleNotFoundError as error:
         return _failed(f"needs {error.name}: pip install 'vit-parity[verify]'")
@@ -73,9 +77,11 @@ def run(arguments: Sequence[str]) -> int:
     with _shown() as say:
         proof = prove(source, asked, say)
     checks, command = check_all(proof), shlex.join([PROG, *arguments])
-    if args.report:
-        write_page(Path(args.report), proof, checks, command)
-    print(json.dumps(facts(proof, checks, command), indent=2) if args.json else table(proof, checks))
+    try:  # the verdict took minutes: it is lost neither with the report nor with who reads it
+        print(json.dumps(facts(proof, checks, command), indent=2) if args.json else table(proof, checks), flush=True)
+    finally:
+        if args.report:
+            write_page(Path(args.report), proof, checks, command)
     return 0 if agrees(checks) else 1
 
 
@@ -112,18 +118,30 @@ def _dtypes(text: str) -> tuple[str, ...]:
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Raises CheckpointError for what would be wrong at the end."""
+    """Raises CheckpointError, OSError or ModuleNotFoundError for what would be wrong at the end."""
     from vit_convert.errors import CheckpointError
 
     if args.images is not None and args.images < 1:
         raise CheckpointError(f"--images: expected 1 or more, got {args.images}")
     if args.seed < 0:
         raise CheckpointError(f"--seed: expected 0 or more, got {args.seed}")
-    report = Path(args.report).absolute() if args.report else None
-    if report is not None and not report.parent.is_dir():
-        raise CheckpointError(f"--report {args.report}: there is no folder {report.parent}")
-    if report is not None and report.is_dir():
-        raise CheckpointError(f"--report {args.report} is a folder: give the name of a file")
+    if args.report:
+        _check_report(args.report)
+
+
+def _check_report(named: str) -> None:
+    """Raises CheckpointError, OSError or ModuleNotFoundError where no report can be written there."""
+    from vit_convert.errors import CheckpointError
+
+    folder = Path(named).absolute().parent
+    if not folder.is_dir():
+        raise CheckpointError(f"--report {named}: there is no folder {folder}")
+    if Path(named).is_dir():
+        raise CheckpointError(f"--report {named} is a folder: give the name of a file")
+    if not os.access(place := place_of(Path(named)).parent, os.W_OK):
+        raise CheckpointError(f"--report {named}: no permission to write in {place}")
+    if find_spec("matplotlib") is None:
+        raise ModuleNotFoundError(name="matplotlib")  # it draws the report alone
 
 
 def _open(args: argparse.Namespace) -> "Source":

@@ -18,7 +18,8 @@ def write_page(path: Path, proof: Proof, checks: tuple[Check, ...], command: str
         OSError: it can't be written.
     """
     with beside(path) as temporary:
-        temporary.write_text(page(proof, checks, command), encoding="utf-8")
+        # A name that is not UTF-8 is in the page by its escapes.
+        temporary.write_text(page(proof, checks, command), encoding="utf-8", errors="backslashreplace")
 
 
 def page(proof: Proof, checks: tuple[Check, ...], command: str) -> str:

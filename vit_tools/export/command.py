@@ -2,15 +2,16 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vit_convert.beside import beside
+from vit_convert.beside import beside, place_of
 from vit_convert.stopping import Stopped, stoppable
-from vit_tools.streams import keep_names
+from vit_tools.streams import keep_names, reader_left
 
 if TYPE_CHECKING:  # heavy imports wait until they are needed: help answers at once
     import numpy as np
@@ -92,6 +93,9 @@ def said(args: argparse.Namespace) -> int:
 
     try:
         return run(args)
+    except BrokenPipeError:
+        reader_left()
+        return 128 + signal.SIGPIPE
     except (CheckpointError, NoImages, UsageError, OSError) as error:
         print(f"vit-export: error: {error}", file=sys.stderr)
         return MISTAKE
@@ -110,10 +114,12 @@ def run(args: argparse.Namespace) -> int:
     with beside(args.out) as temporary:
         kind.write(asked, temporary, metadata(asked, kind))
         checked = compare(asked, kind, temporary, images)
-        print(report(asked, kind, checked))
         if not checked.fine(args.dtype):
+            print(report(asked, kind, checked))
             raise Broken("it is not the model")
-    print(f"{args.out}  {args.out.stat().st_size / 1e6:,.1f} MB, {kind.what}, {args.dtype}")
+    # Only now: a checked file is kept, whether or not anyone reads of it.
+    print(report(asked, kind, checked))
+    print(f"{args.out}  {args.out.stat().st_size / 1e6:,.1f} MB, {kind.what}, {args.dtype}", flush=True)
     return 0
 
 
@@ -121,6 +127,7 @@ def kind_of(args: argparse.Namespace) -> "Kind":
     """
     Raises:
         UsageError: OUT is no kind of file that is known, or can't be of that dtype, or packages are missing.
+        OSError: OUT is the name of a device.
     """
     from vit_tools.export.kinds import KINDS
 
@@ -139,6 +146,7 @@ def kind_of(args: argparse.Namespace) -> "Kind":
         )
     if args.out.is_dir():
         raise UsageError(f"{args.out} is a folder: OUT is a file")
+    place_of(args.out)
     if args.out.exists() and not args.overwrite:
         raise UsageError(f"{args.out} exists: give another name, or --overwrite")
     if not (folder := args.out.absolute().parent).is_dir():

@@ -1,5 +1,6 @@
 """torch.export: a .pt2 archive, which torch.export.load reads without our code."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,18 @@ def write(asked: Asked, path: Path, said: dict[str, Any]) -> None:
 
     model, example, axes = torch_model(asked)
     program = torch.export.export(model, (example,), dynamic_shapes=({**axes},))
-    torch.export.save(program, path, extra_files={NAME: json.dumps(said)})
+    # Not to the path: PyTorch's writer is C++, which ends the process by SIGABRT where the disk is full or a name is
+    # not UTF-8, and where a file of Python's raises too. Memory holds the archive for that.
+    archive = io.BytesIO()
+    torch.export.save(program, archive, extra_files={NAME: json.dumps(said)})
+    path.write_bytes(archive.getbuffer())
 
 
 def load(path: Path) -> Run:
     import torch
 
-    model = torch.export.load(path).module()
+    with open(path, "rb") as file:  # by a file: a name need not be UTF-8
+        model = torch.export.load(file).module()
 
     def run(images: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
         with torch.no_grad():
@@ -37,7 +43,8 @@ def read_metadata(path: Path) -> dict[str, Any]:
     import torch
 
     files = {NAME: ""}
-    torch.export.load(path, extra_files=files)
+    with open(path, "rb") as file:
+        torch.export.load(file, extra_files=files)
     return json.loads(files[NAME])
 
 

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vit_convert.beside import place_of
 from vit_convert.stopping import Stopped, stoppable
 from vit_tools.streams import keep_names
 
@@ -108,6 +109,7 @@ def check(args: argparse.Namespace) -> None:
     """
     Raises:
         UsageError: what is asked for makes no sense, or can't be written.
+        OSError: what is to be written has the name of a device.
     """
     for name in ("top", "batch_size", "neighbours", "k"):
         if getattr(args, name) < 1:
@@ -117,11 +119,7 @@ def check(args: argparse.Namespace) -> None:
     of_images = ("attention", "attention_npz", "features", "nearest")
     if not args.images and (asked := [name for name in of_images if getattr(args, name)]):
         raise UsageError(f"--{asked[0].replace('_', '-')} needs images: name files, folders, patterns, or -")
-    for path in (args.attention, args.attention_npz, args.anatomy, args.features, args.nearest_png):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise UsageError(f"{path} can't be written: there is no folder {path.absolute().parent}")
-        if path is not None and path.is_dir():
-            raise UsageError(f"{path} can't be written: it is a folder, expected a file's name")
+    check_outputs(args)
     draws = args.attention or args.anatomy or args.nearest_png
     needed = [("torch", "torch")] if args.framework == "torch" else [("jax", "flax"), ("flax", "flax")]
     for name, extra in [*needed * asks_model(args), *[("matplotlib", "predict")] * bool(draws)]:
@@ -132,6 +130,26 @@ def check(args: argparse.Namespace) -> None:
         raise UsageError("--csv has no columns for --nearest and --knn: ask for --json")
     if args.nearest_png and not args.nearest:
         raise UsageError("--nearest-png needs --nearest FOLDER, the images to choose from")
+
+
+def check_outputs(args: argparse.Namespace) -> None:
+    """
+    Raises:
+        UsageError: a file can't be written, or would be written over by another one.
+        OSError: it has the name of a device.
+    """
+    taken: dict[Path, str] = {}  # by where a link leads
+    for name in ("attention", "attention_npz", "anatomy", "features", "nearest_png"):
+        path, option = getattr(args, name), f"--{name.replace('_', '-')}"
+        if path is None:
+            continue
+        if not path.absolute().parent.is_dir():
+            raise UsageError(f"{path} can't be written: there is no folder {path.absolute().parent}")
+        if path.is_dir():
+            raise UsageError(f"{path} can't be written: it is a folder, expected a file's name")
+        if other := taken.get(place := place_of(path)):
+            raise UsageError(f"{other} and {option} are one file, {path}: give each its own name")
+        taken[place] = option
 
 
 def asks_model(args: argparse.Namespace) -> bool:

@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -11,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from parity_tests.datasets import encoded, picture
 from parity_tests.predicting import PREPROCESS, make_folder, said
 from train.input.sources.folder import Folder as TrainedFolder
-from vit_tools.images import NoImages, as_seen, find_images
+from vit_tools.images import NoImages, as_seen, find_images, upright
 from vit_tools.labelled import Folder, labelled
 from vit_tools.model import Array, Found, Model
 
@@ -80,6 +81,26 @@ def test_a_photo_that_was_taken_sideways_is_answered_upright(folder: Path, tmp_p
     assert found[0][0] == found[1][0]
     assert np.array_equal(found[0][1], found[1][1], equal_nan=True)
     assert found[1][1].shape == (upright.height, upright.width)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_turned_as_pillow_turns_it(orientation: int):
+    sideways = picture(3, (40, 60))
+    sideways.getexif()[0x0112] = orientation
+    assert np.array_equal(np.asarray(upright(sideways)), np.asarray(ImageOps.exif_transpose(sideways)))
+
+
+def test_a_photo_whose_other_exif_is_wrong_is_turned_and_answered(folder: Path, tmp_path: Path, capsys):
+    """EXIF that can be read, and not written anew: its camera's maker is a number."""
+    orientation = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)
+    maker = struct.pack("<HHIf", 0x010F, 11, 1, 0.5)
+    for name, entries in (("right", [orientation]), ("wrong", [maker, orientation])):
+        exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+        picture(3, (40, 60)).save(tmp_path / f"{name}.jpg", exif=exif)
+    code, out, err = said(capsys, tmp_path, "--checkpoint", folder / "checkpoint", "--json")
+    assert (code, err) == (0, "")
+    right, wrong = (json.loads(line)["classes"] for line in out.splitlines())
+    assert right == wrong
 
 
 def test_sixteen_bits_are_the_same_picture_and_floats_are_unreadable(folder: Path, tmp_path: Path, capsys):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import io
 import json
 import os
 import struct
@@ -20,6 +21,7 @@ from train.input.sources.folder import Folder as TrainedFolder
 from vit_tools.images import NoImages, as_seen, find_images, upright
 from vit_tools.labelled import Folder, labelled
 from vit_tools.model import Array, Found, Model
+from vit_tools.predict.command import main
 
 
 @pytest.fixture(scope="module")
@@ -196,3 +198,23 @@ def test_a_file_name_that_is_not_utf8_is_read_and_printed_as_it_is(folder: Path,
     assert done.returncode == 1
     assert b"broken.jpg: can't be read: no image that Pillow reads\n" in done.stderr
     assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("form", [[], ["--csv"], ["--json"]])
+def test_a_label_that_the_output_has_no_letters_for_is_escaped(
+    folder: Path, tmp_path: Path, monkeypatch, form: list[str]
+):
+    """JSON says the same text; a table and CSV the letter's number, and a file name's own bytes still."""
+    photos = [os.fsdecode(os.fsencode(tmp_path) + name) for name in (b"/a.jpg", b"/caf\xe9.jpg")]
+    for photo in photos:
+        Path(photo).write_bytes(encoded(picture(0)))
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, "ascii", write_through=True))
+    assert main([*photos, "--checkpoint", str(folder / "checkpoint"), "--top", "7", *form]) == 0
+    if form == ["--json"]:
+        rows = [json.loads(line) for line in printed.getvalue().splitlines()]
+        assert [row["image"] for row in rows] == photos
+        assert all("été" in [found["label"] for found in row["classes"]] for row in rows)
+    else:
+        assert printed.getvalue().count(rb"\xe9t\xe9") == len(photos)
+        assert all(os.fsencode(photo) in printed.getvalue() for photo in photos)

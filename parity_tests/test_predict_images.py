@@ -18,6 +18,7 @@ from PIL import Image, ImageOps
 from parity_tests.datasets import encoded, picture
 from parity_tests.predicting import PREPROCESS, make_folder, said
 from train.input.sources.folder import Folder as TrainedFolder
+from vit_convert.preprocess import Preprocess
 from vit_tools.images import NoImages, as_seen, find_images, upright
 from vit_tools.labelled import Folder, labelled
 from vit_tools.model import Array, Found, Model
@@ -116,6 +117,27 @@ def test_sixteen_bits_are_the_same_picture_and_floats_are_unreadable(folder: Pat
     assert code == 1
     assert rows[0]["classes"] == rows[1]["classes"]
     assert "float.tif: can't be read: pixels of mode F have no known range" in err
+
+
+def test_a_picture_that_is_too_long_and_thin_is_said_and_the_others_are_answered(
+    folder: Path, tmp_path: Path, monkeypatch, capsys
+):
+    """It would be resized whole, to gigabytes, before it is cropped. A pixel shorter it is a picture as any other."""
+    monkeypatch.setattr("vit_convert.preprocess.MOST_PIXELS", 18 * 18 * 100)
+    for name, size in (("a", (60, 40)), ("long", (101, 1)), ("shorter", (100, 1))):
+        picture(0).resize(size).save(tmp_path / f"{name}.png")
+    code, out, err = said(capsys, tmp_path, "--checkpoint", folder / "checkpoint", "--json")
+    assert code == 1
+    assert [Path(json.loads(line)["image"]).name for line in out.splitlines()] == ["a.png", "shorter.png"]
+    why = "101x1 pixels are too long and thin: resized to 1,818x18 they would be more than 32,400"
+    assert err == f"vit-predict: {tmp_path}/long.png: can't be read: {why}\n"
+
+
+@pytest.mark.parametrize("size", [(30000, 1), (1, 30000)])
+def test_a_long_thin_png_is_refused_before_it_is_resized(size: tuple[int, int], monkeypatch):
+    monkeypatch.setattr("vit_convert.preprocess.resample", lambda *_: pytest.fail("it was resized"))
+    with pytest.raises(ValueError, match=r"too long and thin: resized to .* more than 268,435,456"):
+        Preprocess(resize=(224, 224), crop=(224, 224))(Image.new("RGB", size))
 
 
 @pytest.mark.parametrize(("alpha", "expected"), [("white", 255), ("drop", 40)])

@@ -200,10 +200,11 @@ def test_a_checkpoint_that_is_none_is_one_message(tmp_path: Path, monkeypatch, c
     assert capsys.readouterr().err.startswith("vit-app: error: ")
 
 
-def test_missing_packages_are_named(tmp_path: Path, monkeypatch, capsys):
-    monkeypatch.setattr("vit_tools.app.command.find_spec", lambda name: None if name == "gradio" else object())
+@pytest.mark.parametrize("package", ["gradio", "matplotlib"])
+def test_missing_packages_are_named(tmp_path: Path, monkeypatch, capsys, package: str):
+    monkeypatch.setattr("vit_tools.app.command.find_spec", lambda name: None if name == package else object())
     assert main(["--checkpoint", str(tmp_path)]) == 2
-    assert "the page needs gradio: pip install gradio, or the extra app" in capsys.readouterr().err
+    assert f"the page needs {package}: pip install {package}, or the extra app" in capsys.readouterr().err
 
 
 def special(kind: str) -> Image.Image:

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import vit_torch
+from parity_tests.datasets import picture
 from parity_tests.pairs import randomise
 from parity_tests.tolerances import FLOAT32_CHAIN
 from vit_convert.checkpoint import open_checkpoint
@@ -29,6 +30,7 @@ from vit_tools.export.kinds import KINDS
 from vit_tools.export.metadata import metadata
 from vit_tools.export.onnx import in_bfloat16
 from vit_tools.model import Model, load
+from vit_tools.predict.command import main as predict
 
 CONFIG = ViTConfig(image_size=8, patch_size=4, dim=8, depth=1, num_heads=2, mlp_dim=8, num_classes=3)
 IMAGES = np.random.default_rng(0).standard_normal((5, 8, 8, 3), np.float32)
@@ -320,6 +322,30 @@ def test_onnx_that_stays_in_float32_is_no_bfloat16(behind: bool):
     else:
         kept = {weight.name: weight.data_type for weight in in_bfloat16(program).graph.initializer}
         assert kept == {"w.bfloat16": onnx.TensorProto.BFLOAT16, "positions": kind}
+
+
+@pytest.mark.parametrize("command", ["vit-export", "vit-predict"])
+@pytest.mark.parametrize(
+    ("unfit", "message"),
+    [
+        (Preprocess(resize=(8, 8), crop=(8, 8), mean=(0.5,), std=(0.5,)), "of 1 channels (as many as its mean has), "),
+        (Preprocess(resize=(9, 9), crop=(8, 6)), "of 8x6 pixels, which the model's patches of 4x4 don't divide: "),
+    ],
+)
+def test_preprocessing_that_does_not_fit_the_model_is_one_message(
+    tmp_path: Path, capsys, command: str, unfit: Preprocess, message: str
+):
+    src = tmp_path / "checkpoint"
+    vit_torch.ViT(CONFIG).save_pretrained(src, preprocess=unfit)
+    picture(0).save(tmp_path / "a.png")
+    if command == "vit-export":
+        code = main([str(src), str(tmp_path / "model.pt2")])
+    else:
+        code = predict([str(tmp_path / "a.png"), "--checkpoint", str(src)])
+    error = capsys.readouterr().err
+    assert code == 2
+    assert error.startswith(f"{command}: error: the preprocessing of {src} makes images {message}")
+    assert error.count("\n") == 1
 
 
 def test_missing_packages_are_named(checkpoint: Path, tmp_path: Path, monkeypatch, capsys):

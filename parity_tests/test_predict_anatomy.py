@@ -50,6 +50,20 @@ def test_anatomy_alone_needs_no_framework_and_no_preprocessing(folder: Path, tmp
     assert out.read_bytes() == drawn
 
 
+@pytest.mark.parametrize("name", ["patch_embed.proj.weight", "pos_embed"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_anatomy_of_weights_that_are_no_numbers_is_one_message(tmp_path: Path, capsys, name: str, value: float):
+    model = vit_torch.ViT(CONFIG)
+    weights = model.state_dict()[name]
+    weights.view(-1)[:2] = value
+    model.save_pretrained(tmp_path / "checkpoint")
+    code, out, err = said(capsys, "--checkpoint", tmp_path / "checkpoint", "--anatomy", tmp_path / "anatomy.png")
+    assert (code, out) == (2, "")
+    count = f"2 of {weights.numel():,} values are NaN or infinite"
+    assert err == f"vit-predict: error: {name}: {count}: nothing to draw\n"
+    assert not (tmp_path / "anatomy.png").exists()
+
+
 def test_principal_filters_are_those_of_the_kernels_covariance():
     """A kernel that is one pattern at several strengths has that pattern as its first component."""
     pattern = np.zeros((3, 4, 4))

@@ -1,17 +1,21 @@
 """vit-predict lays what the model looked at over the image, and writes it for every pixel."""
 
+import re
+import shutil
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.text import Text
 from PIL import Image
 
 import vit_torch
 from parity_tests.compare import gap
-from parity_tests.predicting import PREPROCESS, make_folder, said
+from parity_tests.predicting import CONFIG, PREPROCESS, make, make_folder, said
 from parity_tests.tolerances import FLOAT32, FLOAT32_CHAIN
 from vit_convert.config import ViTConfig
 from vit_convert.preprocess import Preprocess
@@ -50,6 +54,29 @@ def test_attention_npz_has_the_maps_and_the_heat_on_each_image(folder: Path, tmp
         assert gap(both["flax"][name], found[name]) < FLOAT32_CHAIN
     with Image.open(tmp_path / "heat.png") as drawn:
         assert drawn.size[0] > 600
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_long_name_is_not_printed_over_the_next_panel(
+    folder: Path, tmp_path: Path, monkeypatch, capsys, labelled: bool
+):
+    """A label's, of ImageNet's own, or of a model without labels a file's; the probability stays."""
+    long = "American Staffordshire terrier, Staffordshire terrier, American pit bull terrier, pit bull terrier"
+    config = CONFIG if labelled else replace(CONFIG, num_classes=0)
+    make(tmp_path / "checkpoint", config, (long,) * CONFIG.num_classes if labelled else None)
+    photo = shutil.copy(folder / "photos" / "a.jpg", tmp_path / f"{long}.jpg")
+    drawn: list[Any] = []
+    monkeypatch.setattr("vit_tools.attention.picture.save_png", lambda figure, _: drawn.append(figure))
+    code, _, err = said(capsys, photo, "--checkpoint", tmp_path / "checkpoint", "--attention", tmp_path / "heat.png")
+    assert (code, err) == (0, "")
+    drawn[0].canvas.draw()
+    titles = [
+        next(t for t in cell.findobj(Text) if t.get_text() == cell.get_title("left")) for cell in drawn[0].axes[:2]
+    ]
+    first, second = (title.get_window_extent() for title in titles)
+    assert first.x1 < second.x0
+    expected = r"American Staffordshire terrie?… \d+%" if labelled else "American Staffordshire terrier, S…"
+    assert re.fullmatch(expected, titles[0].get_text())
 
 
 @pytest.mark.parametrize("option", ["attention", "nearest-png"])

@@ -2,8 +2,10 @@
 
 import dataclasses
 import errno
+import io
 import json
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -11,14 +13,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from parity_tests.datasets import encoded, picture
 from parity_tests.predicting import PREPROCESS, make_folder, said
 from train.input.sources.folder import Folder as TrainedFolder
-from vit_tools.images import NoImages, as_seen, find_images
+from vit_convert.preprocess import Preprocess
+from vit_tools.images import NoImages, as_seen, find_images, upright
 from vit_tools.labelled import Folder, labelled
 from vit_tools.model import Array, Found, Model
+from vit_tools.predict.command import main
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +86,26 @@ def test_a_photo_that_was_taken_sideways_is_answered_upright(folder: Path, tmp_p
     assert found[1][1].shape == (upright.height, upright.width)
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_turned_as_pillow_turns_it(orientation: int):
+    sideways = picture(3, (40, 60))
+    sideways.getexif()[0x0112] = orientation
+    assert np.array_equal(np.asarray(upright(sideways)), np.asarray(ImageOps.exif_transpose(sideways)))
+
+
+def test_a_photo_whose_other_exif_is_wrong_is_turned_and_answered(folder: Path, tmp_path: Path, capsys):
+    """EXIF that can be read, and not written anew: its camera's maker is a number."""
+    orientation = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)
+    maker = struct.pack("<HHIf", 0x010F, 11, 1, 0.5)
+    for name, entries in (("right", [orientation]), ("wrong", [maker, orientation])):
+        exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+        picture(3, (40, 60)).save(tmp_path / f"{name}.jpg", exif=exif)
+    code, out, err = said(capsys, tmp_path, "--checkpoint", folder / "checkpoint", "--json")
+    assert (code, err) == (0, "")
+    right, wrong = (json.loads(line)["classes"] for line in out.splitlines())
+    assert right == wrong
+
+
 def test_sixteen_bits_are_the_same_picture_and_floats_are_unreadable(folder: Path, tmp_path: Path, capsys):
     grey = picture(2).convert("L")
     grey.save(tmp_path / "8.png")
@@ -93,6 +117,27 @@ def test_sixteen_bits_are_the_same_picture_and_floats_are_unreadable(folder: Pat
     assert code == 1
     assert rows[0]["classes"] == rows[1]["classes"]
     assert "float.tif: can't be read: pixels of mode F have no known range" in err
+
+
+def test_a_picture_that_is_too_long_and_thin_is_said_and_the_others_are_answered(
+    folder: Path, tmp_path: Path, monkeypatch, capsys
+):
+    """It would be resized whole, to gigabytes, before it is cropped. A pixel shorter it is a picture as any other."""
+    monkeypatch.setattr("vit_convert.preprocess.MOST_PIXELS", 18 * 18 * 100)
+    for name, size in (("a", (60, 40)), ("long", (101, 1)), ("shorter", (100, 1))):
+        picture(0).resize(size).save(tmp_path / f"{name}.png")
+    code, out, err = said(capsys, tmp_path, "--checkpoint", folder / "checkpoint", "--json")
+    assert code == 1
+    assert [Path(json.loads(line)["image"]).name for line in out.splitlines()] == ["a.png", "shorter.png"]
+    why = "101x1 pixels are too long and thin: resized to 1,818x18 they would be more than 32,400"
+    assert err == f"vit-predict: {tmp_path}/long.png: can't be read: {why}\n"
+
+
+@pytest.mark.parametrize("size", [(30000, 1), (1, 30000)])
+def test_a_long_thin_png_is_refused_before_it_is_resized(size: tuple[int, int], monkeypatch):
+    monkeypatch.setattr("vit_convert.preprocess.resample", lambda *_: pytest.fail("it was resized"))
+    with pytest.raises(ValueError, match=r"too long and thin: resized to .* more than 268,435,456"):
+        Preprocess(resize=(224, 224), crop=(224, 224))(Image.new("RGB", size))
 
 
 @pytest.mark.parametrize(("alpha", "expected"), [("white", 255), ("drop", 40)])
@@ -175,3 +220,23 @@ def test_a_file_name_that_is_not_utf8_is_read_and_printed_as_it_is(folder: Path,
     assert done.returncode == 1
     assert b"broken.jpg: can't be read: no image that Pillow reads\n" in done.stderr
     assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("form", [[], ["--csv"], ["--json"]])
+def test_a_label_that_the_output_has_no_letters_for_is_escaped(
+    folder: Path, tmp_path: Path, monkeypatch, form: list[str]
+):
+    """JSON says the same text; a table and CSV the letter's number, and a file name's own bytes still."""
+    photos = [os.fsdecode(os.fsencode(tmp_path) + name) for name in (b"/a.jpg", b"/caf\xe9.jpg")]
+    for photo in photos:
+        Path(photo).write_bytes(encoded(picture(0)))
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, "ascii", write_through=True))
+    assert main([*photos, "--checkpoint", str(folder / "checkpoint"), "--top", "7", *form]) == 0
+    if form == ["--json"]:
+        rows = [json.loads(line) for line in printed.getvalue().splitlines()]
+        assert [row["image"] for row in rows] == photos
+        assert all("été" in [found["label"] for found in row["classes"]] for row in rows)
+    else:
+        assert printed.getvalue().count(rb"\xe9t\xe9") == len(photos)
+        assert all(os.fsencode(photo) in printed.getvalue() for photo in photos)

@@ -27,6 +27,8 @@ CHOICES = {
     "alpha": get_args(Alpha),
 }
 
+MOST_PIXELS = 2**28  # of a picture as it is resized: 800 MB in RGB; photographs come to a thousandth
+
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocess:
@@ -82,13 +84,18 @@ class Preprocess:
             object.__setattr__(self, "crop_offset", "round")
 
     def __call__(self, image: "Image.Image") -> np.ndarray:
-        """A PIL image -> (H, W, C) float32 of size `crop`."""
+        """A PIL image -> (H, W, C) float32 of size `crop`.
+
+        Raises:
+            ValueError: it is so long and thin that it would be resized to more than MOST_PIXELS.
+        """
         return self.normalise(self.pixels(image))
 
     def pixels(self, image: "Image.Image") -> np.ndarray:
         """The same before it is normalised: levels of 0 to 255; whole ones (uint8) unless `rounding` is none."""
         image = self._convert(image)
         size = self.resize if self.mode == "squash" else covering((image.height, image.width), self.resize)
+        check_size((image.height, image.width), size)
         pixels = resample(image, size, self.interpolation, self.antialias, self.rounding)
         pixels = pixels.reshape(*size, len(self.mean))
         top, left = self._offset(size, self.crop_offset)
@@ -142,6 +149,16 @@ class Preprocess:
         if set(values) - known or not {"resize", "crop"} <= set(values):
             raise ValueError(f"Preprocess: needs resize and crop, knows {sorted(known)}, got {sorted(values)}")
         return cls(**values)
+
+
+def check_size(size: Size, resized: Size) -> None:
+    """
+    Raises:
+        ValueError: a picture of `size` would take gigabytes, resized.
+    """
+    if resized[0] * resized[1] > MOST_PIXELS:
+        of, to = (f"{width:,}x{height:,}" for height, width in (size, resized))
+        raise ValueError(f"{of} pixels are too long and thin: resized to {to} they would be more than {MOST_PIXELS:,}")
 
 
 def covering(size: Size, target: Size) -> Size:

@@ -50,10 +50,26 @@ def position_table(tensors: dict[str, npt.NDArray[Any]], config: ViTConfig) -> n
     raise CheckpointError("this model adds no positions to its patches (its attention rotates them): no table to show")
 
 
+def check_finite(name: str, values: npt.NDArray[Any]) -> None:
+    """
+    Raises:
+        CheckpointError: of what is to be drawn, some is NaN or infinite.
+    """
+    if strange := int((~np.isfinite(values)).sum()):
+        raise CheckpointError(f"{name}: {strange:,} of {values.size:,} values are NaN or infinite: nothing to draw")
+
+
 def draw_anatomy(
     kernel: npt.NDArray[Any], table: npt.NDArray[Any] | None, config: ViTConfig, path: str | PathLike[str]
 ) -> None:
-    """The filters' principal components, and for a sample of patches how alike all positions are to theirs."""
+    """The filters' principal components, and for a sample of patches how alike all positions are to theirs.
+
+    Raises:
+        CheckpointError: the filters or positions aren't finite.
+    """
+    check_finite("patch_embed.proj.weight", kernel)
+    if table is not None:
+        check_finite("pos_embed", table)
     figure = new_figure(11 if table is not None else 5.5, 5.2)
     sides = figure.subfigures(1, 2 if table is not None else 1, squeeze=False)[0]
     _draw_filters(sides[0], principal_filters(kernel))

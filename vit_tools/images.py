@@ -8,11 +8,22 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 
 from vit_convert.image_file import UNREADABLE, to_8_bits, why_unreadable
 from vit_convert.image_folder import SUFFIXES, images_in
 from vit_convert.preprocess import Preprocess
+
+ORIENTATION = 0x0112  # EXIF's tag: how a camera was held
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class NoImages(ValueError):
@@ -101,10 +112,20 @@ def upright(picture: Image.Image) -> Image.Image:
     Raises:
         ValueError: its numbers have no range that is known.
     """
-    turned = to_8_bits(ImageOps.exif_transpose(picture), picture.format)
+    turned = to_8_bits(_turned(picture), picture.format)
     if turned.mode in ("I", "F"):
         raise ValueError(f"pixels of mode {turned.mode} have no known range: expected 8 or 16 bits")
     return turned
+
+
+def _turned(picture: Image.Image) -> Image.Image:
+    """What ImageOps.exif_transpose makes of the pixels. It writes all other EXIF anew as well, and raises whatever a
+    wrong tag of them makes it raise."""
+    try:
+        turn = TURNS.get(picture.getexif().get(ORIENTATION, 1))
+    except Exception:  # damaged EXIF raises of every kind, and says nothing of the pixels
+        turn = None
+    return picture.copy() if turn is None else picture.transpose(turn)
 
 
 def batches(images: Iterable[Opened | Corrupt], size: int, told: Callable[[Corrupt], None]) -> Iterator[list[Opened]]:

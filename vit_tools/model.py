@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,9 @@ import numpy.typing as npt
 from vit_convert.config import ViTConfig
 from vit_convert.errors import CheckpointError
 from vit_convert.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    from vit_convert.checkpoint import Checkpoint
 
 Framework = Literal["torch", "flax"]
 FRAMEWORKS: tuple[Framework, ...] = ("torch", "flax")
@@ -64,18 +67,47 @@ def load(
         dynamic_size: it takes images of other sizes than its preprocessing makes, too.
 
     Raises:
-        CheckpointError: it can't be opened, or nothing says how images become its input.
+        CheckpointError: it can't be opened, or nothing says how images become its input, or it is no input of it.
     """
     from vit_convert.checkpoint import open_checkpoint
 
     questions: dict[str, Any] = dict(preset=preset, overrides=overrides, weights=weights)
     found = open_checkpoint(path, **questions)
-    if found.preprocess is None:
-        raise CheckpointError(unknown_preprocessing(path, found.said))
-    questions["dynamic_size"] = dynamic_size or found.preprocess.crop != found.config.image_hw
+    preprocess = preprocessing(path, found)
+    questions["dynamic_size"] = dynamic_size or preprocess.crop != found.config.image_hw
     make = _torch if framework == "torch" else _flax
     call = make(path, questions, dtype)
-    return Model(found.config, found.preprocess, found.labels, framework, str(path), found.answers, call)
+    return Model(found.config, preprocess, found.labels, framework, str(path), found.answers, call)
+
+
+def preprocessing(path: str, found: "Checkpoint") -> Preprocess:
+    """How images become the input of a checkpoint.
+
+    Raises:
+        CheckpointError: nothing tells it, or what tells it makes other images than the model takes.
+    """
+    if found.preprocess is None:
+        raise CheckpointError(unknown_preprocessing(path, found.said))
+    check_fits(path, found.preprocess, found.config)
+    return found.preprocess
+
+
+def check_fits(path: str, preprocess: Preprocess, config: ViTConfig) -> None:
+    """
+    Raises:
+        CheckpointError: the images have other channels than the model takes, or its patches don't divide them.
+    """
+    if len(preprocess.mean) != config.in_channels:
+        raise CheckpointError(
+            f"the preprocessing of {path} makes images of {len(preprocess.mean)} channels (as many as its mean has), "
+            f"and the model takes {config.in_channels}: correct the file that says how images are prepared"
+        )
+    if any(side % patch for side, patch in zip(preprocess.crop, config.patch_hw, strict=True)):
+        size, patch = ("x".join(map(str, pair)) for pair in (preprocess.crop, config.patch_hw))
+        raise CheckpointError(
+            f"the preprocessing of {path} makes images of {size} pixels, which the model's patches of {patch} don't "
+            "divide: correct the file that says how images are prepared"
+        )
 
 
 def unknown_preprocessing(path: str, said: Sequence[str]) -> str:

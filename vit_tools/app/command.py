@@ -49,7 +49,7 @@ def load_both(args: argparse.Namespace) -> "dict[Framework, Model]":
         CheckpointError: it can't be opened, or nothing says how images become its input.
         ValueError: a package is missing, or a --set that is none.
     """
-    missing = [name for name in ("gradio", "torch", "jax", "flax") if find_spec(name) is None]
+    missing = [name for name in ("gradio", "torch", "jax", "flax", "matplotlib") if find_spec(name) is None]
     if missing:
         raise ValueError(f"the page needs {', '.join(missing)}: pip install {' '.join(missing)}, or the extra app")
     from vit_convert.resolve import parse_overrides

@@ -19,6 +19,7 @@ HEADS_A_ROW = 4
 PANEL = 2.3  # inches of a panel's longer side
 SHOWN_THROUGH = 0.35  # of the image under its heat
 LONGER_SIDE = 600  # pixels of an image in a picture: twice what a panel has
+LETTERS = 34  # that a panel has room for above it
 MOST = 64  # images in one picture: 21,000 pixels high, and 300 MB while it is made
 
 Pixels = npt.NDArray[np.uint8]
@@ -46,6 +47,12 @@ class Seen:
 def seen(pixels: Pixels, title: str) -> Seen:
     """An image (height, width, 3) of any size, kept `reduced`."""
     return Seen(reduced(pixels), title, (pixels.shape[0], pixels.shape[1]))
+
+
+def caption(name: str, more: str = "") -> str:
+    """A name and what stays whole behind it; of a longer name than a panel has room for the beginning."""
+    room = LETTERS - len(more)
+    return (name if len(name) <= room else name[: room - 1].rstrip(" ,") + "…") + more
 
 
 def reduced(pixels: Pixels) -> Pixels:

@@ -190,14 +190,13 @@ def check_size(kind: "Kind", config: Any, dtype: str) -> None:
 def asked_of(args: argparse.Namespace, kind: "Kind") -> "Asked":
     """
     Raises:
-        CheckpointError: SRC can't be opened, or nothing says how images become its input.
+        CheckpointError: SRC can't be opened, or nothing says how images become its input, or it is no input of it.
         UsageError: a --set that is none.
     """
     from vit_convert.checkpoint import open_checkpoint
-    from vit_convert.errors import CheckpointError
     from vit_convert.resolve import parse_overrides
     from vit_tools.export.base import Asked
-    from vit_tools.model import unknown_preprocessing
+    from vit_tools.model import preprocessing
 
     try:
         overrides = parse_overrides(args.set)
@@ -205,8 +204,7 @@ def asked_of(args: argparse.Namespace, kind: "Kind") -> "Asked":
         raise UsageError(str(error)) from error
     how: dict[str, Any] = dict(preset=args.preset, overrides=overrides, weights=args.weights)
     found = open_checkpoint(args.src, **how)
-    if found.preprocess is None:
-        raise CheckpointError(unknown_preprocessing(args.src, found.said))
+    preprocessing(args.src, found)  # refused before the work
     check_size(kind, found.config, args.dtype)
     return Asked(args.src, found, how, args.dtype, platforms_of(args.platforms), args.dynamic_size)
 

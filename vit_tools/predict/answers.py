@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vit_tools.streams import prints
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -45,16 +47,7 @@ def as_json(answer: Answer, nearest: Sequence[Neighbour] | None = None) -> str:
     if nearest is not None:
         found["nearest"] = [{"path": path, "cosine": cosine} for path, cosine in nearest]
     text = json.dumps(found, ensure_ascii=False, allow_nan=False)  # NaN is no JSON
-    return text if is_utf8(text) else json.dumps(found, allow_nan=False)  # nor are a file name's other bytes
-
-
-def is_utf8(text: str) -> bool:
-    """Whether a text has no bytes of a file name that aren't UTF-8 (surrogates, as Python keeps them)."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return text if prints(text) else json.dumps(found, allow_nan=False)  # nor a name's other bytes
 
 
 def as_csv(answer: Answer) -> str:

@@ -14,7 +14,7 @@ from vit_convert.errors import CheckpointError
 from vit_convert.preprocess import Preprocess, Size
 from vit_tools.attention.maps import Attention, attention, wanted
 from vit_tools.attention.on_image import on_image
-from vit_tools.attention.picture import Seen, draw, reduced, seen
+from vit_tools.attention.picture import Seen, caption, draw, reduced, seen
 from vit_tools.features import Batch, answered, features, run, token_source, unit
 from vit_tools.images import Corrupt, Opened, as_seen, batches, find_images, open_images, read
 from vit_tools.labelled import Labelled
@@ -137,8 +137,8 @@ class Kept:
             self._attention.append(attention(batch.found, model.config, model.preprocess.crop))
         self.sizes += [(image.picture.height, image.picture.width) for image in batch.images]
         if asked.attention or asked.nearest_png:
-            titles = [f"{a.labels[0]} {a.probabilities[0]:.0%}" for a in answers]
-            titles = titles or [Path(image.path).name for image in batch.images]
+            titles = [caption(a.labels[0], f" {a.probabilities[0]:.0%}") for a in answers]
+            titles = titles or [caption(Path(image.path).name) for image in batch.images]
             images = (as_seen(image.picture, model.preprocess) for image in batch.images)
             self.seen += map(seen, images, titles)
         if asked.features:

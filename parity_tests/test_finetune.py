@@ -1,5 +1,8 @@
 """A run starts from a checkpoint of any layout: its function, a head for the run's classes, another image size."""
 
+import os
+import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,8 +18,10 @@ import vit_flax
 import vit_torch
 from parity_tests.compare import gap
 from parity_tests.tolerances import FORWARD
+from train.__main__ import main
 from train.config import ConfigError, TrainConfig
 from train.input.data import open_data
+from train.progress import Report
 from train.recipes import RECIPES
 from train.start import Start, open_start
 from vit_convert.config import ViTConfig
@@ -223,6 +228,34 @@ def test_fine_tuning_from_the_command_line_learns_and_loads_in_pytorch(checkpoin
         == dict(vit_flax.ViT.from_pretrained(workdir / "checkpoint").numpy_tensors())["head.bias"]
     ).all()
     assert (dict(model.named_parameters())["head.weight"] != 0).any()
+
+
+STEPS = ["--batch-size", "100", "--steps", "6", "--log.steps", "2", "--ema-decay", "0.9"]
+
+
+def test_a_run_goes_on_without_the_checkpoint_that_it_began_with(
+    checkpoint: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """It was moved, or removed. With no saved step that is whole there is nothing to go on from, and that is said."""
+    init = checkpoint("timm", num_classes=7)
+    main(["digits", "--workdir", str(tmp_path / "whole"), "--init", str(init), *STEPS])
+    command = ["digits", "--workdir", str(tmp_path / "run"), "--init", str(init), *STEPS]
+    with monkeypatch.context() as patch:
+        patch.setattr(Report, "row", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(SystemExit) as stop:
+            main(command)
+    assert stop.value.code == 128 + signal.SIGTERM
+    init.rename(tmp_path / "elsewhere")
+    shutil.copytree(tmp_path / "run", tmp_path / "damaged")
+    main(command)
+    whole, run = ((tmp_path / name / "checkpoint" / "model.safetensors").read_bytes() for name in ("whole", "run"))
+    assert run == whole
+    (data,) = (tmp_path / "damaged").glob("steps/*/state/_METADATA")
+    data.write_bytes(b"")
+    with pytest.raises(SystemExit) as stop:
+        main([*command[:2], str(tmp_path / "damaged"), *command[3:]])
+    assert stop.value.code == 2
+    assert f"--init {init} isn't there any more, and the run's last step can't be read: " in capsys.readouterr().err
 
 
 def test_what_the_checkpoint_decides_cant_be_given(checkpoint: Write, tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import jax.numpy as jnp
 from jax import Array
@@ -11,6 +12,7 @@ from train.step import Params
 from train.workdir import checkpoint_of
 from vit_convert.checkpoint import Checkpoint, open_checkpoint
 from vit_convert.errors import CheckpointError
+from vit_convert.files.hub_source import is_hub_name
 from vit_convert.resolve import in_words_of_a_run, parse_overrides
 from vit_flax.pretrained import to_array
 
@@ -25,6 +27,7 @@ class Start:
     new_head: bool
     head_bias: float  # of a new head
     said: tuple[str, ...]  # what was chosen, left out or changed on the way
+    gone: str | None = None  # the checkpoint that the run began with, where it isn't there any more
 
     @property
     def dtype(self) -> jnp.dtype:
@@ -36,8 +39,10 @@ class Start:
         """The parameters by Flax path. `place` puts each where it shall lie, before the next is read.
 
         Raises:
-            ConfigError: a file that can't be read.
+            ConfigError: a file that can't be read, or isn't there any more.
         """
+        if self.gone:
+            raise ConfigError(f"--init {self.gone} isn't there any more, and no saved step of the run is whole")
         try:
             tensors = ((name, to_array(array, self.dtype)) for name, array in self.checkpoint.tensors("flax"))
             return {name: place(name, self.head(name, x)) for name, x in tensors}
@@ -51,11 +56,16 @@ class Start:
         return jnp.full_like(x, self.head_bias if name.endswith("bias") else 0.0)
 
 
-def open_start(config: TrainConfig, class_names: Sequence[str]) -> tuple[TrainConfig, Start | None]:
+def open_start(
+    config: TrainConfig, class_names: Sequence[str], saved: Path | None = None
+) -> tuple[TrainConfig, Start | None]:
     """The config with the model of init's checkpoint, at the run's image size and for its classes, and that start;
     without init the config as it is, and None. No weights are read yet.
 
     The head is kept where it answers for the same classes: as many, and called the same if both have names.
+
+    Args:
+        saved: a step of a run that goes on. It has that model too, should init not be there any more.
 
     Raises:
         ConfigError: the checkpoint can't be opened, has dtypes that no model computes in, or can't have that size or
@@ -63,6 +73,9 @@ def open_start(config: TrainConfig, class_names: Sequence[str]) -> tuple[TrainCo
     """
     if config.init is None:
         return config, None
+    if saved is not None and _is_gone(config.init):
+        found = _model_of(saved, config.init)
+        return replace(config, model=found.config), Start(found, False, config.start.head_bias, (), config.init)
     checkpoint = _open(config, None)
     same_number = checkpoint.config.num_classes == len(class_names)
     relabelled = same_number and checkpoint.labels not in (None, tuple(class_names))
@@ -71,6 +84,19 @@ def open_start(config: TrainConfig, class_names: Sequence[str]) -> tuple[TrainCo
     said = (*checkpoint.said, *[RELABELLED] * relabelled)
     new_head = relabelled or not same_number
     return replace(config, model=checkpoint.config), Start(checkpoint, new_head, config.start.head_bias, said)
+
+
+def _is_gone(init: str) -> bool:
+    return not is_hub_name(init) and not Path(init).exists()
+
+
+def _model_of(saved: Path, init: str) -> Checkpoint:
+    try:
+        return open_checkpoint(str(saved))
+    except CheckpointError as error:
+        raise ConfigError(
+            f"--init {init} isn't there any more, and the run's last step can't be read: {error}"
+        ) from error
 
 
 def _open(config: TrainConfig, num_classes: int | None) -> Checkpoint:

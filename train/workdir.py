@@ -54,6 +54,12 @@ def is_stopped(workdir: Path) -> bool:
     return _run_in(workdir) is not None and not (workdir / "checkpoint").exists()
 
 
+def last_step(workdir: Path) -> Path | None:
+    """The last saved step of a run that was stopped there, whole or not."""
+    steps = [path for path in (workdir / "steps").glob("*") if path.name.isdecimal()] if is_stopped(workdir) else []
+    return max(steps, key=lambda path: int(path.name), default=None)
+
+
 def checkpoint_of(path: str) -> str:
     """Of the folder of a run its checkpoint; everything else as it is.
 

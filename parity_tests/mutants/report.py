@@ -12,7 +12,7 @@ HEAD = """# Deliberate mistakes
 A test is worth what it would see. Here are {count} mistakes that people make when they write a Vision Transformer
 again, move its weights, or rewrite its training. Each is planted in a copy of the code
 ([parity_tests/mutants](../parity_tests/mutants)) and loaded in a process of its own, in which the suite's promises are
-measured again: the same checks with the same bounds, by
+measured again: the same quantities with the same bounds, on smaller models and shorter runs, by
 [parity_tests/mutants/promises](../parity_tests/mutants/promises) and not by pytest. **{killed} of {count} are seen**,
 and {true}.
 

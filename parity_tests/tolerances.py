@@ -103,6 +103,14 @@ FLOAT32_CHAIN = Bound(
     "weights and images went in: others would change the first digit.",
 )
 
+DRIFT = Bound(
+    "DRIFT",
+    1e-4,
+    "Parameters after a dozen train steps in float32, beside those of the other framework or of float64, where a test "
+    "asks whether rounding alone parts them: Adam divides by the size of a gradient, so that a small one's rounding "
+    "counts as much as a large one's. Other batches or draws would change the first digit.",
+)
+
 NARROWED = Bound(
     "NARROWED",
     2.0**-23,

@@ -172,7 +172,8 @@ def test_what_cannot_be_judged_is_one_message(tmp_path: Path, fails: Fails):
     assert "there is no folder" in fails(nine, "--data", "digits", "--confusion", tmp_path / "a" / "b.png")
     assert "--max-corrupt must be in [0, 1], got -1" in fails(nine, "--data", "digits", "--max-corrupt", -1)
     grey = save(make_model(in_channels=1), tmp_path / "grey")
-    assert "takes images of 1 channels, but its preprocessing has 3 numbers" in fails(grey, "--data", "digits")
+    said = fails(grey, "--data", "digits")
+    assert f"the preprocessing of {grey} makes images of 3 channels (as many as its mean has), and the model" in said
     write_tfds(tmp_path / "tfds", {"test": jpegs(3)})
     two = save(make_model(num_classes=2, in_channels=3), tmp_path / "two", labels=("cat", "dog"))
     given = ("--data", "written", "--data-dir", tmp_path / "tfds", "--split", "test[:0]")

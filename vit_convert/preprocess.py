@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from vit_convert.errors import CheckpointError
 from vit_convert.resample import Interpolation, Rounding, resample
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from vit_convert.config import ViTConfig
 
 Size = tuple[int, int]
 Mode = Literal["shortest", "squash"]
@@ -173,3 +176,21 @@ def covering(size: Size, target: Size) -> Size:
         return (edge, edge * width // height) if height <= width else (edge * height // width, edge)
     ratio = min(height / target[0], width / target[1])
     return max(target[0], round(height / ratio)), max(target[1], round(width / ratio))
+
+
+def check_fits(path: str, preprocess: Preprocess, config: "ViTConfig") -> None:
+    """
+    Raises:
+        CheckpointError: the images have other channels than the model takes, or its patches don't divide them.
+    """
+    if len(preprocess.mean) != config.in_channels:
+        raise CheckpointError(
+            f"the preprocessing of {path} makes images of {len(preprocess.mean)} channels (as many as its mean has), "
+            f"and the model takes {config.in_channels}: correct the file that says how images are prepared"
+        )
+    if any(side % patch for side, patch in zip(preprocess.crop, config.patch_hw, strict=True)):
+        size, patch = ("x".join(map(str, pair)) for pair in (preprocess.crop, config.patch_hw))
+        raise CheckpointError(
+            f"the preprocessing of {path} makes images of {size} pixels, which the model's patches of {patch} don't "
+            "divide: correct the file that says how images are prepared"
+        )

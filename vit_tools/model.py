@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from vit_convert.config import ViTConfig
 from vit_convert.errors import CheckpointError
-from vit_convert.preprocess import Preprocess
+from vit_convert.preprocess import Preprocess, check_fits
 
 if TYPE_CHECKING:
     from vit_convert.checkpoint import Checkpoint
@@ -90,24 +90,6 @@ def preprocessing(path: str, found: "Checkpoint") -> Preprocess:
         raise CheckpointError(unknown_preprocessing(path, found.said))
     check_fits(path, found.preprocess, found.config)
     return found.preprocess
-
-
-def check_fits(path: str, preprocess: Preprocess, config: ViTConfig) -> None:
-    """
-    Raises:
-        CheckpointError: the images have other channels than the model takes, or its patches don't divide them.
-    """
-    if len(preprocess.mean) != config.in_channels:
-        raise CheckpointError(
-            f"the preprocessing of {path} makes images of {len(preprocess.mean)} channels (as many as its mean has), "
-            f"and the model takes {config.in_channels}: correct the file that says how images are prepared"
-        )
-    if any(side % patch for side, patch in zip(preprocess.crop, config.patch_hw, strict=True)):
-        size, patch = ("x".join(map(str, pair)) for pair in (preprocess.crop, config.patch_hw))
-        raise CheckpointError(
-            f"the preprocessing of {path} makes images of {size} pixels, which the model's patches of {patch} don't "
-            "divide: correct the file that says how images are prepared"
-        )
 
 
 def unknown_preprocessing(path: str, said: Sequence[str]) -> str:

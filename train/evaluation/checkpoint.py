@@ -25,7 +25,7 @@ from train.step import Params, split_model
 from train.workdir import checkpoint_of
 from vit_convert.checkpoint import Checkpoint, open_checkpoint
 from vit_convert.errors import CheckpointError
-from vit_convert.preprocess import Preprocess
+from vit_convert.preprocess import Preprocess, check_fits
 from vit_flax import ViT
 
 Shown = Callable[[Iterable[EvalBatch], int], Iterable[EvalBatch]]  # batches, and how many there will be
@@ -94,11 +94,10 @@ def _preprocess(path: str, found: Checkpoint, name: str, source: Source) -> Prep
     if there is not None and channels != there and (channels, there) != (3, 1):
         raise ConfigError(f"{path} takes images of {channels} channels, but those of {name} have {there}")
     if found.preprocess is not None:
-        if len(found.preprocess.mean) != channels:
-            raise ConfigError(
-                f"{path} takes images of {channels} channels, but its preprocessing has {len(found.preprocess.mean)} "
-                "numbers as mean and std: give as many in the file beside it"
-            )
+        try:
+            check_fits(path, found.preprocess, found.config)
+        except CheckpointError as error:
+            raise ConfigError(str(error)) from error
         return found.preprocess
     why = "; ".join(found.said)
     raise ConfigError(

@@ -34,11 +34,12 @@ TF_SMALL = "tf.data, streamed", "tf.data, cached"
 PHOTOGRAPHS = ["vit-parity", *TF, "torchvision", "timm", "grain"]
 SMALL = ["vit-parity, streamed", TF_SMALL[0], "vit-parity, resident", TF_SMALL[1]]
 OURS = dict(zip(SMALL, (SMALL[0], SMALL[0], SMALL[2], SMALL[2]), strict=True))  # what each is compared with
+LINKS = 64
 PACKAGES = ["grain", "simplejpeg", "opencv-python-headless", "pillow", "torch", "torchvision", "timm"]
 
 
 def write_photographs(root: Path, count: int) -> None:
-    """ROOT/train/{a,b}/*.jpg."""
+    """ROOT/train/{a,b}/*.jpg: that many, each under LINKS names, for drawing an order takes longer of few."""
     rng = np.random.default_rng(0)
     originals = [photograph(name) for name in ("china", "flower")]
     for number in range(count):
@@ -48,7 +49,10 @@ def write_photographs(root: Path, count: int) -> None:
             file = root / split / "ab"[number % 2] / f"{number:04}.jpg"
             file.parent.mkdir(parents=True, exist_ok=True)
             part.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(file, quality=int(rng.integers(87, 94)))
-            if number >= 2 and split == "train":
+            if split == "train":
+                for link in range(1, LINKS):
+                    file.with_stem(f"{number:04}-{link:02}").hardlink_to(file)
+            if number >= 2:
                 break
 
 

@@ -1,9 +1,17 @@
 """Which examples a step sees is a function of (seed, step) alone: a permutation an epoch, another one each time."""
 
+import math
+from typing import Any
+
 import numpy as np
 import pytest
+from grain.experimental import index_shuffle
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
+from train.input import shuffle
 from train.input.order import batch_indices
+from train.input.shuffle import shuffled
 
 GOLDEN = [[240984, 1142230, 320361, 945980], [729, 412, 854, 454]]
 
@@ -58,12 +66,30 @@ def test_the_order_is_the_same_for_ever():
     assert batch_indices(3, 900, 1437, 4).tolist() == GOLDEN[1]
 
 
-def test_a_step_costs_the_same_anywhere(monkeypatch: pytest.MonkeyPatch):
-    """One call for an example of the batch, however many there are in the dataset and wherever the step is."""
-    calls = []
-    from train.input import order
+@given(count=st.integers(1, 2**40) | st.integers(1, 2**18), seed=st.integers(0, 2**32 - 1), data=st.data())
+def test_the_order_is_grains(count: int, seed: int, data: st.DataObject):
+    """But where Grain's is no permutation, see below."""
+    assume(math.log2(max(count - 1, 1)) % 1 or count <= 2**15 + 1)
+    places = data.draw(st.lists(st.integers(0, count - 1), min_size=1, max_size=20))
+    expected = [index_shuffle(place, count - 1, seed, 4) for place in places]
+    assert shuffled(np.array(places), count, seed).tolist() == expected
 
-    shuffle = order.index_shuffle
-    monkeypatch.setattr(order, "index_shuffle", lambda *args: calls.append(args) or shuffle(*args))
-    batch_indices(0, 10**7, 10**9, 32)
-    assert len(calls) == 32
+
+@pytest.mark.parametrize("count", [65_536, 65_537, 65_538, 131_073, 262_145])
+def test_an_order_of_any_length_is_a_permutation(count: int):
+    """Grain's, of 65,537 or 262,145, leaves one out and gives another twice."""
+    assert (np.sort(shuffled(np.arange(count), count, 7)) == np.arange(count)).all()
+
+
+@pytest.mark.parametrize("step", [0, 10**7])
+def test_a_step_costs_the_same_anywhere(step: int, monkeypatch: pytest.MonkeyPatch):
+    """Few numbers are computed beside those of the batch, however many examples there are and wherever the step is."""
+    computed, encrypted = [], shuffle._encrypted
+
+    def counted(values: np.ndarray, *rest: Any) -> np.ndarray:
+        computed.append(len(values))
+        return encrypted(values, *rest)
+
+    monkeypatch.setattr(shuffle, "_encrypted", counted)
+    batch_indices(0, step, 10**9, 32)
+    assert 32 <= sum(computed) < 32 * 4

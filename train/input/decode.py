@@ -1,9 +1,11 @@
 """Encoded images to pixels of one size, with calls that release Python's lock, so that threads decode side by side."""
 
 import io
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from math import ceil
+from typing import TypeGuard
 
 import cv2
 import numpy as np
@@ -11,6 +13,7 @@ import simplejpeg
 from PIL import Image
 
 from train.input.crop import Box
+from train.input.part import decode_part
 from vit_convert.image_file import UNREADABLE, to_8_bits, why_unreadable
 
 cv2.setNumThreads(0)  # batches are decoded in threads of our own
@@ -38,6 +41,9 @@ def image_size(image: bytes | np.ndarray) -> tuple[int, int]:
         with suppress(ValueError):
             height, width, *_ = simplejpeg.decode_jpeg_header(image)
             return int(height), int(width)
+    if image.startswith(PNG) and image[12:16] == b"IHDR" and len(image) >= 24:
+        width, height = struct.unpack(">II", image[16:24])  # Pillow takes longer to open a small one than to decode it
+        return height, width
     with _by_pillow(), Image.open(io.BytesIO(image)) as opened:
         return opened.height, opened.width
 
@@ -144,7 +150,7 @@ def with_channels(image: np.ndarray, channels: int) -> np.ndarray:
     return image if image.shape[2] == channels else np.repeat(image, channels, axis=2)
 
 
-def is_jpeg(image: bytes | np.ndarray) -> bool:
+def is_jpeg(image: bytes | np.ndarray) -> TypeGuard[bytes]:
     return isinstance(image, bytes) and image[:2] == b"\xff\xd8"
 
 
@@ -167,8 +173,24 @@ def crop_and_resize(
     Raises:
         CorruptImage: not an image, or one that is cut short.
     """
-    pixels, reduced = decode_at(image, channels, reduction((box.height, box.width), size))
-    return resize(cut(pixels, box, reduced), size, interpolation)
+    pixels = decode_box(image, box, channels, reduction((box.height, box.width), size))
+    return resize(pixels, size, interpolation)
+
+
+def decode_box(image: bytes | np.ndarray, box: Box, channels: int, wanted: int) -> np.ndarray:
+    """The pixels of a box, at the part of their size that `decode_at` gives: (height, width, channels) uint8. Where
+    `decode_part` can, nothing else of a JPEG is decoded.
+
+    Raises:
+        CorruptImage: not an image, or one that is cut short.
+    """
+    if is_jpeg(image) and channels in (1, 3):
+        part = decode_part(image, edges(box, wanted), wanted)
+        if part is not None and part.shape[2] in (1, channels):
+            return with_channels(part, channels)
+    pixels, reduced = decode_at(image, channels, wanted)
+    top, left, bottom, right = edges(box, reduced)
+    return pixels[top:bottom, left:right]
 
 
 def reduction(old: tuple[int, int], new: tuple[int, int]) -> int:
@@ -176,13 +198,13 @@ def reduction(old: tuple[int, int], new: tuple[int, int]) -> int:
     return next((n for n in REDUCED if old[0] >= n * new[0] and old[1] >= n * new[1]), 1)
 
 
-def cut(pixels: np.ndarray, box: Box, reduced: int) -> np.ndarray:
-    """The box, in pixels of the image, of the image at a `reduced`th of its size, rounded to whole pixels of that: at
-    most half of one, and half of one of what becomes of it."""
+def edges(box: Box, reduced: int) -> tuple[int, int, int, int]:
+    """Top, left, bottom and right of the box, in pixels of the image, in its `reduced`th: rounded to whole pixels of
+    that, at most half of one away, and half of one of what becomes of it."""
     top, left, bottom, right = (
         round(edge / reduced) for edge in (box.top, box.left, box.top + box.height, box.left + box.width)
     )
-    return pixels[top:bottom, left:right]
+    return top, left, bottom, right
 
 
 def resize(pixels: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:

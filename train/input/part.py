@@ -1,4 +1,4 @@
-"""A part of a JPEG by libjpeg-turbo: the rows below it are not read, and what lies beside it is not transformed
+"""A part of a JPEG by libjpeg-turbo: the rows below it are not read, and what lies beside it is not transformed.
 
 TurboJPEG 3 has tj3SetCroppingRegion for it, and no package binds that for Python: it is called through ctypes, which
 releases Python's lock. The library is the system's, or the one that the wheel `turbojpeg` holds.

@@ -1,4 +1,4 @@
-"""Grain's index_shuffle of many places at once: any place of a permutation, computed on its own
+"""Grain's index_shuffle of many places at once: any place of a permutation, computed on its own.
 
 From google/grain, grain/_src/python/experimental/index_shuffle/index_shuffle.cc, whose binding takes one place a call,
 2 to 11 microseconds each: a cipher on the least even number of bits, 16 at least, that holds every number, applied

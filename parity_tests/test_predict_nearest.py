@@ -122,6 +122,18 @@ def test_knn_takes_splits_of_tfds_and_folders_alike(folder: Path, tmp_path: Path
     assert said(capsys, *asked, "--knn", tmp_path / "train", tmp_path / "test")[1] == out
 
 
+def test_what_tfds_cannot_decode_is_said_and_left_out(folder: Path, tmp_path: Path, capsys):
+    """Of a dataset as of a folder; the others are answered, and the code is that of an unreadable image."""
+    whole = [(encoded(picture(i), "PNG"), i % 2) for i in range(4)]
+    write_tfds(tmp_path, {"train": [*whole[:2], (whole[2][0][:200], 0), *whole[3:]]})
+    given = ("--knn", "tfds:written/train", "tfds:written/train", "--data-dir", tmp_path, "--k", 1)
+    code, out, error = said(capsys, "--checkpoint", folder / "checkpoint", *given)
+    assert code == 1
+    assert out == "k-NN, k = 1: 100.00% (3 of 3, by 3 images of 2 classes)\n"
+    assert error.count("tfds:written/train: example 2") == 2
+    assert error.count("TFDS can't decode it: ") == 2
+
+
 @pytest.mark.parametrize(
     ("named", "message"),
     [

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from train.config import ConfigError
 from train.devices import hosts
 from train.errors import saving
 from train.progress import Report
@@ -76,11 +77,28 @@ class Journal:
 
 
 def keep_rows(path: Path, step: int, unevaluated: bool) -> None:
-    """Leaves the rows up to this step. The last line may be half a row, where the process was killed in it."""
+    """Leaves the rows up to this step. The last line may be half a row, where the process was killed in it.
+
+    Raises:
+        ConfigError: another line is no row.
+    """
 
     def stays(row: dict[str, Any]) -> bool:
         return row["step"] <= step and not (unevaluated and row["step"] == step and "test_count" in row)
 
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    whole = (line for line in lines if line.endswith("\n"))
-    write_text(path, "".join(line for line in whole if stays(json.loads(line))))
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    rows = [(line, _row(line, path, at)) for at, line in enumerate(lines, 1) if line.endswith("\n")]
+    write_text(path, "".join(line for line, row in rows if stays(row)))
+
+
+def _row(line: str, path: Path, number: int) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+        if isinstance(row, dict) and isinstance(row.get("step"), int):
+            return row
+    except ValueError:
+        pass
+    raise ConfigError(
+        f"{path}, line {number}: expected a JSON object with a step, got {line[:60].rstrip()!r}; "
+        "mend or remove the line, and the run goes on"
+    )

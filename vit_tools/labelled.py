@@ -72,7 +72,11 @@ class Split:
     def open(self, preprocess: Preprocess) -> Iterator[Opened | Corrupt]:
         for i in range(len(self.examples)):
             path = f"{TFDS}{self.name}/{self.split}: example {i}"
-            example = self.examples[i]
+            try:
+                example = self.examples[i]
+            except Exception as error:  # TFDS's decoders raise what they meet: of a cut image an AttributeError
+                yield Corrupt(path, f"TFDS can't decode it: {' '.join(str(error).split())}")
+                continue
             if (label := int(example["label"])) < 0:  # TFDS's way of saying that a test split has no labels
                 raise CheckpointError(f"{path} has the label {label}, that is, none: name a split with labels")
             self.classes[path] = self.names[label]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
-from vit_torch.training.loop.errors import writing
+from vit_torch.training.loop.errors import Refused, writing
 from vit_torch.training.loop.workdir import write_text
 
 SHOWN = ("loss", "accuracy", "grad_norm", "learning_rate", "images_per_second", "test_loss", "test_accuracy")
@@ -57,7 +57,24 @@ def say(text: str) -> None:
 
 
 def keep_rows(path: Path, step: int) -> None:
-    """Leaves the rows up to this step. The last line may be half a row, where the process was killed in it."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    whole = (line for line in lines if line.endswith("\n"))
-    write_text(path, "".join(line for line in whole if json.loads(line)["step"] <= step))
+    """Leaves the rows up to this step. The last line may be half a row, where the process was killed in it.
+
+    Raises:
+        Refused: another line is no row.
+    """
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    numbered = [(line, _step_of(line, path, at)) for at, line in enumerate(lines, 1) if line.endswith("\n")]
+    write_text(path, "".join(line for line, of in numbered if of <= step))
+
+
+def _step_of(line: str, path: Path, number: int) -> int:
+    try:
+        row = json.loads(line)
+        if isinstance(row, dict) and isinstance(row.get("step"), int):
+            return row["step"]
+    except ValueError:
+        pass
+    raise Refused(
+        f"{path}, line {number}: expected a JSON object with a step, got {line[:60].rstrip()!r}; "
+        "mend or remove the line, and the run goes on"
+    )

@@ -1,4 +1,4 @@
-"""A part of a JPEG that is decoded alone has the whole image's pixels, bit for bit, and the same without the library."""
+"""A JPEG's part that is decoded alone has the whole image's pixels, bit for bit, and the same without the library."""
 
 import io
 import sys

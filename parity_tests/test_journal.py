@@ -41,8 +41,6 @@ def test_a_line_that_is_no_row_is_named_and_nothing_is_lost(
     lines[1] = damage.encode("latin-1")
     path.write_bytes(b"\n".join(lines) + b"\n")
     before = path.read_bytes()
-    with pytest.raises(
-        refusal, match=r"metrics.jsonl, line 2: expected a JSON object with a step, got .*; mend"
-    ):
+    with pytest.raises(refusal, match=r"metrics.jsonl, line 2: expected a JSON object with a step, got .*; mend"):
         keep(path, 10)
     assert path.read_bytes() == before

@@ -3,9 +3,10 @@
 import io
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from math import ceil
 from typing import TypeGuard
+from zlib import crc32
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ import simplejpeg
 from PIL import Image
 
 from train.input.crop import Box
+from train.input.jpeg_header import Frame, is_possible, read_frame
 from train.input.part import decode_part
 from vit_convert.image_file import UNREADABLE, to_8_bits, why_unreadable
 
@@ -37,15 +39,25 @@ def image_size(image: bytes | np.ndarray) -> tuple[int, int]:
     """
     if isinstance(image, np.ndarray):
         return image.shape[0], image.shape[1]
-    if is_jpeg(image):
-        with suppress(ValueError):
-            height, width, *_ = simplejpeg.decode_jpeg_header(image)
-            return int(height), int(width)
-    if image.startswith(PNG) and image[12:16] == b"IHDR" and len(image) >= 24:
-        width, height = struct.unpack(">II", image[16:24])  # Pillow takes longer to open a small one than to decode it
-        return height, width
+    size = _jpeg_size(image) if is_jpeg(image) else _png_size(image)
+    if size is not None:
+        return size
     with _by_pillow(), Image.open(io.BytesIO(image)) as opened:
         return opened.height, opened.width
+
+
+def _jpeg_size(image: bytes) -> tuple[int, int] | None:
+    frame = read_frame(image)
+    return (frame.height, frame.width) if frame is not None and frame.is_plain else None
+
+
+def _png_size(image: bytes) -> tuple[int, int] | None:
+    """By hand: Pillow takes longer to open a small PNG than to decode it. None where the header is damaged."""
+    header = image[12:29]
+    if not (image.startswith(PNG) and header.startswith(b"IHDR")) or image[29:33] != crc32(header).to_bytes(4):
+        return None
+    width, height = struct.unpack(">II", header[4:12])
+    return (height, width) if is_possible(height, width) else None
 
 
 def decode(image: bytes | np.ndarray, channels: int) -> np.ndarray:
@@ -78,22 +90,27 @@ def decode_at(image: bytes | np.ndarray, channels: int, wanted: int) -> tuple[np
 def decode_jpeg(image: bytes, channels: int, reduced: int = 1) -> np.ndarray | None:
     """By libjpeg-turbo; None where it isn't the plain case (CMYK, a grey picture of a colour one) or it finds fault,
     which Pillow may forgive."""
-    try:
-        height, width, colours, _ = simplejpeg.decode_jpeg_header(image)
-        grey = colours == "Gray"
-        if colours == "CMYK" or channels == 4 or (channels == 1 and not grey):
-            return None
-        least = ceil(int(height) / reduced), ceil(int(width) / reduced)
-        pixels = simplejpeg.decode_jpeg(image, "GRAY" if grey else "RGB", min_height=least[0], min_width=least[1])
-        return with_channels(pixels, channels)
-    except ValueError:
+    frame = read_frame(image)
+    if frame is None or not _fits(frame, channels):
         return None
+    least = ceil(frame.height / reduced), ceil(frame.width / reduced)
+    colours = "GRAY" if frame.components == 1 else "RGB"
+    try:
+        pixels = simplejpeg.decode_jpeg(image, colours, min_height=least[0], min_width=least[1])
+    except (ValueError, KeyError):  # a fault, or a subsampling that simplejpeg has no name for
+        return None
+    return with_channels(pixels, channels)
+
+
+def _fits(frame: Frame, channels: int) -> bool:
+    """Whether libjpeg-turbo gives these channels, or the grey that becomes them."""
+    return frame.is_plain and channels in (1, 3) and frame.components <= channels
 
 
 def decode_png(image: bytes, channels: int) -> np.ndarray | None:
     """By OpenCV, several times faster at small ones; None where it isn't the plain case: other channels, 16 bits, a
-    colour profile, about which libpng talks to the terminal, more pixels than OpenCV reads, or not a whole PNG."""
-    if not image.startswith(PNG) or channels == 4 or b"iCCP" in image[:256]:
+    colour profile, about which libpng talks to the terminal, more pixels than Pillow reads, or not a whole PNG."""
+    if _png_size(image) is None or channels == 4 or b"iCCP" in image[:256]:
         return None
     try:
         pixels = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -184,9 +201,9 @@ def decode_box(image: bytes | np.ndarray, box: Box, channels: int, wanted: int) 
     Raises:
         CorruptImage: not an image, or one that is cut short.
     """
-    if is_jpeg(image) and channels in (1, 3):
-        part = decode_part(image, edges(box, wanted), wanted)
-        if part is not None and part.shape[2] in (1, channels):
+    if is_jpeg(image) and (frame := read_frame(image)) is not None and _fits(frame, channels):
+        part = decode_part(image, frame, edges(box, wanted), wanted)
+        if part is not None:
             return with_channels(part, channels)
     pixels, reduced = decode_at(image, channels, wanted)
     top, left, bottom, right = edges(box, reduced)

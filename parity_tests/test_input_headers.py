@@ -3,6 +3,7 @@
 import struct
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,7 +50,9 @@ def test_a_frame_is_what_pillow_reads(kind: str):
     picture = PHOTOGRAPH.convert("L") if kind == "grey" else PHOTOGRAPH
     exif = Image.Exif()
     exif[0x0112] = 6
-    more = dict(exif=exif, icc_profile=bytes(70_000), comment=b"\xff\xc0" * 9) if kind.startswith("with") else {}
+    more: dict[str, Any] = (
+        dict(exif=exif, icc_profile=bytes(70_000), comment=b"\xff\xc0" * 9) if kind.startswith("with") else {}
+    )
     frame = read_frame(encoded(picture, progressive=kind == "progressive", **more))
     assert frame is not None
     assert frame.is_plain

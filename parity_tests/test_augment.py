@@ -56,7 +56,7 @@ def move(images: jax.Array, draws: Draws) -> jax.Array:
 
 @jax.jit
 def mix(x: jax.Array, labels: jax.Array, draws: Draws) -> tuple[jax.Array, jax.Array]:
-    return augment.mix_images(x, draws), augment.targets(labels, draws, (H, W), K, 0.1)
+    return augment.mix_images(x, x[draws.partner], draws), augment.targets(labels, draws, (H, W), K, 0.1)
 
 
 def box_of(draws: Draws) -> tuple[int, int, int, int]:

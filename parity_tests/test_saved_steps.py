@@ -29,7 +29,7 @@ from train.input.data import open_data
 from train.loop import Loop
 from train.model import make_model
 from train.optimizer import RULES
-from train.run import make_step
+from train.run import keep_rows_of_damaged, make_step
 from train.saving import due as due_module
 from train.saving.best import Best, Evaluation
 from train.saving.due import Due
@@ -88,7 +88,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with saver_in(folder) as saver:
         for step in (1, 2):
             saver.judged(step, step / 10, {})
-            saver.save(step, random_state(step), ROWS, Progress(step + 0.25, step, unevaluated=step == 2))
+            saver.save(step, random_state(step), ROWS, Progress(step + 0.25, unevaluated=step == 2))
     return folder
 
 
@@ -103,7 +103,7 @@ def test_what_is_restored_has_the_bits_that_were_saved(written: Path):
         assert (saver.good, saver.said) == (2, ())
         assert_same_bits(saver.restore(abstract(random_state(0))), random_state(2))
         assert saver.pending == ROWS
-        assert saver.progress == Progress(2.25, 2, unevaluated=True)
+        assert saver.progress == Progress(2.25, unevaluated=True)
         assert saver.best.found == Evaluation(2, 0.2)
 
 
@@ -112,28 +112,28 @@ def test_a_step_that_an_older_version_saved_begins_to_count_anew(tmp_path: Path,
     kept = ("position", "best", "pending")
     monkeypatch.setattr(ocp.args, "JsonSave", lambda found: json_save({name: found[name] for name in kept}))
     with saver_in(tmp_path / "steps") as saver:
-        saver.save(1, random_state(1), ROWS, Progress(5.0, 5))
+        saver.save(1, random_state(1), ROWS, Progress(5.0))
     with saver_in(tmp_path / "steps") as saver:
         saver.restore(abstract(random_state(0)))
         assert (saver.pending, saver.progress) == (ROWS, Progress())
 
 
 class Told(Unsaved):
-    """Of a run that goes on from step 2, after 100 s and with its last 7 updates left out."""
+    """Of a run that goes on from step 2, after 100 s."""
 
     def __init__(self) -> None:
-        self.progress = Progress(100.0, 7)
-        self.kept: list[Progress] = []
+        self.progress = Progress(100.0)
+        self.kept: dict[int, Progress] = {}
 
     def due(self, step: int) -> bool:
-        return True
+        return step in (3, 4)
 
     def save(self, step: int, state: State, pending: Any, progress: Progress = NONE) -> None:
-        self.kept.append(progress)
+        self.kept[step] = progress
 
 
-def test_a_run_that_goes_on_counts_its_seconds_and_skipped_updates_on(monkeypatch: pytest.MonkeyPatch):
-    """Each step takes 10 s here, and the third and fourth updates are left out."""
+def test_a_run_that_goes_on_counts_its_seconds_on_and_saves_after_an_update(monkeypatch: pytest.MonkeyPatch):
+    """Each step takes 10 s here; steps 3 and 4 are to be saved, their updates are left out, and 5 is saved for them."""
     now, rows, saver = [5000.0], [], Told()
     monkeypatch.setattr("train.loop.time", SimpleNamespace(perf_counter=lambda: now[0]))
 
@@ -147,10 +147,10 @@ def test_a_run_that_goes_on_counts_its_seconds_and_skipped_updates_on(monkeypatc
     parts: dict[str, Any] = dict(
         step=SimpleNamespace(
             config=SimpleNamespace(eval_epochs=9, batch_size=4, log=SimpleNamespace(steps=1)),
-            total_steps=5,
+            total_steps=7,
             learning_rate=lambda step: 0.1,
         ),
-        feed=SimpleNamespace(items=lambda start: (skipped for skipped in (1.0, 1.0, 0.0)), fetch=None),
+        feed=SimpleNamespace(items=lambda start: (skipped for skipped in (1.0, 1.0, 0.0, 0.0, 0.0)), fetch=None),
         evaluate=Evaluate(lambda *given: pytest.fail("nothing is judged"), lambda: pytest.fail("nor read"), judged),  # pyright: ignore[reportArgumentType]
         journal=SimpleNamespace(write=rows.append, say=lambda text: None, say_own=lambda text: None),
     )
@@ -158,9 +158,9 @@ def test_a_run_that_goes_on_counts_its_seconds_and_skipped_updates_on(monkeypatc
     monkeypatch.setattr(Evaluate, "unless", lambda self, stopped, params: judged)
     begun: Any = SimpleNamespace(step=2, params={}, ema=None)
     trained = Loop(**parts, steps_per_epoch=100, unsaid=lambda: [], saver=saver).run(begun)
-    assert [row["seconds"] for row in rows if "seconds" in row] == [110, 120, 130]
-    assert trained.seconds == 130
-    assert saver.kept == [Progress(110, 8), Progress(120, 9)]
+    assert [row["seconds"] for row in rows if "seconds" in row] == [110, 120, 130, 140, 150]
+    assert trained.seconds == 150
+    assert saver.kept == {5: Progress(130)}
 
 
 # In a process of its own: JAX has its devices when it starts.
@@ -312,6 +312,23 @@ def test_with_no_whole_step_a_run_begins_anew_and_says_so(steps: Path):
     with saver_in(steps) as saver:
         assert saver.good is None
         assert len(saver.said) == 2
+
+
+def test_a_run_that_begins_anew_for_its_steps_are_damaged_keeps_the_rows_until_then(steps: Path):
+    rows = steps.parent / "metrics.jsonl"
+    assert keep_rows_of_damaged(steps) is None
+    rows.write_text("first")
+    assert keep_rows_of_damaged(steps) is None  # nothing was set aside
+    for step in (1, 2):
+        cut(steps / str(step) / "progress" / "metadata")
+    assert last_good(steps)[0] is None
+    kept = keep_rows_of_damaged(steps)
+    assert kept is not None
+    assert kept == steps / "damaged" / "metrics.jsonl"
+    assert (kept.read_text(), rows.exists()) == ("first", False)
+    rows.write_text("second")
+    assert keep_rows_of_damaged(steps) is None  # these come again, and those of before aren't replaced
+    assert (kept.read_text(), rows.read_text()) == ("first", "second")
 
 
 def test_a_step_cut_short_is_no_step(steps: Path):

@@ -40,25 +40,32 @@ def shown(rows: list[dict[str, Any]], times: list[float], monkeypatch: pytest.Mo
 
 def test_the_line_tells_step_loss_accuracy_speed_waiting_mfu_and_time_left(monkeypatch: pytest.MonkeyPatch):
     said = shown([ROW, ROW | {"step": 40}], [20.0, 30.0], monkeypatch).splitlines()
-    expected = "loss 1.250  accuracy 50.0%  1,234 images/s  51 ms a step, 7% of it waiting  MFU 41.2%  test 87.50%"
-    assert said == [f"step  20/100  {expected}  ?:?? left", f"step  40/100  {expected}  0:30 left"]
+    expected = "test 87.50%  loss 1.250  accuracy 50.0%  1,234 images/s  51 ms a step, 7% of it waiting  MFU 41.2%"
+    assert said == [f"step  20/100  ?:?? left  {expected}", f"step  40/100  0:30 left  {expected}"]
 
 
 def test_time_left_is_by_the_pace_of_this_process(monkeypatch: pytest.MonkeyPatch):
     """A run that goes on from step 80 has not made 80 steps in its first seconds."""
     rows = [ROW | {"step": 81}, ROW | {"step": 91}]
-    assert shown(rows, [60.0, 160.0], monkeypatch).splitlines()[-1].endswith("  1:30 left")
+    assert shown(rows, [60.0, 160.0], monkeypatch).splitlines()[-1].startswith("step  91/100  1:30 left  ")
 
 
-def test_a_terminal_has_the_time_left_where_rows_are_a_minute_apart(monkeypatch: pytest.MonkeyPatch):
+def test_a_terminal_of_80_columns_shows_it_all_and_the_time_left_where_rows_are_a_minute_apart(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """Of a long run of a fast machine, whose numbers are wide."""
     clock = iter([0.0, 60.0, 120.0])
     monkeypatch.setattr("train.progress.time.perf_counter", lambda: next(clock))
-    out = io.StringIO()
-    with Report(100, Console(file=out, width=250, force_terminal=True, force_interactive=True)) as report:
-        report.row(ROW)
-        report.row(ROW | {"step": 40})
+    out, row = io.StringIO(), ROW | {"images_per_second": 1_234_567.8, "loss": 12.3456, "accuracy": 1.0}
+    with Report(1_234_567, Console(file=out, width=80, force_terminal=True, force_interactive=True)) as report:
+        report.row(row)
+        report.row(row | {"step": 40})
     drawn = out.getvalue()
-    assert "test 87.50%  3:00 left" in drawn
+    for part in ("     40/1234567  1028:46:21 left  test 87.50%", "12.346  accuracy 100.0%  1,234,568 images/s"):
+        assert part in drawn
+    assert "51 ms a step, 7% of it waiting  MFU 41.2%" in drawn
+    assert "━━━━━━━━━━━━━━━━" in drawn
+    assert "…" not in drawn
     assert "-:--:--" not in drawn
 
 

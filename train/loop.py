@@ -77,7 +77,7 @@ class Loop:
         before = self.saver.progress
         begun = time.perf_counter() - before.seconds
         evaluated = self._evaluate(int(state.step), state, never) if before.unevaluated else None
-        window = Window(config.batch_size, self.saver.pending, before.skipped_in_a_row)
+        window, owed = Window(config.batch_size, self.saver.pending), False
         for done in range(int(state.step) + 1, total + 1):
             window.keep_pace()
             with window.waiting():
@@ -90,18 +90,22 @@ class Loop:
                 row |= {**self.mfu(row["step_seconds"]), "seconds": time.perf_counter() - begun}
                 self.journal.write(row)
                 if row.get("skipped"):
-                    self.journal.say(f"{window.said}; {self.saver.last()}")
+                    self.journal.say(f"{window.said}; {self.saver.last(window.suspect(done))}")
                 self._tell()
             if evaluating:
                 with window.pause():
-                    evaluated = self._evaluate(done, state, self.saver.told if done < total else never)
+                    told = self.saver.told if done < total else never
+                    evaluated = self._evaluate(done, state, told, window.skipped_in_a_row)
             left_off = evaluating and evaluated is None
-            if done < total and (left_off or self.saver.due(done)):
-                self._save(done, state, window, begun, unevaluated=left_off)
+            if done < total:
+                due = left_off or self.saver.due(done)
+                owed = (due or owed) and not self._save(done, state, window, begun, unevaluated=left_off)
         assert evaluated is not None, "no run goes on from its last step: that one is never saved"
         return state, evaluated
 
-    def _evaluate(self, done: int, state: State, stopped: Callable[[int], bool]) -> Evaluated | None:
+    def _evaluate(
+        self, done: int, state: State, stopped: Callable[[int], bool], skipped_in_a_row: int = 0
+    ) -> Evaluated | None:
         """Judges the weights after this step; None if the run was told to end meanwhile: a spot machine waits for no
         whole split. The last evaluation is the result, and made in any case; so is one that was left off before.
 
@@ -112,7 +116,8 @@ class Loop:
         if evaluated is not None:
             self.journal.write(self._place(done) | evaluated.row)
             self._tell()
-            check_finite(evaluated, done, float(self.step.learning_rate(state.step - 1)))
+            made = done - skipped_in_a_row  # the step that made these weights
+            check_finite(evaluated, done, float(self.step.learning_rate(state.step - 1)), made)
             self.saver.judged(done, evaluated.accuracy, averaged(state))
         return evaluated
 
@@ -125,18 +130,24 @@ class Loop:
         for said in self.unsaid():
             self.journal.say_own(said)
 
-    def _save(self, done: int, state: State, window: Window, begun: float, *, unevaluated: bool) -> None:
-        """Not where the last gradient was infinite or no number: the state after it is no good one, unless that update
-        was left out. What a finite one made of the weights shows in the next loss: `Saver.where` sets them aside."""
+    def _save(self, done: int, state: State, window: Window, begun: float, *, unevaluated: bool) -> bool:
+        """Whether it was. Not where the last gradient was infinite or no number: the state after it is no good one, and
+        if that update was left out, it is that of a step before, which may have spoilt it: saved again and again it
+        would take the good ones' place. What a finite gradient made of the weights shows in the next loss:
+        `Saver.where` sets them aside."""
         pending = window.fetch(done)
-        if math.isfinite(window.last["grad_norm"]) or window.last.get("skipped"):
-            with window.pause():
-                seconds = time.perf_counter() - begun
-                self.saver.save(done, state, pending, Progress(seconds, window.skipped_in_a_row, unevaluated))
+        if window.last.get("skipped") or not math.isfinite(window.last["grad_norm"]):
+            return False
+        with window.pause():
+            self.saver.save(done, state, pending, Progress(time.perf_counter() - begun, unevaluated))
+        return True
 
 
-def check_finite(evaluated: Evaluated, step: int, learning_rate: float) -> None:
+def check_finite(evaluated: Evaluated, step: int, learning_rate: float, made: int) -> None:
     """A loss is of the weights before their update: only an evaluation sees what the last update made of them.
+
+    Args:
+        made: the step whose update made the weights, where those since were left out.
 
     Raises:
         NonFiniteLoss: the held-out loss is infinite or no number.
@@ -145,7 +156,7 @@ def check_finite(evaluated: Evaluated, step: int, learning_rate: float) -> None:
         raise NonFiniteLoss(
             f"the held-out loss is {evaluated.loss} after step {step}, with learning rate {learning_rate:.3g}: lower "
             "schedule.learning_rate or optimizer.clip_norm",
-            step,
+            made,
         )
 
 

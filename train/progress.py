@@ -1,4 +1,4 @@
-"""What a run shows while it runs: one live line on a terminal, plain lines elsewhere."""
+"""What a run shows while it runs: a few live lines on a terminal, plain lines elsewhere."""
 
 import os
 import sys
@@ -22,7 +22,7 @@ class RunConsole(Console):
 
 
 class Report:
-    """Shows the rows that a run logs; nothing with quiet. A context manager: leaving it ends the live line."""
+    """Shows the rows that a run logs; nothing with quiet. A context manager: leaving it ends the live lines."""
 
     def __init__(self, total_steps: int, console: Console | None = None, *, quiet: bool = False):
         self.console = console or RunConsole(highlight=False, soft_wrap=True, quiet=quiet)
@@ -31,7 +31,7 @@ class Report:
         self.last_line = time.perf_counter()
         self.first: tuple[int, float] | None = None  # step and time of the first row: a run may go on from any step
         # rich's own column for the time that is left knows none where rows come less often than twice a minute
-        columns = TextColumn("{task.description}"), BarColumn(bar_width=16), TextColumn("{task.fields[line]}")
+        columns = BarColumn(bar_width=16), TextColumn("{task.fields[line]}", markup=False)
         self.live = Progress(*columns, console=self.console, disable=not self.console.is_terminal)
         self.task = self.live.add_task("train", total=total_steps, line="compiling")
 
@@ -51,24 +51,26 @@ class Report:
         self.seen.update(row)
         now = time.perf_counter()
         self.first = self.first or (row["step"], now)
-        line = f"{self.line()}  {self.left(now)} left"
-        self.live.update(self.task, completed=row["step"], line=line)
+        lines = self.lines(now)
+        self.live.update(self.task, completed=row["step"], line="\n".join(lines))
         if not self.console.is_terminal and ("test_accuracy" in row or now - self.last_line > QUIET_SECONDS):
             self.last_line = now
-            self.say(line)
+            self.say("  ".join(lines))
 
-    def line(self) -> str:
-        """The run so far in one line; test accuracy is of the latest evaluation."""
+    def lines(self, now: float) -> list[str]:
+        """The run so far, in lines that fit beside the bar in a terminal of 80 columns; test accuracy is of the latest
+        evaluation."""
         s, width = self.seen, len(str(self.total))
-        parts = [f"step {s.get('step', 0):{width}}/{self.total}"]
-        if "loss" in s:
-            parts.append(f"loss {s['loss']:.3f}  accuracy {s['accuracy']:.1%}  {s['images_per_second']:,.0f} images/s")
-            parts.append(f"{seconds(s['step_seconds'])} a step, {s['input_wait']:.0%} of it waiting")
-        if "mfu" in s:
-            parts.append(f"MFU {s['mfu']:.1%}")
+        far = [f"step {s.get('step', 0):{width}}/{self.total}", f"{self.left(now)} left"]
         if "test_accuracy" in s:
-            parts.append(f"test {s['test_accuracy']:.2%}")
-        return "  ".join(parts)
+            far.append(f"test {s['test_accuracy']:.2%}")
+        well, fast = [], []
+        if "loss" in s:
+            well = [f"loss {s['loss']:.3f}", f"accuracy {s['accuracy']:.1%}", f"{s['images_per_second']:,.0f} images/s"]
+            fast = [f"{seconds(s['step_seconds'])} a step, {s['input_wait']:.0%} of it waiting"]
+        if "mfu" in s:
+            fast.append(f"MFU {s['mfu']:.1%}")
+        return ["  ".join(parts) for parts in (far, well, fast) if parts]
 
     def left(self, now: float) -> str:
         """How long the rest takes at the pace so far, as h:mm:ss or m:ss; unknown before the second row."""

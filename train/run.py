@@ -32,6 +32,7 @@ from train.optimizer.frozen import frozen_names
 from train.progress import Report
 from train.saving.best import Best, Evaluation
 from train.saving.due import Due
+from train.saving.folder import ASIDE
 from train.saving.native import Native
 from train.saving.portable import Portable, open_portable
 from train.saving.saver import Saver
@@ -140,6 +141,8 @@ class Run:
             state = begin(self.step, self.placement, self.start, saver, self.portable)
             self.introduce(report, state, saver)
             done = int(state.step)
+            if first and done == 0 and (kept := keep_rows_of_damaged(saver.folder)) is not None:
+                report.say(f"no saved step is left that is good: the run begins anew; its rows until now are in {kept}")
             with Journal(rows, report, done, self.sinks(done), unevaluated=saver.progress.unevaluated) as journal:
                 trained = make_loop(self.step, self.data, self.placement, journal, saver).run(state)
             result = self.result(trained, saver.best.found)
@@ -237,6 +240,16 @@ def begin(
     if start is not None:
         return placement.init(step.init, hosts.together(lambda: start.params(placement.put)))
     return placement.init(lambda key: step.init(values(key)), key)
+
+
+def keep_rows_of_damaged(steps: Path) -> Path | None:
+    """Moves the rows of a run that begins anew, for all its steps were set aside, to where those are; None of another,
+    whose rows all come again."""
+    rows, aside = steps.parent / "metrics.jsonl", steps / ASIDE
+    kept = aside / rows.name
+    if not rows.is_file() or kept.exists() or not any(path.name.isdecimal() for path in aside.glob("*")):
+        return None
+    return rows.rename(kept)
 
 
 def later(portable: Portable | None, good: int | None) -> Portable | None:

@@ -20,13 +20,12 @@ class Window:
     Time is that of training alone: `pause` keeps evaluations and saving out of it.
     """
 
-    def __init__(self, batch_size: int, pending: Sequence[Mapping[str, float]] = (), skipped_in_a_row: int = 0):
-        """Of a run that was stopped: metrics of the steps that it had made since the last line, and how many updates up
-        to the last of them were left out one after the other."""
+    def __init__(self, batch_size: int, pending: Sequence[Mapping[str, float]] = ()):
+        """Of a run that was stopped: metrics of the steps that it had made since the last line."""
         self.batch_size = batch_size
         self.last: Mapping[str, float] = {}  # metrics of the last step that was fetched
         self.said = ""  # which updates were left out before the last line
-        self.skipped_in_a_row = skipped_in_a_row
+        self.skipped_in_a_row = 0  # updates that were left out one after the other, up to the last step
         self._empty()
         self.rows += pending
 
@@ -73,11 +72,17 @@ class Window:
             self.skipped_in_a_row = self.skipped_in_a_row + 1 if row.get("skipped") else 0
             finite = math.isfinite(row["loss"]) and math.isfinite(row["grad_norm"])
             if self.skipped_in_a_row >= MOST_SKIPPED or not (finite or row.get("skipped")):
-                spoilt = None if math.isfinite(row["loss"]) else step - max(1, self.skipped_in_a_row)
+                good = math.isfinite(row["loss"]) and not self.skipped_in_a_row
+                spoilt = None if good else step - max(1, self.skipped_in_a_row)
                 raise NonFiniteLoss(_what_happened(step, row, self.skipped_in_a_row), spoilt)
         self.rows += fetched
         self.last = self.rows[-1] if self.rows else self.last
         return self.rows
+
+    def suspect(self, done: int) -> int | None:
+        """The step whose weights have given no finite loss since: those after the last update that was made. None if
+        they have, or none was left out since."""
+        return done - self.skipped_in_a_row if self.skipped_in_a_row and not math.isfinite(self.last["loss"]) else None
 
     def close(self, done: int) -> dict[str, float]:
         """Means over the window, how many updates were left out if any were, the last learning rate, images/s,

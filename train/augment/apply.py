@@ -42,7 +42,11 @@ def apply(
         x = three_augment(x, draws.three_augment)
     if draws.jitter is not None:
         x = jitter(x, draws.jitter)
-    x = normalise(x, mean, std, dtype)
+    levels, x = x, normalise(x, mean, std, dtype)
     if draws.erase is not None:
         x = erase(x, draws.erase)
-    return mix_images(x, draws) if config.mixup_alpha or config.cutmix_alpha else x
+    if not (config.mixup_alpha or config.cutmix_alpha):
+        return x
+    # Partners lie on other devices, so each is sent the whole batch: a byte a pixel, unless noise was put in.
+    partners = normalise(levels[draws.partner], mean, std, dtype) if draws.erase is None else x[draws.partner]
+    return mix_images(x, partners, draws)

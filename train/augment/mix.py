@@ -13,8 +13,8 @@ from jax import Array
 from train.draws import Draws
 
 
-def mix_images(x: Array, draws: Draws) -> Array:
-    """MixUp or CutMix, as the draws say: (B, H, W, C) -> same.
+def mix_images(x: Array, partners: Array, draws: Draws) -> Array:
+    """MixUp or CutMix of images and their partners x[draws.partner], as the draws say: (B, H, W, C) twice -> same.
 
     Both weigh an image against its partner: MixUp everywhere by lam, CutMix by 1 outside the box and 0 inside.
     """
@@ -22,7 +22,7 @@ def mix_images(x: Array, draws: Draws) -> Array:
     rows, columns = jnp.arange(x.shape[1])[:, None, None], jnp.arange(x.shape[2])[:, None]
     inside = (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
     own = jnp.where(draws.use_cutmix, 1 - inside.astype(x.dtype), draws.lam.astype(x.dtype))
-    return own * x + (1 - own) * x[draws.partner]
+    return own * x + (1 - own) * partners
 
 
 def mixed_share(draws: Draws, H: int, W: int) -> Array:

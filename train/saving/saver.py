@@ -31,7 +31,6 @@ class Progress(NamedTuple):
     """How far a run was at a step, beside its state. Steps that were saved before a field was have its default."""
 
     seconds: float = 0.0  # of training so far, over all processes of the run
-    skipped_in_a_row: int = 0  # updates that were left out one after the other, up to this step
     unevaluated: bool = False  # an evaluation of this step was due, and was left off
 
 
@@ -173,10 +172,12 @@ class Saver:
             self.writing = None
             raise SavingError(f"{self.folder / str(step)} can't be saved: {error}") from error
 
-    def last(self) -> str:
-        """In words: the last good step that is there already."""
+    def last(self, spoilt: int | None = None) -> str:
+        """In words: the last good step that is there already; `spoilt` as of `where`, and nothing is set aside."""
         if self.good is None:
             return "no step was saved yet"
+        if spoilt is not None and self.good >= spoilt:
+            return f"step {self.good} was saved with the weights that gave it"
         return f"the last good step is saved in {self.folder / str(self.good)}"
 
     def _find(self) -> int | None:
@@ -225,5 +226,5 @@ class Unsaved:
     def where(self, spoilt: int | None = None) -> str:
         return self.last()
 
-    def last(self) -> str:
+    def last(self, spoilt: int | None = None) -> str:
         return "no step is saved"

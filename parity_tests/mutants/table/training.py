@@ -15,8 +15,8 @@ SIGMOID = "step: sgd, nesterov, decay off the rate, sigmoid loss, layer decay, f
 MUTANTS = (
     mix(
         name="MixUp's lambda swapped in images",
-        old="own * x + (1 - own) * x[draws.partner]",
-        new="(1 - own) * x + own * x[draws.partner]",
+        old="own * x + (1 - own) * partners",
+        new="(1 - own) * x + own * partners",
         who="who weighs the partner by lambda",
     ),
     mix(

@@ -170,6 +170,8 @@ def test_what_cannot_be_judged_is_one_message(tmp_path: Path, fails: Fails):
     assert "no such file" in fails(tmp_path / "nothing", "--data", "digits").lower()
     assert "--batch-size must be at least 1, got 0" in fails(nine, "--data", "digits", "--batch-size", 0)
     assert "there is no folder" in fails(nine, "--data", "digits", "--confusion", tmp_path / "a" / "b.png")
+    for name in (".", "picture.jpg"):
+        assert "expected the name of a PNG file" in fails(nine, "--data", "digits", "--confusion", tmp_path / name)
     assert "--max-corrupt must be in [0, 1], got -1" in fails(nine, "--data", "digits", "--max-corrupt", -1)
     grey = save(make_model(in_channels=1), tmp_path / "grey")
     said = fails(grey, "--data", "digits")

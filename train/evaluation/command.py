@@ -98,8 +98,15 @@ def _check(given: argparse.Namespace) -> None:
     if given.batch_size < 1:
         raise ConfigError(f"--batch-size must be at least 1, got {given.batch_size}")
     check_all([share("--max-corrupt", given.max_corrupt, one=True)])
-    if given.confusion and not given.confusion.absolute().parent.is_dir():
-        raise ConfigError(f"--confusion {given.confusion}: there is no folder {given.confusion.absolute().parent}")
+    if given.confusion:
+        _check_picture(given.confusion)
+
+
+def _check_picture(path: Path) -> None:
+    if not path.absolute().parent.is_dir():
+        raise ConfigError(f"--confusion {path}: there is no folder {path.absolute().parent}")
+    if path.suffix.lower() != ".png" or path.is_dir():
+        raise ConfigError(f"--confusion {path}: expected the name of a PNG file, as confusion.png")
 
 
 def _check_confusion(path: Path | None, opened: "Opened") -> None:
@@ -126,8 +133,7 @@ def progress(batches: Iterable[Any], count: int) -> Iterable[Any]:
 
 
 def report(opened: "Opened", judged: "Judged", confusion: Path | None, *, as_json: bool) -> None:
-    """Prints what came of it, and leaves the picture."""
-    print(json.dumps(facts(opened, judged), indent=2) if as_json else text(opened, judged))
+    """Leaves the picture, and prints what came of it: last, for who reads it may leave early, as in `| head`."""
     matrix = judged.evaluated.confusion
     if confusion and matrix is not None:
         from train.evaluation.picture import draw_confusion
@@ -135,6 +141,7 @@ def report(opened: "Opened", judged: "Judged", confusion: Path | None, *, as_jso
         data, found = opened.asked.data, judged.evaluated
         title = f"{data.name} {data.test_split}: {found.accuracy:.2%} of {found.count:,}"
         draw_confusion(matrix, opened.classes.names, confusion, title)
+    print(json.dumps(facts(opened, judged), indent=2) if as_json else text(opened, judged))
 
 
 def facts(opened: "Opened", judged: "Judged") -> dict[str, Any]:

@@ -20,6 +20,10 @@ from train.evaluation.checkpoint import Judged
 from train.input.data import Data, open_data
 from train.input.decode import CorruptImage, as_picture, decode, image_size
 from vit_convert.config import ViTConfig
+from vit_convert.preprocess import Preprocess
+from vit_tools.images import Corrupt, open_images
+from vit_torch.training.loop.errors import Refused
+from vit_torch.training.loop.sources import opened as read_opened
 
 ALL = slice(None)
 BROKEN = (2, 3, 9)  # of 10, by their numbers
@@ -43,6 +47,31 @@ def path_of(root: Path, split: str, number: int) -> Path:
 def opened(root: Path, max_corrupt: float = 0.3, **options: Any) -> Data:
     config = tiny_config(f"folder:{root}", classes=1, batch_size=10, max_corrupt=max_corrupt, **options)
     return open_data(config)
+
+
+def test_an_image_too_long_and_thin_to_be_resized_is_said_and_left_out(root: Path, monkeypatch: pytest.MonkeyPatch):
+    """It would take gigabytes: in evaluation, and where DeiT III's crop resizes the whole image."""
+    monkeypatch.setattr("vit_convert.preprocess.MOST_PIXELS", 100_000)
+    for split in ("train", "test"):
+        Image.new("RGB", (5_000, 1)).save(path_of(root, split, 5))
+    data = opened(root, max_corrupt=0.4, crop="simple")
+    assert data.whole_test.counts.tolist() == [i not in (*BROKEN, 5) for i in range(10)]
+    assert any("5,000x1 pixels are too long and thin" in said for said in data.test_reader.unsaid())
+    with data.train_batches(0, 1, ALL) as given:
+        assert len({image.tobytes() for image in next(given).images}) > 1
+    assert any("5,000x1 pixels are too long and thin" in said for said in data.train_reader.unsaid())
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_named_pipe_among_the_images_is_no_image_and_nobody_waits_for_it(root: Path, capfd: pytest.CaptureFixture):
+    path = path_of(root, "test", 5)
+    path.unlink()
+    os.mkfifo(path)
+    assert not opened(root, max_corrupt=0.4).whole_test.counts[5]
+    found = list(open_images([str(path)], Preprocess(resize=(8, 8), crop=(8, 8))))
+    assert found == [Corrupt(str(path), "no image that Pillow reads")]
+    with pytest.raises(Refused, match="can't be read as an image: no image that Pillow reads"):
+        read_opened(path, str(path))
 
 
 def test_a_broken_image_gives_its_place_to_the_next_that_is_whole(root: Path):
@@ -214,13 +243,12 @@ def test_a_set_without_any_whole_image_is_an_error_however_many_are_allowed(root
 
 def test_a_disk_that_fails_puts_no_other_image_in_the_place(root: Path, monkeypatch: pytest.MonkeyPatch):
     """It may be back the next time, and a run that goes on would see other batches."""
-    read = Path.read_bytes
 
-    def failing(path: Path) -> bytes:
-        if path.name == "0005.jpg":
+    def failing(path: str, flags: int) -> int:
+        if Path(path).name == "0005.jpg":
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return read(path)
+        return os.open(path, flags)
 
-    monkeypatch.setattr(Path, "read_bytes", failing)
+    monkeypatch.setattr("train.input.sources.folder.without_waiting", failing)
     with pytest.raises(DataError, match=r"0005.jpg can't be read: Input/output error"):
         _ = opened(root).whole_train

@@ -91,6 +91,19 @@ def test_a_folder_has_its_classes_and_images_by_name(tmp_path: Path):
     assert [e.label for e in examples] == [0, 1, 1]
 
 
+def test_a_name_that_is_no_utf_8_is_a_name(tmp_path: Path):
+    """Of an old archive, say: Linux takes any bytes."""
+    write_folder(tmp_path / "train", jpegs(2, classes=1))
+    folder = os.fsencode(tmp_path / "train" / "class0")
+    try:
+        os.rename(folder + b"/0000.jpg", folder + b"/caf\xe9.jpg")
+    except OSError:
+        pytest.skip("this file system takes none")
+    source = opened(f"folder:{tmp_path}", "train")
+    assert len(source) == 2
+    assert source.examples([1])[0].name.endswith("caf\udce9.jpg")
+
+
 @pytest.mark.parametrize("name", ["train", "train/zebra", "train/ant/deep"])
 def test_a_folder_that_cant_be_listed_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Its images would be left out without a word. Injected: who runs this may be root, whom nothing is forbidden."""

@@ -116,6 +116,43 @@ def test_all_values_of_another_type_are_named_at_once():
         from_dict(TrainConfig, values, "here")
 
 
+HUGE = "9" * 30
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--data.mean nan --data.std 1", "data.mean must be finite, got nan"),
+        ("--data.mean 1e39 --data.std 1", "data.mean must be finite, got 1e+39"),
+        ("--start.head-bias nan", "start.head_bias must be finite, got nan"),
+        (f"--steps {HUGE}", f"steps must be less than 2,147,483,648, got {HUGE}"),
+        ("--steps 2147483648", "steps must be less than 2,147,483,648, got 2147483648"),
+        (f"--data.repeats {HUGE}", f"data.repeats must be less than 2,147,483,648, got {HUGE}"),
+        ("--model.image-size 800000", "model.image_size must be less than 16,384, got 800000"),
+        ("--init x --init-size 800000", "init_size must be less than 16,384, got 800000"),
+        (f"--schedule.learning-rate {'9' * 400}", "schedule.learning_rate must be positive and finite, got inf"),
+        ("--data.eval-crop 0.0001", "data.eval_crop must be in [0.1, 1], got 0.0001"),
+    ],
+)
+def test_a_number_that_no_run_can_have_is_refused_before_anything_is_changed(words: str, message: str):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        parse(["digits", "--workdir", "runs/a", *words.split()])
+
+
+def test_a_whole_number_beyond_float_in_a_config_is_refused():
+    values = RECIPES["digits"]().to_dict()
+    values["schedule"]["learning_rate"] = 10**400
+    with pytest.raises(ConfigError, match=re.escape(f"positive and finite, got 1{'0' * 29}... (401 digits)")):
+        from_dict(TrainConfig, values, "here")
+
+
+@pytest.mark.parametrize("epochs", [1e9, 1e30])
+def test_more_epochs_than_steps_are_counted_are_refused(epochs: float):
+    config = replace(RECIPES["digits"](), epochs=epochs)
+    with pytest.raises(ConfigError, match=r"steps, of 1e\+\d+ epochs, must be less than 2,147,483,648"):
+        config.total_steps(1437)
+
+
 @pytest.mark.slow
 def test_a_run_from_another_runs_config_has_the_same_bits(tmp_path: Path):
     def run(*arguments: str) -> None:
@@ -141,7 +178,6 @@ def test_a_run_keeps_its_paths_from_the_root(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("train.run.run", keep)
-    Path("start").mkdir()
     names = "--data.name folder:photos --data.dir tfds --init start", "--data.name mnist --init hf-hub:timm/vit"
     for arguments in names:
         with pytest.raises(SystemExit):

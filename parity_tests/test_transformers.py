@@ -115,6 +115,20 @@ def test_vit_s_own_files_are_read_with_their_labels_and_sources(tmp_path):
     assert (found.sources["norm_eps"], found.sources["pool"]) == ("config.json", "transformers' code")
 
 
+def test_labels_of_a_vit_that_are_not_by_index_are_left_out_and_named(tmp_path):
+    labels = {0: "cat", 1: "dog", 2: "fox"}
+    sizes: Any = SIZES
+    theirs = transformers.ViTConfig(**sizes, id2label=labels)
+    transformers.ViTForImageClassification(theirs).save_pretrained(tmp_path)
+    assert open_checkpoint(tmp_path).labels == ("cat", "dog", "fox")
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["id2label"]["0"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    found = open_checkpoint(tmp_path)
+    assert found.labels is None
+    assert "left out id2label of config.json: expected the keys 0 to n - 1, got 1, 2" in found.said
+
+
 @rows
 def test_names_of_transformers_5_in_memory_are_read_too(row, tmp_path):
     model = row.make()

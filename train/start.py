@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from train.config import ConfigError, TrainConfig
@@ -39,15 +40,22 @@ class Start:
         """The parameters by Flax path. `place` puts each where it shall lie, before the next is read.
 
         Raises:
-            ConfigError: a file that can't be read, or isn't there any more.
+            ConfigError: a file that can't be read, or isn't there any more, or weights that aren't finite.
         """
         if self.gone:
             raise ConfigError(f"--init {self.gone} isn't there any more, and no saved step of the run is whole")
         try:
-            tensors = ((name, to_array(array, self.dtype)) for name, array in self.checkpoint.tensors("flax"))
+            tensors = ((name, self._array(name, array)) for name, array in self.checkpoint.tensors("flax"))
             return {name: place(name, self.head(name, x)) for name, x in tensors}
         except CheckpointError as error:
             raise ConfigError(f"--init {error}") from error
+
+    def _array(self, name: str, array: np.ndarray) -> Array:
+        if not np.isfinite(array).all():
+            raise ConfigError(
+                f"--init: {name} has values that are infinite or no number: nothing can be learned from it"
+            )
+        return to_array(array, self.dtype)
 
     def head(self, name: str, x: Array) -> Array:
         """A parameter's value; of a head that begins anew, the one that it begins with."""

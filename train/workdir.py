@@ -31,6 +31,10 @@ def check(workdir: Path, *, overwrite: bool) -> None:
     Raises:
         ConfigError: workdir is no folder, can't be written, or holds a run that may not be replaced.
     """
+    try:
+        workdir.exists()
+    except OSError as error:  # a name that is too long
+        raise ConfigError(f"--workdir {str(workdir)[:60]}... can't be used: {error.strerror}") from error
     if workdir.exists() and not workdir.is_dir():
         raise ConfigError(f"--workdir {workdir} is a file; a run needs a folder of its own")
     nearest = next(path for path in (workdir.absolute(), *workdir.absolute().parents) if path.exists())

@@ -1,5 +1,6 @@
 """An image file as Pillow reads it: what its readers raise at damage, and 16 bits made 8."""
 
+import os
 import struct
 
 import numpy as np
@@ -7,6 +8,11 @@ from PIL import Image, UnidentifiedImageError
 
 # what Pillow's readers raise at a damaged file, each its own: AVIF's and DDS' a RuntimeError
 UNREADABLE = (ValueError, OSError, SyntaxError, EOFError, RuntimeError, struct.error, Image.DecompressionBombError)
+
+
+def without_waiting(path: str, flags: int) -> int:
+    """An `opener` of open(): of a named pipe that nobody writes to it gives an empty file, and does not wait."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def why_unreadable(error: Exception) -> str:

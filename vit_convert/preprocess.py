@@ -90,7 +90,7 @@ class Preprocess:
         """A PIL image -> (H, W, C) float32 of size `crop`.
 
         Raises:
-            ValueError: it is so long and thin that it would be resized to more than MOST_PIXELS.
+            TooThin: it is so long and thin that it would be resized to more than MOST_PIXELS.
         """
         return self.normalise(self.pixels(image))
 
@@ -154,14 +154,18 @@ class Preprocess:
         return cls(**values)
 
 
+class TooThin(ValueError):
+    """A picture that would take gigabytes, resized; the message says its size."""
+
+
 def check_size(size: Size, resized: Size) -> None:
     """
     Raises:
-        ValueError: a picture of `size` would take gigabytes, resized.
+        TooThin: a picture of `size` would take gigabytes, resized.
     """
     if resized[0] * resized[1] > MOST_PIXELS:
         of, to = (f"{width:,}x{height:,}" for height, width in (size, resized))
-        raise ValueError(f"{of} pixels are too long and thin: resized to {to} they would be more than {MOST_PIXELS:,}")
+        raise TooThin(f"{of} pixels are too long and thin: resized to {to} they would be more than {MOST_PIXELS:,}")
 
 
 def covering(size: Size, target: Size) -> Size:

@@ -84,7 +84,7 @@ def parse_overrides(texts: Iterable[str]) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for name, value in map(_parse_override, texts):
-        if found.setdefault(name, value) != value:
+        if repr(found.setdefault(name, value)) != repr(value):  # nan is no other value than nan
             raise CheckpointError(f"--set {name} is given two values, {found[name]} and {value}; leave one out")
     return found
 

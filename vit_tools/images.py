@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from vit_convert.image_file import UNREADABLE, to_8_bits, why_unreadable
+from vit_convert.image_file import UNREADABLE, to_8_bits, why_unreadable, without_waiting
 from vit_convert.image_folder import SUFFIXES, images_in
 from vit_convert.preprocess import Preprocess
 
@@ -101,7 +101,7 @@ def open_images(paths: Iterable[str], preprocess: Preprocess) -> Iterator[Opened
 
 def read(path: str) -> Image.Image:
     """A file's picture, `upright`."""
-    with Image.open(path) as picture:
+    with open(path, "rb", opener=without_waiting) as file, Image.open(file) as picture:
         picture.load()
         return upright(picture)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from train.config.checks import Check, at_least, positive, share
+from train.config.checks import Check, at_least, below, finite, positive, share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +34,15 @@ class DataConfig:
     def checks(self) -> Iterator[Check]:
         """What the values have to be."""
         yield at_least("data.repeats", self.repeats, 1)
+        yield below("data.repeats", self.repeats)
         yield bool(self.name), "data.name must name a dataset, got an empty string"
         yield 0 < self.min_area <= 1, f"data.min_area must be in (0, 1], got {self.min_area}"
-        yield 0 < self.eval_crop <= 1, f"data.eval_crop must be in (0, 1], got {self.eval_crop}"
+        yield 0.1 <= self.eval_crop <= 1, f"data.eval_crop must be in [0.1, 1], got {self.eval_crop}"
         yield (self.mean is None) == (self.std is None), "data.mean and data.std go together: give both or neither"
         mean, std = self.mean or (), self.std or ()
         alike = None in (self.mean, self.std) or len(mean) == len(std)
         yield alike, f"data.mean has {len(mean)} numbers and data.std {len(std)}: give both one for each channel"
+        yield finite("data.mean", mean)
         for value in self.std or ():
             yield positive("data.std", value)
         yield share("data.max_corrupt", self.max_corrupt, one=True)

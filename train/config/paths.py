@@ -38,7 +38,7 @@ def absolute(config: TrainConfig) -> TrainConfig:
     check_local("--data.name", config.data.name.removeprefix(FOLDER))
     check_local("--init", config.init)
     init = config.init
-    if init and Path(init).expanduser().exists():
+    if init and not init.startswith(HUB):  # be it there or not: a run goes on without it, by the same name
         init = _absolute(init)
     return replace(config, data=absolute_data(config.data), init=init)
 

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from train.config.augment import AugmentConfig
-from train.config.checks import Check, ConfigError, at_least, check_all, positive, share
+from train.config.checks import Check, ConfigError, at_least, below, check_all, finite, positive, share
 from train.config.data import DataConfig
 from train.config.optimizer import OptimizerConfig, ScheduleConfig
 from vit_convert.config import ViTConfig
+
+LARGEST = 2**14  # pixels a side: an image of 16 x 16 patches has a million tokens then
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +29,7 @@ class StartConfig:
         """What the values have to be."""
         yield positive("start.pos_embed_std", self.pos_embed_std)
         yield positive("start.layer_scale", self.layer_scale)
+        yield finite("start.head_bias", [self.head_bias])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +126,8 @@ class TrainConfig:
         waves = self.start.mimetic and self.model.pos_embed == "learned" and self.model.dim % 4
         yield not waves, f"start.mimetic needs a model.dim divisible by 4 for its waves, got {self.model.dim}"
         yield positive("init_size", self.init_size)
+        yield below("init_size", self.init_size, LARGEST)
+        yield below("model.image_size", max(self.model.image_hw), LARGEST)
         alone = self.init_size is None or self.init is not None
         yield alone, f"init_size {self.init_size} needs init; without it the size is model.image_size"
         alone = self.init_preset is None or self.init is not None
@@ -133,6 +138,7 @@ class TrainConfig:
         yield at_least("batch_size", self.batch_size, 1)
         yield positive("epochs", self.epochs)
         yield positive("steps", self.steps)
+        yield below("steps", self.steps)
         yield share("dropout", self.dropout)
         yield share("attn_dropout", self.attn_dropout)
         yield share("drop_path", self.drop_path)
@@ -174,8 +180,14 @@ class TrainConfig:
         return num_examples // self.batch_size
 
     def total_steps(self, num_examples: int) -> int:
-        """How many updates the run makes."""
-        return self.steps or max(1, round(self.epochs * self.steps_per_epoch(num_examples)))
+        """How many updates the run makes.
+
+        Raises:
+            ConfigError: more than are counted.
+        """
+        steps = self.steps or max(1, round(self.epochs * self.steps_per_epoch(num_examples)))
+        check_all([below(f"steps, of {self.epochs:g} epochs,", steps)])
+        return steps
 
     def warmup_steps(self, num_examples: int) -> int:
         """How many of them warm up: never more than the run has."""

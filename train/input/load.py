@@ -1,15 +1,16 @@
 """From an example to the pixels that a batch holds: whole, cropped at random, or as they are evaluated."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
 from train.config import DataConfig
 from train.input.crop import random_resized_box
-from train.input.decode import as_picture, crop_and_resize, image_size, whole
+from train.input.decode import CorruptImage, as_picture, crop_and_resize, image_size, whole
 from train.input.sources import Example
 from vit_convert.config import ViTConfig
-from vit_convert.preprocess import Preprocess, covering
+from vit_convert.preprocess import Preprocess, TooThin, check_size, covering
 
 Load = Callable[[Example, int], np.ndarray]  # an example, and its row in the batch -> (H, W, C) uint8
 PADDING = 4  # DeiT III's
@@ -42,8 +43,15 @@ def simple_crop(
     image: bytes | np.ndarray, size: tuple[int, int], channels: int, interpolation: str, draws: np.ndarray
 ) -> np.ndarray:
     """DeiT III's crop (facebookresearch/deit, datasets.py, --src): the shortest side resized, four mirrored pixels
-    around it, and of that any part of the size."""
-    pixels = whole(image, covering(image_size(image), size), channels, interpolation)
+    around it, and of that any part of the size.
+
+    Raises:
+        CorruptImage: not an image, one that is cut short, or one too long and thin to be resized.
+    """
+    shortest = covering(image_size(image), size)
+    with _too_thin():
+        check_size(image_size(image), shortest)
+    pixels = whole(image, shortest, channels, interpolation)
     pixels = np.pad(pixels, ((PADDING, PADDING), (PADDING, PADDING), (0, 0)), mode="reflect")
     top, left = (int(u * (n - s + 1)) for u, n, s in zip(draws[2:], pixels.shape, size, strict=False))
     return np.ascontiguousarray(pixels[top : top + size[0], left : left + size[1]])
@@ -54,7 +62,21 @@ def evaluated(preprocess: Preprocess) -> Load:
     channels = len(preprocess.mean)
 
     def load(example: Example, row: int) -> np.ndarray:
-        pixels = preprocess.pixels(as_picture(example.image, channels))
+        picture = as_picture(example.image, channels)
+        with _too_thin():
+            pixels = preprocess.pixels(picture)
         return pixels.reshape(*pixels.shape[:2], channels)
 
     return load
+
+
+@contextmanager
+def _too_thin() -> Iterator[None]:
+    """
+    Raises:
+        CorruptImage: an image is so long and thin that it would take gigabytes, resized.
+    """
+    try:
+        yield
+    except TooThin as error:
+        raise CorruptImage(str(error)) from error

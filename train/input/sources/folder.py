@@ -1,12 +1,14 @@
 """A folder of images as ImageNet ships it: ROOT/SPLIT/CLASS/*.jpg."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from train.config import ConfigError
 from train.errors import DataError
 from train.input.sources.base import Example, Shape
+from vit_convert.image_file import without_waiting
 from vit_convert.image_folder import SUFFIXES, classes_in, images_in
 
 
@@ -29,7 +31,7 @@ class Folder:
         if not self.files:
             raise ConfigError(f"data.name folder:{root}: no image ({', '.join(SUFFIXES)}) is in {folder}/*/")
         names = "\n".join(f"{label} {path.relative_to(folder)}" for path, label in self.files)
-        self.fingerprint = f"folder {split} {len(self.files)} {hashlib.sha256(names.encode()).hexdigest()[:16]}"
+        self.fingerprint = f"folder {split} {len(self.files)} {hashlib.sha256(os.fsencode(names)).hexdigest()[:16]}"
 
     def __len__(self) -> int:
         return len(self.files)
@@ -60,7 +62,8 @@ def _example(path: Path, label: int) -> Example:
         DataError: the disk or the network doesn't give it: that may pass, and another image must not take its place.
     """
     try:
-        return Example(path.read_bytes(), label, str(path))
+        with open(path, "rb", opener=without_waiting) as file:
+            return Example(file.read(), label, str(path))
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         return Example(b"", label, f"{path} ({error.strerror})")
     except OSError as error:

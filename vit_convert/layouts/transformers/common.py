@@ -135,7 +135,8 @@ def described(
     sources |= {ours: DEFAULT for ours, theirs in keys.items() if theirs not in config}
     preprocess, strange = prepared(beside, model_type)
     labels = read_labels(config.get("id2label"))
-    return Described(fields | more(said), preprocess, labels, sources=sources, unread=strange)
+    lost = unread_labels(config.get("id2label"))
+    return Described(fields | more(said), preprocess, labels, sources=sources, unread=strange, said=lost)
 
 
 def prepared(beside: Beside, model_type: str) -> tuple[Preprocess | None, str]:
@@ -189,6 +190,13 @@ def read_labels(id2label: Any) -> tuple[str, ...] | None:
     labels = by_index(id2label) if isinstance(id2label, dict) else None
     made_up = labels == tuple(f"LABEL_{i}" for i in range(len(labels or ())))
     return None if made_up else labels
+
+
+def unread_labels(id2label: Any) -> tuple[str, ...]:
+    """A note on labels that can't be given to classes, if these are."""
+    if not isinstance(id2label, dict) or by_index(id2label) is not None:
+        return ()
+    return (f"left out id2label of config.json: expected the keys 0 to n - 1, got {', '.join(id2label)[:80]}",)
 
 
 def qkv_bias(said: Json) -> Json:

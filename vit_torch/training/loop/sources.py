@@ -4,11 +4,12 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import Image
 
-from vit_convert.image_file import UNREADABLE, to_8_bits, why_unreadable
+from vit_convert.image_file import UNREADABLE, to_8_bits, why_unreadable, without_waiting
 from vit_convert.image_folder import SUFFIXES, classes_in, images_in
 from vit_torch.training.loop.errors import Refused
 
@@ -68,11 +69,15 @@ def opened(file: Path | io.BytesIO, name: str) -> Image.Image:
         Refused: it can't be read; `name` says which it is.
     """
     try:
-        with Image.open(file) as image:
+        with _bytes_of(file) as raw, Image.open(raw) as image:
             image.load()
             return to_8_bits(image, image.format)
     except UNREADABLE as error:
         raise Refused(f"{name} can't be read as an image: {why_unreadable(error)}") from error
+
+
+def _bytes_of(file: Path | io.BytesIO) -> IO[bytes]:
+    return file if isinstance(file, io.BytesIO) else open(file, "rb", opener=without_waiting)
 
 
 def arrays(file: Path, split: str) -> Source:

@@ -163,7 +163,7 @@ def test_digits_are_scikit_learns():
         ("records", {}, "is not in ArrayRecord, the format that can be read at random without TensorFlow"),
         ("folder:{tmp}/none", {}, "there is no {tmp}/none/train: {tmp}/none is no folder with folders in it"),
         ("folder:{tmp}/folder", {"test_split": "test"}, "{tmp}/folder has train, val; name splits with --data.train"),
-        ("folder:{tmp}/folder", {"test_split": "val"}, "the classes of folder:{tmp}/folder differ between its"),
+        ("folder:{tmp}/folder", {"test_split": "val"}, "differ between its splits: 'class2' only in the held-out"),
         ("folder:{tmp}/flat", {}, "{tmp}/flat/train has no folders: expected one for each class"),
         ("folder:{tmp}/empty", {}, "no image (.bmp, .gif, .jpeg, .jpg, .png, .tif, .tiff, .webp) is in"),
     ],

@@ -234,5 +234,9 @@ def _checks(data: Data) -> Iterator[Check]:
 
 
 def _difference(train: tuple[str, ...], test: tuple[str, ...]) -> str:
-    alone = sorted(set(train) ^ set(test)) or ["their order"]
-    return ", ".join(alone[:10]) + (f" and {len(alone) - 10} more" if len(alone) > 10 else "")
+    """Which are in one of them alone; letters that look alike may be other ones (é, and e with an accent)."""
+    parts = []
+    for alone, where in ((set(train) - set(test), "training"), (set(test) - set(train), "held-out")):
+        names = ", ".join(map(ascii, sorted(alone)[:10])) + (f" and {len(alone) - 10} more" if len(alone) > 10 else "")
+        parts += [f"{names} only in the {where} images"] * bool(alone)
+    return "; ".join(parts) or "their order"

@@ -47,7 +47,7 @@ def _classes(root: Path, folder: Path) -> tuple[str, ...]:
         there = f"{root} has {', '.join(splits)}" if splits else f"{root} is no folder with folders in it"
         raise ConfigError(
             f"data.name folder:{root}: there is no {folder}: {there}; name splits with "
-            "--data.train-split and --data.test-split"
+            "--data.train-split and --data.test-split, or in vit-train evaluate with --split"
         )
     classes = classes_in(folder)
     if not classes:

@@ -42,7 +42,8 @@ def _builder(name: str, data_dir: Path | None) -> Any:
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except Exception as error:  # TFDS raises DatasetNotFoundError, AssertionError, ImportError, ...: all say why
-        raise ConfigError(f"data.name {name}: TFDS says: {str(error).partition(chr(10))[0]}") from error
+        meant = f"; did you mean the folder of images, folder:{name}?" if Path(name).is_dir() else ""
+        raise ConfigError(f"data.name {name}: TFDS says: {str(error).partition(chr(10))[0]}{meant}") from error
     if not builder.info.splits:
         where = f" --data-dir {data_dir}" if data_dir else ""
         raise ConfigError(

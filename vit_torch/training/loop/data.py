@@ -47,8 +47,11 @@ def open_sources(settings: Settings) -> tuple[Source, Source]:
     name, place = settings["data.name"], settings["data.dir"]
     train, test = (open_source(name, settings[f"data.{part}_split"], place) for part in ("train", "test"))
     if train.class_names != test.class_names:
-        alone = sorted(set(train.class_names) ^ set(test.class_names))
-        raise Refused(f"the classes of {settings['data.name']} differ between its splits: {', '.join(alone[:10])}")
+        one, other = set(train.class_names), set(test.class_names)
+        raise Refused(
+            f"the classes of {name} differ between its splits: only in the training images "
+            f"{sorted(one - other)[:10]}, only in the held-out ones {sorted(other - one)[:10]}"
+        )
     return train, test
 
 

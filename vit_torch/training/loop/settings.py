@@ -131,8 +131,10 @@ def read_run(path: Path) -> tuple[str, dict[str, Any]]:
         raise Refused(f"{file} can't be read as the config.json of a run: {error}") from error
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise Refused(f"{file} is no config.json of a run; vit-train leaves one in its --workdir")
-    if found.get("version") != VERSION or not isinstance(found.get("train_config"), dict):
+    if found.get("version") != VERSION:
         raise Refused(f"{file} is of version {found.get('version')}, and this one reads version {VERSION}")
+    if not isinstance(found.get("train_config"), dict):
+        raise Refused(f"{file} has {json.dumps(found.get('train_config'))} where its settings belong (train_config)")
     return str(found.get("recipe")), flat(found["train_config"])
 
 

@@ -109,7 +109,8 @@ def test_a_full_disk_is_one_message(folder: Path, tmp_path: Path, monkeypatch, c
     monkeypatch.setattr(np.lib.format, "write_array", full)
     asked = ["--checkpoint", folder / "checkpoint", "--features", tmp_path / "f.npz"]
     code, _, err = said(capsys, folder / "photos" / "a.jpg", *asked)
-    assert (code, err) == (2, "vit-predict: error: [Errno 28] No space left on device\n")
+    message = f"{tmp_path / 'f.npz'} can't be written: No space left on device"
+    assert (code, err) == (2, f"vit-predict: error: {message}\n")
     assert not list(tmp_path.iterdir())
 
 

@@ -161,7 +161,7 @@ def test_only_flax_fills_up_a_batch_and_never_beyond_the_first(folder: Path, fra
         ("--checkpoint gone --anatomy a.png --features f.npz", "--features needs images"),
         ("--checkpoint gone x --top 0", "--top must be at least 1, got 0"),
         ("--checkpoint gone x --attention no/such/heat.png", "there is no folder"),
-        ("--checkpoint gone x --features .", ". can't be written: it is a folder"),
+        ("--checkpoint gone x --features .", "--features . is a folder: expected the name of an NPZ file"),
         ("--checkpoint gone x --nearest . --csv", "--csv has no columns for --nearest and --knn: ask for --json"),
         ("--checkpoint gone x --nearest-png near.png", "--nearest-png needs --nearest FOLDER"),
     ],

@@ -85,7 +85,8 @@ def test_vit_predict_writes_no_file_of_another_suffix(
     more = ("--nearest", "photos") if option == "--nearest-png" else ()
     kind, example = NAMES[option]
     message = f"{option} {there}: expected the name of {kind}, as {example}"
-    assert predict(capsys, "photos/c.webp", option, there, *more) == message
+    for images in (["photos/c.webp"], []):
+        assert predict(capsys, *images, option, there, *more) == message
 
 
 @pytest.mark.parametrize("there", ["checkpoint/config.json", "photos/a.jpg", "photos/e.png", "report"])

@@ -123,12 +123,12 @@ def check(args: argparse.Namespace) -> None:
     for name in ("top", "batch_size", "neighbours", "k"):
         if getattr(args, name) < 1:
             raise UsageError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}")
+    check_outputs(args)  # before the images: a shell may have handed the only one to an output
     if not args.images and not args.anatomy and not args.knn:
         raise UsageError("no image is named: expected files, folders, patterns, or - for a list on stdin")
     of_images = ("attention", "attention_npz", "features", "nearest")
     if not args.images and (asked := [name for name in of_images if getattr(args, name)]):
         raise UsageError(f"--{asked[0].replace('_', '-')} needs images: name files, folders, patterns, or -")
-    check_outputs(args)
     draws = args.attention or args.anatomy or args.nearest_png
     needed = [("torch", "torch")] if args.framework == "torch" else [("jax", "flax"), ("flax", "flax")]
     for name, extra in [*needed * asks_model(args), *[("matplotlib", "predict")] * bool(draws)]:

@@ -109,7 +109,8 @@ def test_a_full_disk_is_one_message(folder: Path, tmp_path: Path, monkeypatch, c
     monkeypatch.setattr(np.lib.format, "write_array", full)
     asked = ["--checkpoint", folder / "checkpoint", "--features", tmp_path / "f.npz"]
     code, _, err = said(capsys, folder / "photos" / "a.jpg", *asked)
-    assert (code, err) == (2, "vit-predict: error: [Errno 28] No space left on device\n")
+    message = f"{tmp_path / 'f.npz'} can't be written: No space left on device"
+    assert (code, err) == (2, f"vit-predict: error: {message}\n")
     assert not list(tmp_path.iterdir())
 
 
@@ -160,7 +161,7 @@ def test_only_flax_fills_up_a_batch_and_never_beyond_the_first(folder: Path, fra
         ("--checkpoint gone --anatomy a.png --features f.npz", "--features needs images"),
         ("--checkpoint gone x --top 0", "--top must be at least 1, got 0"),
         ("--checkpoint gone x --attention no/such/heat.png", "there is no folder"),
-        ("--checkpoint gone x --features .", ". can't be written: it is a folder"),
+        ("--checkpoint gone x --features .", "--features . is a folder: expected the name of an NPZ file"),
         ("--checkpoint gone x --nearest . --csv", "--csv has no columns for --nearest and --knn: ask for --json"),
         ("--checkpoint gone x --nearest-png near.png", "--nearest-png needs --nearest FOLDER"),
     ],

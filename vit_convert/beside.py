@@ -7,6 +7,35 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # what a write says, and no read does
+
+
+class NotWritten(OSError):
+    """A file can't be written. It is named as the user knows it, and not by the hidden name that it is written to."""
+
+    def __str__(self) -> str:
+        return f"{self.filename} can't be written: {self.strerror}"
+
+
+@contextmanager
+def writing(path: Path, hidden: Path | None = None) -> Iterator[None]:
+    """Around what writes path, or what is to become path.
+
+    Args:
+        hidden: the name that it has until then.
+
+    Raises:
+        NotWritten: the disk is full, or `hidden` can't be made, written or renamed. Other errors, of what is read
+            meanwhile, stay as they are.
+    """
+    try:
+        yield
+    except OSError as error:
+        ours = error.errno in FULL if error.filename is None else str(error.filename) == str(hidden)
+        if not ours:
+            raise
+        raise NotWritten(error.errno, error.strerror or str(error), str(path)) from error
+
 
 @contextmanager
 def beside(path: Path) -> Iterator[Path]:
@@ -16,14 +45,16 @@ def beside(path: Path) -> Iterator[Path]:
 
     Raises:
         OSError: a device, a FIFO or a socket has that name.
+        NotWritten: the disk is full, or writing is not permitted.
     """
     place = place_of(path)
     temporary = place.with_name(f".{place.name}.{os.urandom(8).hex()}{path.suffix}")
     try:
-        yield temporary
-        if place.is_file():
-            shutil.copymode(place, temporary)
-        os.replace(temporary, place)
+        with writing(path, temporary):
+            yield temporary
+            if place.is_file():
+                shutil.copymode(place, temporary)
+            os.replace(temporary, place)
     finally:
         temporary.unlink(missing_ok=True)
 

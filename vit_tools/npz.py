@@ -9,26 +9,36 @@ from typing import IO
 
 import numpy as np
 
-from vit_convert.beside import beside
+from vit_convert.beside import beside, place_of, writing
 
 
 class Spool:
     """An array (N, ...) of which the rows come a few at a time: they wait on the disk, not in memory, for an npy says
     how many there are before it has the first. The file has no name, so that nothing is left whatever happens."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, path: Path):
         """
         Args:
-            folder: on the disk that has room for it; /tmp is often memory.
+            path: of the npz. The rows wait on its disk, which has room for it; /tmp is often memory.
+
+        Raises:
+            NotWritten: the disk is full.
         """
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # until `close`
+        self._path = path
+        with writing(path):
+            self._file = tempfile.TemporaryFile(dir=place_of(path).parent)  # noqa: SIM115  # until `close`
         self.shape: tuple[int, ...] = (0,)
         self.dtype = np.dtype(np.float32)
 
     def append(self, rows: np.ndarray) -> None:
-        """Rows (n, ...), of the shape and dtype of those before."""
+        """Rows (n, ...), of the shape and dtype of those before.
+
+        Raises:
+            NotWritten: the disk is full.
+        """
         assert not self.shape[0] or (rows.shape[1:], rows.dtype) == (self.shape[1:], self.dtype)
-        self._file.write(np.ascontiguousarray(rows).data)
+        with writing(self._path):
+            self._file.write(np.ascontiguousarray(rows).data)
         self.shape, self.dtype = (self.shape[0] + len(rows), *rows.shape[1:]), rows.dtype
 
     def write_npy(self, out: IO[bytes]) -> None:
@@ -47,7 +57,7 @@ def write_npz(path: Path, entries: Iterable[tuple[str, np.ndarray | Spool]]) -> 
     pickle: names are arrays of strings.
 
     Raises:
-        OSError: it can't be written; nothing of it is left.
+        NotWritten: the disk is full; nothing of it is left.
     """
     with beside(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as zipped:
         for name, array in entries:

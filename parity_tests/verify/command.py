@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from parity_tests.verify.asked import DTYPES, Asked
-from vit_convert.beside import place_of
 from vit_convert.commands.arguments import add_source, note
+from vit_convert.outputs import OutputError, check_output, check_unread
 from vit_convert.stopping import Stopped, stoppable
 from vit_tools.streams import keep_names, reader_left
 
@@ -118,7 +118,7 @@ def _dtypes(text: str) -> tuple[str, ...]:
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Raises CheckpointError, OSError or ModuleNotFoundError for what would be wrong at the end."""
+    """Raises CheckpointError, OutputError, OSError or ModuleNotFoundError for what would be wrong at the end."""
     from vit_convert.errors import CheckpointError
 
     if args.images is not None and args.images < 1:
@@ -126,20 +126,13 @@ def _check(args: argparse.Namespace) -> None:
     if args.seed < 0:
         raise CheckpointError(f"--seed: expected 0 or more, got {args.seed}")
     if args.report:
-        _check_report(args.report)
+        _check_report(Path(args.report), args.src)
 
 
-def _check_report(named: str) -> None:
-    """Raises CheckpointError, OSError or ModuleNotFoundError where no report can be written there."""
-    from vit_convert.errors import CheckpointError
-
-    folder = Path(named).absolute().parent
-    if not folder.is_dir():
-        raise CheckpointError(f"--report {named}: there is no folder {folder}")
-    if Path(named).is_dir():
-        raise CheckpointError(f"--report {named} is a folder: give the name of a file")
-    if not os.access(place := place_of(Path(named)).parent, os.W_OK):
-        raise CheckpointError(f"--report {named}: no permission to write in {place}")
+def _check_report(path: Path, source: str) -> None:
+    """Raises OutputError, OSError or ModuleNotFoundError where no report can be written there."""
+    check_output("--report", path, ".html")
+    check_unread({"--report": path}, source)
     if find_spec("matplotlib") is None:
         raise ModuleNotFoundError(name="matplotlib")  # it draws the report alone
 
@@ -176,4 +169,4 @@ def _expected(error: Exception) -> bool:
     """Whether an error is about the user's files; anything else is a bug and keeps its traceback."""
     from vit_convert.errors import CheckpointError
 
-    return isinstance(error, CheckpointError | OSError)
+    return isinstance(error, CheckpointError | OutputError | OSError)

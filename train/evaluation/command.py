@@ -3,12 +3,14 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from train.config import ConfigError, DataConfig, HostsConfig
 from train.config.checks import check_all, share
+from vit_convert.outputs import OutputError, check_output, check_unread
 
 if TYPE_CHECKING:  # heavy imports wait until they are needed: help answers at once
     from train.evaluation.checkpoint import Judged, Opened
@@ -77,8 +79,8 @@ def main(args: list[str]) -> None:
         of |= dict(overrides=parse_overrides(given.set), weights=given.weights)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    opened = hosts.together(lambda: open_both(Asked(checkpoint=given.checkpoint, data=data, **of)))
-    _check_confusion(given.confusion, opened)
+    asked = Asked(checkpoint=given.checkpoint, data=data, **of)
+    opened = hosts.together(lambda: _for_picture(open_both(asked), given.confusion))
     if hosts.is_first():
         note(opened.said)
     with hosts.guarded(), memory_failures("a smaller --batch-size and --dtype bfloat16"):
@@ -99,22 +101,33 @@ def _check(given: argparse.Namespace) -> None:
         raise ConfigError(f"--batch-size must be at least 1, got {given.batch_size}")
     check_all([share("--max-corrupt", given.max_corrupt, one=True)])
     if given.confusion:
-        _check_picture(given.confusion)
+        with _as_mistake():
+            check_output("--confusion", given.confusion, ".png")
 
 
-def _check_picture(path: Path) -> None:
-    if not path.absolute().parent.is_dir():
-        raise ConfigError(f"--confusion {path}: there is no folder {path.absolute().parent}")
-    if path.suffix.lower() != ".png" or path.is_dir():
-        raise ConfigError(f"--confusion {path}: expected the name of a PNG file, as confusion.png")
+@contextmanager
+def _as_mistake() -> Iterator[None]:
+    """Raises ConfigError for an output that can't have the name that it is given."""
+    try:
+        yield
+    except (OutputError, OSError) as error:  # the latter of a device
+        raise ConfigError(str(error)) from error
 
 
-def _check_confusion(path: Path | None, opened: "Opened") -> None:
+def _for_picture(opened: "Opened", path: Path | None) -> "Opened":
+    """What was opened, if a picture of it can be drawn and would be written over none of it."""
     from train.evaluation.counts import CONFUSABLE
+    from train.input.sources.folder import Folder
 
+    if path is None:
+        return opened
     count = opened.checkpoint.config.num_classes
-    if path and count > CONFUSABLE:
+    if count > CONFUSABLE:
         raise ConfigError(f"--confusion is for at most {CONFUSABLE} classes, and these are {count}: leave it out")
+    images = (file for file, _ in opened.source.files) if isinstance(opened.source, Folder) else ()
+    with _as_mistake():
+        check_unread({"--confusion": path}, opened.asked.checkpoint, images)
+    return opened
 
 
 def note(notes: Iterable[str]) -> None:

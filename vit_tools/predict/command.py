@@ -2,12 +2,13 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vit_convert.beside import place_of
+from vit_convert.outputs import OutputError, check_output, check_unread
 from vit_convert.stopping import Stopped, stoppable
 from vit_tools.streams import keep_names
 
@@ -24,6 +25,13 @@ upright by their EXIF orientation. DIR is what
 vit-convert takes: a file, a directory of any library, or hf-hub:owner/name."""
 
 MISTAKE, CORRUPT = 2, 1  # exit codes: of the user's; of images
+OUTPUTS = {  # options that name a file to write, and its suffix
+    "attention": ".png",
+    "attention_npz": ".npz",
+    "anatomy": ".png",
+    "features": ".npz",
+    "nearest_png": ".png",
+}
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -90,7 +98,7 @@ def said(args: argparse.Namespace) -> int:
     try:
         check(args)
         return run(args)
-    except (CheckpointError, NoImages, UsageError) as error:
+    except (CheckpointError, NoImages, OutputError, UsageError) as error:
         print(f"vit-predict: error: {error}", file=sys.stderr)
         return MISTAKE
     except BrokenPipeError:
@@ -108,18 +116,19 @@ class UsageError(ValueError):
 def check(args: argparse.Namespace) -> None:
     """
     Raises:
-        UsageError: what is asked for makes no sense, or can't be written.
+        UsageError: what is asked for makes no sense.
+        OutputError: a file can't be written under that name.
         OSError: what is to be written has the name of a device.
     """
     for name in ("top", "batch_size", "neighbours", "k"):
         if getattr(args, name) < 1:
             raise UsageError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}")
+    check_outputs(args)  # before the images: a shell may have handed the only one to an output
     if not args.images and not args.anatomy and not args.knn:
         raise UsageError("no image is named: expected files, folders, patterns, or - for a list on stdin")
     of_images = ("attention", "attention_npz", "features", "nearest")
     if not args.images and (asked := [name for name in of_images if getattr(args, name)]):
         raise UsageError(f"--{asked[0].replace('_', '-')} needs images: name files, folders, patterns, or -")
-    check_outputs(args)
     draws = args.attention or args.anatomy or args.nearest_png
     needed = [("torch", "torch")] if args.framework == "torch" else [("jax", "flax"), ("flax", "flax")]
     for name, extra in [*needed * asks_model(args), *[("matplotlib", "predict")] * bool(draws)]:
@@ -135,21 +144,36 @@ def check(args: argparse.Namespace) -> None:
 def check_outputs(args: argparse.Namespace) -> None:
     """
     Raises:
-        UsageError: a file can't be written, or would be written over by another one.
+        OutputError: a file can't be written under that name.
+        UsageError: it would be written over by another one.
         OSError: it has the name of a device.
     """
     taken: dict[Path, str] = {}  # by where a link leads
-    for name in ("attention", "attention_npz", "anatomy", "features", "nearest_png"):
-        path, option = getattr(args, name), f"--{name.replace('_', '-')}"
-        if path is None:
-            continue
-        if not path.absolute().parent.is_dir():
-            raise UsageError(f"{path} can't be written: there is no folder {path.absolute().parent}")
-        if path.is_dir():
-            raise UsageError(f"{path} can't be written: it is a folder, expected a file's name")
+    for option, path in outputs(args).items():
+        check_output(option, path, OUTPUTS[option.removeprefix("--").replace("-", "_")])
         if other := taken.get(place := place_of(path)):
             raise UsageError(f"{other} and {option} are one file, {path}: give each its own name")
         taken[place] = option
+
+
+def outputs(args: argparse.Namespace) -> dict[str, Path]:
+    """The files that are to be written, by the options that name them."""
+    return {f"--{name.replace('_', '-')}": path for name in OUTPUTS if (path := getattr(args, name)) is not None}
+
+
+def images_read(args: argparse.Namespace, paths: Sequence[str]) -> Iterator[str]:
+    """The files of all images: those that are asked about, and those that they are compared with.
+
+    Raises:
+        NoImages: there are none to compare with.
+    """
+    from vit_tools.images import find_images
+    from vit_tools.labelled import TFDS
+
+    yield from paths
+    for named in (args.nearest, *(args.knn or ())):
+        if named and named != "-" and not named.startswith(TFDS):  # stdin can be read once
+            yield from find_images([named])
 
 
 def asks_model(args: argparse.Namespace) -> bool:
@@ -178,6 +202,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         CheckpointError: it can't be opened, or has not what is asked for.
         NoImages: nothing that is named is an image.
+        OutputError: what is to be written is a file that is read.
     """
     from vit_convert.resolve import parse_overrides
     from vit_tools.images import find_images
@@ -187,6 +212,7 @@ def run(args: argparse.Namespace) -> int:
 
     paths = find_images(args.images) if args.images else []
     check_count(args, len(paths))
+    check_unread(outputs(args), args.checkpoint, images_read(args, paths))
     try:
         overrides = parse_overrides(args.set)
     except ValueError as error:

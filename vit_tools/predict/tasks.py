@@ -147,7 +147,7 @@ class Kept:
                 found["output"] = np.asarray(batch.output, np.float32)
             for name, rows in found.items():
                 if name not in self.features:
-                    self.features[name] = Spool(asked.features.absolute().parent)
+                    self.features[name] = Spool(asked.features)
                 self.features[name].append(rows)
         if asked.nearest:
             self.pooled.append(compared(model, batch))

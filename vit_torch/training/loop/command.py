@@ -53,11 +53,15 @@ def _main(argv: Sequence[str]) -> int:
         raise Refused(f"--stop-after must be at least 1, got {args.stop_after}")
     recipe, settings = read_run(args.config) if args.config else (demo.RECIPE, flat(demo.DIGITS))
     where = str(args.config) if args.config else "the command line"
-    run = open_run(recipe, checked(settings | given, where), args.workdir, overwrite=args.overwrite)
-    say(_described(recipe, run))
+    with open_run(recipe, checked(settings | given, where), args.workdir, overwrite=args.overwrite) as run:
+        say(_described(recipe, run))
+        return _trained(run, args.stop_after)
+
+
+def _trained(run: Run, stop_after: int | None) -> int:
+    """Trains, and says what came of it; the number of the signal that ended it before, or 0."""
     total = run.hyper.total_steps
-    until = total if args.stop_after is None else min(total, args.stop_after)
-    number = run.go(until)
+    number = run.go(total if stop_after is None else min(total, stop_after))
     if run.state.step < total:
         left = f"the same command goes on from {run.workdir / 'state'}" if run.workdir else "nothing was saved"
         why = f"{signal.Signals(number).name} at" if number else "stopped after"

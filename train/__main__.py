@@ -16,6 +16,7 @@ import tyro
 from train.config import ConfigError, HostsConfig, TrainConfig
 from train.errors import DataError, DeviceError, NonFiniteLoss, SavingError, Stopped
 from train.recipes import FROM_A_CHECKPOINT, IMAGENET, RECIPES, SMALL
+from vit_convert.streams import keep_names
 
 RESERVED = ("prepare", "evaluate")  # command words: no recipe may be called that
 
@@ -55,6 +56,7 @@ def main(argv: list[str] | None = None) -> None:
     """The command. Exits with 2 for a user's mistake, with 1 for a run that diverged, can't be saved or finds too
     little memory on its devices, and with 128 + the signal's number for one that a signal ended: 143 for SIGTERM, 130
     for Ctrl-C."""
+    keep_names()
     args = sys.argv[1:] if argv is None else argv
     try:
         _main(args)

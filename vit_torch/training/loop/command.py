@@ -9,6 +9,7 @@ from textwrap import fill
 from typing import NoReturn
 
 from vit_convert.errors import CheckpointError
+from vit_convert.streams import keep_names
 from vit_torch.training.loop import demo
 from vit_torch.training.loop.errors import Diverged, Refused, Unwritten
 from vit_torch.training.loop.journal import say
@@ -34,6 +35,7 @@ settings:
 def main(argv: Sequence[str] = ()) -> None:
     """The command. Exits with 2 for a user's mistake or files that can't be read or written, with 1 for a run that
     diverged, and with 128 + the signal's number for one that a signal ended."""
+    keep_names()
     try:
         number = _main(argv)
     except (Refused, Unwritten, CheckpointError) as error:

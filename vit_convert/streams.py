@@ -26,7 +26,7 @@ def prints(text: str) -> bool:
     return True
 
 
-ESCAPE = "vit_tools.escape"
+ESCAPE = "vit_convert.escape"
 
 
 def _escaped(error: UnicodeError) -> tuple[bytes, int]:

@@ -16,6 +16,9 @@ from train.recipes import RECIPES
 
 UMBRELLA = "\u2602"  # neither cp1252 nor latin-1 has it
 ENCODINGS = pytest.mark.parametrize("encoding", ["cp1252", "latin-1"])
+LOOPS = pytest.mark.parametrize("command", ["train digits", "vit_torch.training"])
+FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is a disk that is full")
+NO_ROOM = "the progress can't be written any more (No space left on device); the run goes on, and metrics.jsonl has it"
 BOUND = 300  # seconds
 
 
@@ -61,10 +64,33 @@ def test_an_evaluation_names_classes_that_stdout_has_not(model: Path):
     assert "\\u2602" in said
 
 
-@pytest.mark.parametrize("command", ["train digits", "vit_torch.training"])
+@LOOPS
 def test_a_run_in_a_folder_whose_name_stdout_has_not_comes_to_its_end(tmp_path: Path, command: str):
     workdir = tmp_path / UMBRELLA
     code, said, error = run(*command.split(), "--workdir", workdir, *TINY.split(), encoding="cp1252")
     assert code == 0, error
     assert "\\u2602" in said
     assert (workdir / "checkpoint").is_dir()
+
+
+@FULL
+@LOOPS
+@pytest.mark.parametrize("both", [False, True], ids=["stdout", "stdout and stderr"])
+def test_a_run_whose_log_has_no_room_goes_on_to_its_end(tmp_path: Path, command: str, both: bool):
+    """It is said once, on stderr if that can be written, and the exit code is that of a run that is complete."""
+    code, _, error = run(*command.split(), "--workdir", tmp_path, *TINY.split(), to="/dev/full", both=both)
+    assert code == 0, error
+    assert error.count(NO_ROOM) == (not both)
+    assert "Traceback" not in error
+    assert (tmp_path / "checkpoint" / "model.safetensors").is_file()
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert max(row["step"] for row in rows) == 7
+
+
+@FULL
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["evaluate", "MODEL", "--data", "digits"]], ids=" ".join)
+def test_an_answer_that_has_no_room_is_one_message(model: Path, words: list[str]):
+    code, _, error = run("train", *(model if word == "MODEL" else word for word in words), to="/dev/full")
+    assert code == 1
+    assert error.splitlines()[-1] == "vit-train: error: stdout can't be written: No space left on device"
+    assert "Traceback" not in error

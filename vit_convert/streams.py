@@ -40,6 +40,26 @@ def _escaped(error: UnicodeError) -> tuple[bytes, int]:
     return b"".join(escaped), error.end
 
 
+class Unprinted(Exception):
+    """What a command was asked for can't be printed; the message says why."""
+
+
+def answer(text: str) -> None:
+    """Prints what a command was asked for.
+
+    Raises:
+        Unprinted: stdout can't be written, such as a file on a full disk.
+        BrokenPipeError: its reader has left.
+    """
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        reader_left()
+        raise Unprinted(f"stdout can't be written: {error.strerror or error}") from None
+
+
 def reader_left() -> None:
     """After a BrokenPipeError, as in `vit-export ... | head -1`: what is not printed yet is dropped. Python would try
     again as it ends, complain, and exit with a code of its own."""

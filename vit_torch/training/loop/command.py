@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from vit_convert.errors import CheckpointError
 from vit_convert.streams import keep_names
+from vit_convert.unheard import heard_or_not
 from vit_torch.training.loop import demo
 from vit_torch.training.loop.errors import Diverged, Refused, Unwritten
 from vit_torch.training.loop.journal import say
@@ -55,7 +56,9 @@ def _main(argv: Sequence[str]) -> int:
         raise Refused(f"--stop-after must be at least 1, got {args.stop_after}")
     recipe, settings = read_run(args.config) if args.config else (demo.RECIPE, flat(demo.DIGITS))
     where = str(args.config) if args.config else "the command line"
-    with open_run(recipe, checked(settings | given, where), args.workdir, overwrite=args.overwrite) as run:
+    settings = checked(settings | given, where)
+    goes_on = "the run goes on" + ", and metrics.jsonl has it all" * (args.workdir is not None)
+    with heard_or_not(goes_on), open_run(recipe, settings, args.workdir, overwrite=args.overwrite) as run:
         say(_described(recipe, run))
         return _trained(run, args.stop_after)
 

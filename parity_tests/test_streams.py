@@ -94,3 +94,17 @@ def test_an_answer_that_has_no_room_is_one_message(model: Path, words: list[str]
     assert code == 1
     assert error.splitlines()[-1] == "vit-train: error: stdout can't be written: No space left on device"
     assert "Traceback" not in error
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what a terminal that is gone answers differs")
+def test_a_run_whose_terminal_is_gone_goes_on_and_says_so(tmp_path: Path):
+    """On a terminal rich has what is printed on stderr printed on stdout."""
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "train", "digits", "--workdir", str(tmp_path), *TINY.split()]
+    with subprocess.Popen(command, stdout=theirs, stderr=subprocess.PIPE, text=True, env=environment()) as process:
+        os.close(theirs)
+        os.read(ours, 1)
+        os.close(ours)
+        _, error = process.communicate(timeout=BOUND)
+    assert (process.returncode, error.count("; the run goes on, and metrics.jsonl has it all\n")) == (0, 1), error
+    assert (tmp_path / "checkpoint" / "model.safetensors").is_file()

@@ -2,8 +2,9 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, TextIO
 
 
@@ -12,7 +13,10 @@ def heard_or_not(goes_on: str) -> Iterator[None]:
     """Within it nothing that is printed, on stdout or stderr, by whomever, ends the process. The first time that it
     can't be is said on stderr, if that can be written: why, and `goes_on`. What comes later goes nowhere."""
     before = sys.stdout, sys.stderr
-    out, err = (stream and Heedless(stream, goes_on) for stream in before)  # None: closed from the start
+    err = before[1] and Heedless(before[1], lambda why: None)  # None: closed from the start
+    # not sys.stderr of that moment: while a live line is shown, rich has it print on stdout
+    say = partial(print, file=err, flush=True) if err else lambda why: None
+    out = before[0] and Heedless(before[0], lambda why: say(f"{why}; {goes_on}"))
     sys.stdout, sys.stderr = out, err  # pyright: ignore[reportAttributeAccessIssue]
     try:
         yield
@@ -26,8 +30,8 @@ def heard_or_not(goes_on: str) -> Iterator[None]:
 class Heedless:
     """A text stream that goes nowhere from the first time on that it can't be written; in all else the one it is of."""
 
-    def __init__(self, stream: TextIO, goes_on: str):
-        self.stream, self.goes_on, self.lost = stream, goes_on, False
+    def __init__(self, stream: TextIO, say: Callable[[str], None]):
+        self.stream, self.say, self.lost = stream, say, False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
@@ -50,11 +54,9 @@ class Heedless:
             return
         self.lost = True  # before anything is said: that may fail as well
         to_nowhere(self.stream)
-        if isinstance(error, BrokenPipeError):
-            print(f"nobody reads the progress any more; {self.goes_on}", file=sys.stderr, flush=True)
-        else:
-            why = f"the progress can't be written any more ({error.strerror or error})"
-            print(f"{why}; {self.goes_on}", file=sys.stderr, flush=True)
+        gone = isinstance(error, BrokenPipeError)
+        why = f"the progress can't be written any more ({error.strerror or error})"
+        self.say("nobody reads the progress any more" if gone else why)
 
 
 def to_nowhere(stream: TextIO) -> None:

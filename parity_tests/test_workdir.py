@@ -12,7 +12,8 @@ import pytest
 
 from train.config import ConfigError
 from train.errors import SavingError
-from train.workdir import LOCK, check, claimed, create, finish
+from train.workdir import check, claimed, create, finish
+from vit_convert.lock import LOCK
 from vit_convert.run_folder import FORMAT
 
 
@@ -84,9 +85,9 @@ def test_a_folder_where_nothing_can_be_made_is_one_message(tmp_path: Path, monke
     def full(*given: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("train.saving.lock.os.open", full)
+    monkeypatch.setattr("vit_convert.lock.os.open", full)
     with (
-        pytest.raises(ConfigError, match=f"--workdir {tmp_path} can't be made: No space left on device"),
+        pytest.raises(ConfigError, match=f"--workdir {tmp_path} can't be written: No space left on device"),
         claimed(tmp_path),
     ):
         pass

@@ -16,6 +16,8 @@ import tyro
 from train.config import ConfigError, HostsConfig, TrainConfig
 from train.errors import DataError, DeviceError, NonFiniteLoss, SavingError, Stopped
 from train.recipes import FROM_A_CHECKPOINT, IMAGENET, RECIPES, SMALL
+from vit_convert.streams import Unprinted, answer, keep_names
+from vit_convert.unheard import heard_or_not, to_nowhere
 
 RESERVED = ("prepare", "evaluate")  # command words: no recipe may be called that
 
@@ -55,27 +57,28 @@ def main(argv: list[str] | None = None) -> None:
     """The command. Exits with 2 for a user's mistake, with 1 for a run that diverged, can't be saved or finds too
     little memory on its devices, and with 128 + the signal's number for one that a signal ended: 143 for SIGTERM, 130
     for Ctrl-C."""
+    keep_names()
     args = sys.argv[1:] if argv is None else argv
     try:
         _main(args)
     except (ConfigError, DataError) as error:
         _fail(error, 2)
-    except (DeviceError, SavingError) as error:  # the latter is of evaluate's picture
+    except (DeviceError, SavingError, Unprinted) as error:  # the latter two are of evaluate's picture and answer
         _fail(error, 1)
     except KeyboardInterrupt:  # of evaluate and prepare; a run has its own way to end
         sys.exit(130)
     except BrokenPipeError:  # `vit-train --help | head`: who reads has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        to_nowhere(sys.stdout)
 
 
 def _main(args: list[str]) -> None:
     if args[:1] in ([], ["-h"], ["--help"]):
-        print(USAGE.format(recipes=_recipes()), flush=True)
+        answer(USAGE.format(recipes=_recipes()))
         sys.exit(0 if args else 2)
     if args[0] == "--version":
         from importlib.metadata import version
 
-        return print(f"vit-train {version('vit-parity')}", flush=True)
+        return answer(f"vit-train {version('vit-parity')}")
     if args[0] == "prepare":
         from train.prepare import main as prepare
 
@@ -84,7 +87,9 @@ def _main(args: list[str]) -> None:
         from train.evaluation.command import main as evaluate
 
         return evaluate(args[1:])
-    run(_base(args[0])[0], parse(args))
+    recipe, command = _base(args[0])[0], parse(args)
+    with heard_or_not("the run goes on, and metrics.jsonl has it all"):
+        run(recipe, command)
 
 
 def _recipes() -> str:

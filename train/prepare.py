@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import tyro
 
 from train.config import ConfigError
+from vit_convert.streams import answer
 
 NEEDS_TENSORFLOW = (
     "vit-train prepare needs TensorFlow, which is not installed; training itself does not. Install it with\n"
@@ -38,8 +39,8 @@ def main(args: list[str]) -> None:
     builder = prepare(asked.name, asked.data_dir)
     counts = ", ".join(f"{name} {split.num_examples:,}" for name, split in builder.info.splits.items())
     where = f" --data.dir {asked.data_dir}" if asked.data_dir else ""
-    print(f"{builder.data_dir}  {builder.info.full_name}: {counts} examples")
-    print(f"vit-train RECIPE --data.name {asked.name}{where}  trains on it")
+    answer(f"{builder.data_dir}  {builder.info.full_name}: {counts} examples")
+    answer(f"vit-train RECIPE --data.name {asked.name}{where}  trains on it")
 
 
 def prepare(name: str, data_dir: Path | None) -> Any:

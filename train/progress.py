@@ -1,7 +1,5 @@
 """What a run shows while it runs: a few live lines on a terminal, plain lines elsewhere."""
 
-import os
-import sys
 import time
 from types import TracebackType
 from typing import Any
@@ -12,20 +10,11 @@ from rich.progress import BarColumn, Progress, TextColumn
 QUIET_SECONDS = 10.0  # a plain line at least this often
 
 
-class RunConsole(Console):
-    """A run goes on when nobody reads what it says any more, as behind `| head`."""
-
-    def on_broken_pipe(self) -> None:
-        self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        print("nobody reads the progress any more; the run goes on, and metrics.jsonl has it all", file=sys.stderr)
-
-
 class Report:
     """Shows the rows that a run logs; nothing with quiet. A context manager: leaving it ends the live lines."""
 
     def __init__(self, total_steps: int, console: Console | None = None, *, quiet: bool = False):
-        self.console = console or RunConsole(highlight=False, soft_wrap=True, quiet=quiet)
+        self.console = console or Console(highlight=False, soft_wrap=True, quiet=quiet)
         self.total = total_steps
         self.seen: dict[str, Any] = {}
         self.last_line = time.perf_counter()

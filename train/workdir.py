@@ -2,16 +2,14 @@
 
 import json
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from train.config import ConfigError
 from train.errors import saving
-from train.saving.lock import holding
 from train.saving.settings import check_same
+from vit_convert import lock
 from vit_convert.beside import beside
 from vit_convert.place import repair
 from vit_convert.remove import remove
@@ -22,7 +20,6 @@ OUTPUTS = (
     "classes.json",
     *("checkpoint", "best", "last", "steps", "state"),
 )
-LOCK = ".lock"  # there while a run is
 
 
 def check(workdir: Path, *, overwrite: bool) -> None:
@@ -81,30 +78,13 @@ def checkpoint_of(path: str) -> str:
     return str(run / "checkpoint")
 
 
-@contextmanager
-def claimed(workdir: Path) -> Iterator[None]:
-    """Makes the folder; within it no other process may run there. The claim ends with the process, killed or not.
-
-    Where files can't be locked that is said, and the run goes on: the claim is against a second one started there by
-    mistake, and clusters often mount Lustre without locks.
+def claimed(workdir: Path) -> AbstractContextManager[None]:
+    """Makes the folder; within it no other process may run there, this trainer's or the torch loop's.
 
     Raises:
         ConfigError: the folder can't be made, or another process has it.
     """
-    with ExitStack() as claim:
-        try:
-            workdir.mkdir(parents=True, exist_ok=True)
-            why = claim.enter_context(holding(workdir / LOCK))
-        except BlockingIOError:
-            raise ConfigError(f"--workdir {workdir}: a run is going on there, in another process") from None
-        except OSError as error:
-            raise ConfigError(f"--workdir {workdir} can't be made: {error.strerror}") from None
-        if why is not None:
-            print(
-                f"vit-train: note: --workdir {workdir} can't be claimed ({why}): see to it that no other run uses it",
-                file=sys.stderr,
-            )
-        yield
+    return lock.claimed(workdir, "vit-train", ConfigError)
 
 
 def create(workdir: Path, config: dict[str, Any], *, overwrite: bool) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from vit_convert.stopping import Stopped, stoppable
+from vit_convert.streams import keep_names
 
 COMMANDS = ("inspect", "formats")
 RESERVED = COMMANDS  # a checkpoint of such a name is ./inspect
@@ -12,6 +13,7 @@ RESERVED = COMMANDS  # a checkpoint of such a name is ./inspect
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command. Returns the exit code: 2 for what the user can mend, 128 and the signal's number if it was ended."""
+    keep_names()
     arguments = list(sys.argv[1:] if argv is None else argv)
     named = bool(arguments) and arguments[0] in COMMANDS
     command = import_module(f"vit_convert.commands.{arguments[0] if named else 'convert'}")

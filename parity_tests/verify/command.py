@@ -17,7 +17,7 @@ from parity_tests.verify.asked import DTYPES, Asked
 from vit_convert.commands.arguments import add_source, note
 from vit_convert.outputs import OutputError, check_output, check_unread
 from vit_convert.stopping import Stopped, stoppable
-from vit_tools.streams import keep_names, reader_left
+from vit_convert.streams import keep_names, reader_left
 
 if TYPE_CHECKING:  # heavy imports wait until they are needed: help answers at once
     from parity_tests.verify.source import Source

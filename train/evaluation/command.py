@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from train.config import ConfigError, DataConfig, HostsConfig
 from train.config.checks import check_all, share
 from vit_convert.outputs import OutputError, check_output, check_unread
+from vit_convert.streams import answer
 
 if TYPE_CHECKING:  # heavy imports wait until they are needed: help answers at once
     from train.evaluation.checkpoint import Judged, Opened
@@ -154,7 +155,7 @@ def report(opened: "Opened", judged: "Judged", confusion: Path | None, *, as_jso
         data, found = opened.asked.data, judged.evaluated
         title = f"{data.name} {data.test_split}: {found.accuracy:.2%} of {found.count:,}"
         draw_confusion(matrix, opened.classes.names, confusion, title)
-    print(json.dumps(facts(opened, judged), indent=2) if as_json else text(opened, judged))
+    answer(json.dumps(facts(opened, judged), indent=2) if as_json else text(opened, judged))
 
 
 def facts(opened: "Opened", judged: "Judged") -> dict[str, Any]:

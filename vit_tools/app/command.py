@@ -7,6 +7,8 @@ from importlib.util import find_spec
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
+from vit_convert.streams import keep_names
+
 if TYPE_CHECKING:  # heavy imports wait until they are needed: help answers at once
     from vit_tools.model import Framework, Model
 
@@ -32,6 +34,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command. Returns 2 for a mistake of the user's."""
+    keep_names()
     args = make_parser().parse_args(argv)
     from vit_convert.errors import CheckpointError
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vit_convert.beside import beside, place_of
 from vit_convert.stopping import Stopped, stoppable
-from vit_tools.streams import keep_names, reader_left
+from vit_convert.streams import keep_names, reader_left
 
 if TYPE_CHECKING:  # heavy imports wait until they are needed: help answers at once
     import numpy as np

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vit_tools.streams import prints
+from vit_convert.streams import prints
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from vit_convert.beside import place_of
 from vit_convert.outputs import OutputError, check_output, check_unread
 from vit_convert.stopping import Stopped, stoppable
-from vit_tools.streams import keep_names
+from vit_convert.streams import keep_names
 
 if TYPE_CHECKING:  # heavy imports wait until they are needed: help answers at once
     from vit_tools.images import Corrupt

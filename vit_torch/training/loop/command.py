@@ -9,6 +9,8 @@ from textwrap import fill
 from typing import NoReturn
 
 from vit_convert.errors import CheckpointError
+from vit_convert.streams import keep_names
+from vit_convert.unheard import heard_or_not
 from vit_torch.training.loop import demo
 from vit_torch.training.loop.errors import Diverged, Refused, Unwritten
 from vit_torch.training.loop.journal import say
@@ -34,6 +36,7 @@ settings:
 def main(argv: Sequence[str] = ()) -> None:
     """The command. Exits with 2 for a user's mistake or files that can't be read or written, with 1 for a run that
     diverged, and with 128 + the signal's number for one that a signal ended."""
+    keep_names()
     try:
         number = _main(argv)
     except (Refused, Unwritten, CheckpointError) as error:
@@ -53,11 +56,17 @@ def _main(argv: Sequence[str]) -> int:
         raise Refused(f"--stop-after must be at least 1, got {args.stop_after}")
     recipe, settings = read_run(args.config) if args.config else (demo.RECIPE, flat(demo.DIGITS))
     where = str(args.config) if args.config else "the command line"
-    run = open_run(recipe, checked(settings | given, where), args.workdir, overwrite=args.overwrite)
-    say(_described(recipe, run))
+    settings = checked(settings | given, where)
+    goes_on = "the run goes on" + ", and metrics.jsonl has it all" * (args.workdir is not None)
+    with heard_or_not(goes_on), open_run(recipe, settings, args.workdir, overwrite=args.overwrite) as run:
+        say(_described(recipe, run))
+        return _trained(run, args.stop_after)
+
+
+def _trained(run: Run, stop_after: int | None) -> int:
+    """Trains, and says what came of it; the number of the signal that ended it before, or 0."""
     total = run.hyper.total_steps
-    until = total if args.stop_after is None else min(total, args.stop_after)
-    number = run.go(until)
+    number = run.go(total if stop_after is None else min(total, stop_after))
     if run.state.step < total:
         left = f"the same command goes on from {run.workdir / 'state'}" if run.workdir else "nothing was saved"
         why = f"{signal.Signals(number).name} at" if number else "stopped after"

@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -49,11 +48,8 @@ class Journal:
 
 
 def say(text: str) -> None:
-    """A line for the person watching. A run goes on when nobody reads them any more, as behind `| head`."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """A line for the person watching, at once."""
+    print(text, flush=True)
 
 
 def keep_rows(path: Path, step: int) -> None:

@@ -2,8 +2,10 @@
 
 import math
 import time
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 
 import torch
 
@@ -29,7 +31,8 @@ from vit_torch.vit import ViT
 
 @dataclass
 class Run:
-    """A run whose settings, data and folder fit. `model` and `state` are what its steps change."""
+    """A run whose settings, data and folder fit. `model` and `state` are what its steps change. A context manager:
+    until it is left its folder is its own."""
 
     settings: Settings
     data: Data
@@ -38,6 +41,13 @@ class Run:
     state: State
     workdir: Path | None
     held_out: Row | None = None  # the last evaluation
+    claim: ExitStack = field(default_factory=ExitStack)  # on its folder
+
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.claim.close()
 
     def go(self, until: int) -> int:
         """Makes its steps, up to this number of them; the number of the signal that ended it before, or 0.
@@ -137,9 +147,10 @@ def open_run(recipe: str, settings: Settings, workdir: Path | None, *, overwrite
         total_steps=of.total_steps(settings, count),
     )
     of.check_frozen(hyper.frozen, [name for name, _ in model.named_parameters()])
-    goes_on = workdir is not None and prepare(workdir, recipe, settings, overwrite=overwrite)
-    state = saved.load(workdir, model, hyper) if goes_on and workdir else init_state(model, hyper)
-    return Run(settings, data, hyper, model, state, workdir)
+    with ExitStack() as claim:
+        goes_on = workdir is not None and prepare(workdir, recipe, settings, overwrite=overwrite, claim=claim)
+        state = saved.load(workdir, model, hyper) if goes_on and workdir else init_state(model, hyper)
+        return Run(settings, data, hyper, model, state, workdir, claim=claim.pop_all())
 
 
 def with_model(settings: Settings, config: ViTConfig) -> Settings:

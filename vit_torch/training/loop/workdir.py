@@ -2,10 +2,12 @@
 
 import json
 import secrets
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from vit_convert.beside import beside
+from vit_convert.lock import claimed
 from vit_convert.place import repair
 from vit_convert.remove import remove
 from vit_torch.training.loop.errors import Refused
@@ -15,15 +17,17 @@ OUTPUTS = ("config.json", "metrics.jsonl", "state", "checkpoint")
 TRAINERS = ("steps", "best", "last")  # what vit-train alone leaves: a run of its own goes on there
 
 
-def prepare(workdir: Path, recipe: str, settings: Settings, *, overwrite: bool) -> bool:
-    """Makes the folder ready; whether a run goes on there from its state.
+def prepare(workdir: Path, recipe: str, settings: Settings, *, overwrite: bool, claim: ExitStack) -> bool:
+    """Claims the folder, against vit-train too, and makes it ready; whether a run goes on there from its state.
 
     Raises:
-        Refused: the folder can't be made or holds what must not be replaced; nothing is changed then.
+        Refused: the folder can't be made, another process has it, or it holds what must not be replaced; nothing is
+            changed then.
     """
-    stays = _check(workdir, settings, overwrite=overwrite)
+    _check(workdir, settings, overwrite=overwrite)  # what is refused leaves no folder
+    claim.enter_context(claimed(workdir, "vit_torch.training", Refused))
+    stays = _check(workdir, settings, overwrite=overwrite)  # the run that had it may have come to its end since
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
         if (workdir / "config.json").exists():
             for name in OUTPUTS:
                 repair(workdir / name)  # a run that was killed while it replaced its state has none until then

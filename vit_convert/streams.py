@@ -26,7 +26,7 @@ def prints(text: str) -> bool:
     return True
 
 
-ESCAPE = "vit_tools.escape"
+ESCAPE = "vit_convert.escape"
 
 
 def _escaped(error: UnicodeError) -> tuple[bytes, int]:
@@ -38,6 +38,26 @@ def _escaped(error: UnicodeError) -> tuple[bytes, int]:
         bytes([ord(x) & 0xFF]) if "\udc80" <= x <= "\udcff" else x.encode("ascii", "backslashreplace") for x in found
     )
     return b"".join(escaped), error.end
+
+
+class Unprinted(Exception):
+    """What a command was asked for can't be printed; the message says why."""
+
+
+def answer(text: str) -> None:
+    """Prints what a command was asked for.
+
+    Raises:
+        Unprinted: stdout can't be written, such as a file on a full disk.
+        BrokenPipeError: its reader has left.
+    """
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        reader_left()
+        raise Unprinted(f"stdout can't be written: {error.strerror or error}") from None
 
 
 def reader_left() -> None:

@@ -1,9 +1,38 @@
 """A file that one process at a time holds, be the others on this host or on one that shares the disk."""
 
 import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+
+LOCK = ".lock"  # in a run's folder while the run is going on, of whichever framework
+
+
+@contextmanager
+def claimed(workdir: Path, command: str, refusal: type[Exception]) -> Iterator[None]:
+    """Makes the folder; within it no other process may run there. The claim ends with the process, killed or not.
+
+    Where files can't be locked that is said, and the run goes on: the claim is against a second one started there by
+    mistake, and clusters often mount Lustre without locks.
+
+    Raises:
+        refusal: the folder can't be made or written, or another process has it.
+    """
+    with ExitStack() as claim:
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            why = claim.enter_context(holding(workdir / LOCK))
+        except BlockingIOError:
+            raise refusal(f"--workdir {workdir}: a run is going on there, in another process") from None
+        except OSError as error:
+            raise refusal(f"--workdir {workdir} can't be written: {error.strerror or error}") from None
+        if why is not None:
+            print(
+                f"{command}: note: --workdir {workdir} can't be claimed ({why}): see to it that no other run uses it",
+                file=sys.stderr,
+            )
+        yield
 
 
 @contextmanager

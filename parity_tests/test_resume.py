@@ -70,7 +70,7 @@ def assert_same_run(workdir: Path, whole: Path) -> None:
 @pytest.mark.slow
 def test_a_run_stopped_several_times_ends_with_the_bits_of_one_that_was_not(whole: Path, cache: Path, tmp_path: Path):
     """Killed while it compiles or begins, and while it saves; told to end between two steps; its last step damaged."""
-    stop_at(start(tmp_path, cache=cache), tmp_path, setting_up, signal.SIGKILL, within=3)
+    stop_at(start(tmp_path, cache=cache), tmp_path, setting_up, signal.SIGKILL, within=1)
     stop_at(start(tmp_path, cache=cache), tmp_path, saving, signal.SIGKILL)
     first = max(steps_in(tmp_path), default=0)
     process = start(tmp_path, "--checkpoint.steps", "5", "--checkpoint.keep", "3", cache=cache)

@@ -48,9 +48,10 @@ def simple_crop(
     Raises:
         CorruptImage: not an image, one that is cut short, or one too long and thin to be resized.
     """
-    shortest = covering(image_size(image), size)
+    whole_size = image_size(image)
+    shortest = covering(whole_size, size)
     with _too_thin():
-        check_size(image_size(image), shortest)
+        check_size(whole_size, shortest)
     pixels = whole(image, shortest, channels, interpolation)
     pixels = np.pad(pixels, ((PADDING, PADDING), (PADDING, PADDING), (0, 0)), mode="reflect")
     top, left = (int(u * (n - s + 1)) for u, n, s in zip(draws[2:], pixels.shape, size, strict=False))

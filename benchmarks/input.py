@@ -29,7 +29,7 @@ from benchmarks.serving import ROOT, Loader, Round
 from benchmarks.train_step import processor
 from parity_tests.photographs import photograph
 
-TF = "tf.data, bicubic", "tf.data, bilinear"
+TF = "tf.data, bicubic", "tf.data, bilinear", "tf.data, bicubic, antialiased", "tf.data, bilinear, antialiased"
 TF_SMALL = "tf.data, streamed", "tf.data, cached"
 PHOTOGRAPHS = ["vit-parity", *TF, "torchvision", "timm", "grain"]
 SMALL = ["vit-parity, streamed", TF_SMALL[0], "vit-parity, resident", TF_SMALL[1]]

@@ -215,6 +215,18 @@ def test_what_was_written_before_is_replaced_wherever_it_lies(made: Path, tmp_pa
                 assert found["paths"].tolist() == [str(photo)]
 
 
+def test_a_photograph_s_place_is_not_taken(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """A shell makes of `--attention photos/*.png` the first as the output, and of the others the images."""
+    photos = [tmp_path / name for name in ("a.png", "b.png")]
+    for photo in photos:
+        picture(0).save(photo)
+    before = contents(tmp_path)
+    code, out, err = said(capsys, "--checkpoint", made / "checkpoint", "--attention", *photos)
+    message = f"--attention {photos[0]} is a picture that no command here drew: give another name, or remove it"
+    assert (code, out, err) == (2, "", f"vit-predict: error: {message}\n")
+    assert contents(tmp_path) == before
+
+
 def test_images_are_not_looked_at_where_nothing_can_be_written_over(tmp_path: Path):
     def images() -> Iterator[str]:
         pytest.fail("they were looked for")

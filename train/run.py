@@ -83,6 +83,8 @@ def run(config: TrainConfig, workdir: Path, *, recipe: str, overwrite: bool = Fa
     ready = Run(recipe, make_step(config, data, placement, start), data, placement, workdir, start)
     with ExitStack() as claim:
         hosts.together(lambda: claim.enter_context(folder.claimed(workdir)) if first else None)
+        if overwrite and start:  # read once more than needed: afterwards the run that was there is gone
+            hosts.together(lambda: start.check() if first else None)
         hosts.together(lambda: folder.create(workdir, ready.written(), overwrite=overwrite) if first else None)
         return replace(ready, portable=open_portable(workdir, ready.step)).run()
 

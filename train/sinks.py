@@ -1,7 +1,8 @@
 """Where a run's measurements go besides metrics.jsonl, if that is asked for: TensorBoard, Weights & Biases."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -60,10 +61,8 @@ class WandB:
         import wandb  # pyright: ignore[reportMissingImports]: an extra of its own
 
         given = dict(name=workdir.name, dir=str(workdir), config=dict(settings), resume="allow")
-        try:
+        with _said_by_wandb(project):
             self.run = wandb.init(project=project, id=run_id(workdir), **given)
-        except Exception as error:  # no login, no network, no such project: W&B's own classes, which all say why
-            raise ConfigError(f"--log.wandb {project}: W&B says: {error}") from error
         self.run.define_metric("*", step_metric="step")
 
     def row(self, row: Mapping[str, Any]) -> None:
@@ -76,7 +75,7 @@ class WandB:
 def check_sinks(config: LogConfig) -> None:
     """
     Raises:
-        ConfigError: a package is missing; the message says what to install.
+        ConfigError: a package is missing; the message says what to install. Or W&B has no login.
     """
     for asked, option, package, extra in (
         (config.tensorboard, "--log.tensorboard", "tensorboardX", "tensorboard"),
@@ -86,6 +85,23 @@ def check_sinks(config: LogConfig) -> None:
             raise ConfigError(
                 f"{option} needs the package {package}: pip install {package}, or vit-parity with the extra {extra}"
             )
+    if config.wandb:
+        import wandb  # pyright: ignore[reportMissingImports]: an extra of its own
+
+        with _said_by_wandb(config.wandb):
+            wandb.login()  # here: once the run begins, what it is to replace is gone
+
+
+@contextmanager
+def _said_by_wandb(project: str) -> Iterator[None]:
+    """
+    Raises:
+        ConfigError: no login, no network, no such project: W&B's own classes, which all say why.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise ConfigError(f"--log.wandb {project}: W&B says: {error}") from error
 
 
 def open_sinks(config: LogConfig, workdir: Path, settings: Mapping[str, Any], resume_step: int) -> list[Sink]:

@@ -1,6 +1,6 @@
 """Starting from a checkpoint of any layout: its model, a head for the run's classes, its weights as parameters."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -42,20 +42,29 @@ class Start:
         Raises:
             ConfigError: a file that can't be read, or isn't there any more, or weights that aren't finite.
         """
+        return {name: place(name, self.head(name, to_array(x, self.dtype))) for name, x in self._tensors()}
+
+    def check(self) -> None:
+        """Reads what `params` reads, and keeps nothing.
+
+        Raises:
+            ConfigError: as `params` does.
+        """
+        for _ in self._tensors():
+            pass
+
+    def _tensors(self) -> Iterator[tuple[str, np.ndarray]]:
         if self.gone:
             raise ConfigError(f"--init {self.gone} isn't there any more, and no saved step of the run is whole")
         try:
-            tensors = ((name, self._array(name, array)) for name, array in self.checkpoint.tensors("flax"))
-            return {name: place(name, self.head(name, x)) for name, x in tensors}
+            for name, array in self.checkpoint.tensors("flax"):
+                if not np.isfinite(array).all():
+                    raise ConfigError(
+                        f"--init: {name} has values that are infinite or no number: nothing can be learned from it"
+                    )
+                yield name, array
         except CheckpointError as error:
             raise ConfigError(f"--init {error}") from error
-
-    def _array(self, name: str, array: np.ndarray) -> Array:
-        if not np.isfinite(array).all():
-            raise ConfigError(
-                f"--init: {name} has values that are infinite or no number: nothing can be learned from it"
-            )
-        return to_array(array, self.dtype)
 
     def head(self, name: str, x: Array) -> Array:
         """A parameter's value; of a head that begins anew, the one that it begins with."""

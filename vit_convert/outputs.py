@@ -7,6 +7,7 @@ from pathlib import Path
 from vit_convert.beside import place_of
 
 KINDS = {".png": "a PNG file", ".npz": "an NPZ file", ".html": "an HTML file"}  # of what the commands write
+DRAWN_BY = "Matplotlib"
 
 
 class OutputError(ValueError):
@@ -45,7 +46,8 @@ def check_unread(outputs: Mapping[str, Path], checkpoint: str | Path, images: It
         images: whose files are read; not looked at where there is nothing yet that could be written over.
 
     Raises:
-        OutputError: an output is one of the images, or a file of the checkpoint.
+        OutputError: an output is one of the images, a file of the checkpoint, or a photograph: of `--attention *.png`
+            a shell makes the first the output, and the others the images.
     """
     there = {option: path for option, path in outputs.items() if path.exists()}
     for option, path in there.items():
@@ -57,6 +59,24 @@ def check_unread(outputs: Mapping[str, Path], checkpoint: str | Path, images: It
     for image in images if there else ():
         if option := options.get(_identity(image)):
             raise OutputError(f"{option} {there[option]} is the image {image}, which is read: give another name")
+    for option, path in there.items():
+        if _is_photograph(path):
+            raise OutputError(
+                f"{option} {path} is a picture that no command here drew: give another name, or remove it"
+            )
+
+
+def _is_photograph(file: Path) -> bool:
+    """Whether it is a PNG file without the name that Matplotlib, which draws every command's, leaves in it."""
+    from PIL import Image  # help answers at once
+
+    try:
+        with Image.open(file) as picture:
+            return picture.format == "PNG" and DRAWN_BY not in picture.info.get("Software", "")
+    except Image.DecompressionBombError:
+        return True
+    except (OSError, ValueError, SyntaxError):  # no picture, or what is left of one
+        return False
 
 
 def _identity(path: str | Path) -> tuple[int, int] | None:

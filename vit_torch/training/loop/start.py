@@ -79,6 +79,9 @@ def from_checkpoint(settings: Settings, class_names: tuple[str, ...], run: dict[
         model = ViT.from_pretrained(path, num_classes=classes, dtype=dtype_of(settings), **answers, **run)
     except (CheckpointError, ValueError) as error:
         raise Refused(in_words_of_a_run(str(error))) from error
+    for name, param in model.named_parameters():
+        if not param.isfinite().all():
+            raise Refused(f"init: {name} has values that are infinite or no number: nothing can be learned from it")
     if not as_many or found.labels not in (None, class_names):
         heads: dict[str, Tensor] = {name: p for name, p in model.named_parameters() if name.startswith(HEADS)}
         for name, param in heads.items():

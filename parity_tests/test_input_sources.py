@@ -14,12 +14,15 @@ import numpy as np
 import pytest
 
 import vit_torch
-from parity_tests.datasets import jpegs, pngs, tiny_config, write_folder, write_tfds
+from parity_tests.datasets import jpegs, picture, pngs, tiny_config, write_folder, write_tfds
 from train.config import ConfigError, DataConfig, TrainConfig
 from train.errors import DataError
 from train.input.data import mean_and_std, open_data
 from train.input.sources import Source, open_source
 from train.run import run
+from vit_torch.training.loop.data import open_sources
+from vit_torch.training.loop.errors import Refused
+from vit_torch.training.loop.settings import checked, flat
 
 ROOT = Path(__file__).parent.parent
 
@@ -165,6 +168,7 @@ def test_digits_are_scikit_learns():
         ("folder:{tmp}/folder", {"test_split": "test"}, "{tmp}/folder has train, val; name splits with --data.train"),
         ("folder:{tmp}/folder", {"test_split": "val"}, "differ between its splits: 'class2' only in the held-out"),
         ("folder:{tmp}/flat", {}, "{tmp}/flat/train has no folders: expected one for each class"),
+        ("folder:{tmp}/gap", {}, "folder:{tmp}/gap: no image is in {tmp}/gap/train/b, {tmp}/gap/train/d: remove each"),
         ("folder:{tmp}/empty", {}, "no image (.bmp, .gif, .jpeg, .jpg, .png, .tif, .tiff, .webp) is in"),
     ],
 )
@@ -178,12 +182,36 @@ def test_data_that_do_not_fit_are_one_message_before_an_image_is_read(
     (tmp_path / "flat" / "train").mkdir(parents=True)
     (tmp_path / "flat" / "train" / "x.jpg").touch()
     (tmp_path / "empty" / "train" / "cat").mkdir(parents=True)
+    make_gap(tmp_path / "gap")
     monkeypatch.setattr("train.input.reader.Reader.__init__", lambda *_: pytest.fail("an image is read"))
     data_dir = tmp_path / ("records" if name == "records" else "tfds")
     name = name.replace("{tmp}", str(tmp_path)).replace("records", "written")
     with pytest.raises(ConfigError) as error:
         open_data(tiny_config(name, dir=data_dir, **options))
     assert expected.replace("{tmp}", str(tmp_path)) in str(error.value)
+
+
+def make_gap(root: Path) -> None:
+    """Classes a, b, c and d, of which b and d have no image to train on, and a none that is held out."""
+    for name in "abcd":
+        for split in ("train", "test"):
+            (root / split / name).mkdir(parents=True)
+            if (split, name) not in {("train", "b"), ("train", "d"), ("test", "a")}:
+                picture(0).save(root / split / name / "0.png")
+
+
+def test_a_class_without_an_image_to_train_on_is_named_in_both_trainers_and_may_have_none_held_out(tmp_path: Path):
+    make_gap(tmp_path)
+    config = tiny_config(f"folder:{tmp_path}", classes=4, batch_size=2)
+    settings = checked(flat(config.to_dict()), "these")
+    said = f"no image is in {tmp_path}/train/b, {tmp_path}/train/d: remove each such folder, or put its images there"
+    with pytest.raises(ConfigError, match=said):
+        open_data(config)
+    with pytest.raises(Refused, match=said):
+        open_sources(settings)
+    for name in "bd":
+        picture(0).save(tmp_path / "train" / name / "0.png")
+    assert open_data(config).class_names == open_sources(settings)[1].class_names == tuple("abcd")
 
 
 @pytest.mark.parametrize("init", [False, True])

@@ -14,7 +14,7 @@ from train.__main__ import main as vit_train
 from train.recipes import RECIPES
 from vit_torch.training import main as torch_train
 
-TINY = "--model.dim 16 --model.mlp-dim 32 --model.depth 2 --model.num-heads 2 --batch-size 100 --steps 2".split()
+TINY = "--model.dim 16 --model.mlp-dim 32 --model.depth 2 --model.num-heads 2 --batch-size 100 --steps 2"
 SETTINGS = {"format": "vit-parity-run", "version": 1, "recipe": "digits"}
 
 
@@ -22,7 +22,7 @@ SETTINGS = {"format": "vit-parity-run", "version": 1, "recipe": "digits"}
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two steps."""
     folder = tmp_path_factory.mktemp("overwrite") / "run"
-    vit_train(["digits", "--workdir", str(folder), *TINY])
+    vit_train(["digits", "--workdir", str(folder), *TINY.split()])
     return folder
 
 
@@ -55,7 +55,7 @@ def test_weights_that_are_no_numbers_are_refused_before_the_torch_loop_replaces_
 ):
     settings, run = tmp_path / "config.json", str(tmp_path / "run")
     settings.write_text(json.dumps(SETTINGS | {"train_config": RECIPES["digits"]().to_dict()}))
-    torch_train([str(settings), "--workdir", run, *TINY])
+    torch_train([str(settings), "--workdir", run, *TINY.split()])
     before = contents(tmp_path)
     with pytest.raises(SystemExit) as stop:
         torch_train([str(settings), "--workdir", run, "--overwrite", "--init", str(spoilt), "--steps", "2"])
@@ -78,7 +78,7 @@ def test_a_missing_login_at_wandb_is_said_before_a_run_is_replaced(
     monkeypatch.setitem(sys.modules, "wandb", LoggedOut("wandb"))
     monkeypatch.setattr("train.sinks.find_spec", lambda name: name)
     with pytest.raises(SystemExit) as stop:
-        vit_train(["digits", "--workdir", str(trained), "--overwrite", "--log.wandb", "vits", *TINY])
+        vit_train(["digits", "--workdir", str(trained), "--overwrite", "--log.wandb", "vits", *TINY.split()])
     assert stop.value.code == 2
     assert "--log.wandb vits: W&B says: No API key configured." in capsys.readouterr().err
     assert contents(trained) == before

@@ -1,10 +1,11 @@
 """A folder of images: which files in it are taken, and which folders are classes."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+SHOWN = 10  # of many folders
 
 
 def classes_in(folder: Path) -> tuple[str, ...]:
@@ -14,6 +15,16 @@ def classes_in(folder: Path) -> tuple[str, ...]:
         OSError: it can't be listed.
     """
     return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and _shown(path.name)))
+
+
+def none_in(folder: Path, classes: Sequence[str], labels: Iterable[int]) -> str:
+    """What to say of classes that none of a folder's images belongs to; "" where there are no such: torchvision's
+    ImageFolder takes none either, for an archive may not be unpacked to its end, or its link lead nowhere."""
+    found = set(labels)
+    empty = [str(folder / name) for label, name in enumerate(classes) if label not in found]
+    more = f" and {len(empty) - SHOWN} more" if len(empty) > SHOWN else ""
+    listed = ", ".join(empty[:SHOWN])
+    return f"no image is in {listed}{more}: remove each such folder, or put its images there" if empty else ""
 
 
 def images_in(folder: str | Path) -> Iterator[str]:

@@ -19,6 +19,7 @@ from train.input.load import Load, cropped, evaluated, plain
 from train.input.order import batch_indices
 from train.input.reader import Reader, cpus
 from train.input.sources import Source, open_source
+from train.input.sources.folder import Folder
 from vit_convert.preprocess import Preprocess
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -184,9 +185,12 @@ def open_train(config: TrainConfig) -> Source:
     """What the config trains on.
 
     Raises:
-        ConfigError: no such dataset or split.
+        ConfigError: no such dataset or split, or a class's folder without an image.
     """
-    return open_source(config.data, config.data.train_split)
+    source = open_source(config.data, config.data.train_split)
+    if isinstance(source, Folder):
+        source.check_classes()
+    return source
 
 
 def open_data(config: TrainConfig, given: Preprocess | None = None, train: Source | None = None) -> Data:

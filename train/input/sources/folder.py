@@ -9,7 +9,7 @@ from train.config import ConfigError
 from train.errors import DataError
 from train.input.sources.base import Example, Shape
 from vit_convert.image_file import without_waiting
-from vit_convert.image_folder import SUFFIXES, classes_in, images_in
+from vit_convert.image_folder import SUFFIXES, classes_in, images_in, none_in
 
 
 class Folder:
@@ -27,11 +27,20 @@ class Folder:
                 f"data.name folder:{root}: {error.filename} can't be listed ({error.strerror or error}): "
                 "every folder of a split has to be readable"
             ) from error
+        self.folder, self.name = folder, f"data.name folder:{root}"
         self.files = [(path, label) for label, images in enumerate(of_classes) for path in images]
         if not self.files:
-            raise ConfigError(f"data.name folder:{root}: no image ({', '.join(SUFFIXES)}) is in {folder}/*/")
+            raise ConfigError(f"{self.name}: no image ({', '.join(SUFFIXES)}) is in {folder}/*/")
         names = "\n".join(f"{label} {path.relative_to(folder)}" for path, label in self.files)
         self.fingerprint = f"folder {split} {len(self.files)} {hashlib.sha256(os.fsencode(names)).hexdigest()[:16]}"
+
+    def check_classes(self) -> None:
+        """
+        Raises:
+            ConfigError: a class has no image: nothing could be learned of it.
+        """
+        if said := none_in(self.folder, self.class_names, (label for _, label in self.files)):
+            raise ConfigError(f"{self.name}: {said}")
 
     def __len__(self) -> int:
         return len(self.files)

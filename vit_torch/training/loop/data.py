@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from vit_convert.config import ViTConfig
+from vit_convert.image_folder import none_in
 from vit_convert.preprocess import Preprocess
 from vit_torch.training.loop.errors import Refused
 from vit_torch.training.loop.settings import Settings
@@ -42,7 +43,7 @@ def open_sources(settings: Settings) -> tuple[Source, Source]:
     """The training and the test split, no image of which is read yet.
 
     Raises:
-        Refused: no such data, or splits with other classes.
+        Refused: no such data, splits with other classes, or a class's folder without an image to train on.
     """
     name, place = settings["data.name"], settings["data.dir"]
     train, test = (open_source(name, settings[f"data.{part}_split"], place) for part in ("train", "test"))
@@ -52,6 +53,9 @@ def open_sources(settings: Settings) -> tuple[Source, Source]:
             f"the classes of {name} differ between its splits: only in the training images "
             f"{sorted(one - other)[:10]}, only in the held-out ones {sorted(other - one)[:10]}"
         )
+    root = Path(name.removeprefix(FOLDER), settings["data.train_split"])
+    if name.startswith(FOLDER) and (said := none_in(root, train.class_names, train.labels())):
+        raise Refused(f"data.name {name}: {said}")
     return train, test
 
 

@@ -17,14 +17,17 @@ import torch
 import vit_flax
 import vit_torch
 from parity_tests.compare import gap
+from parity_tests.datasets import jpegs, write_folder
 from parity_tests.tolerances import FORWARD
 from train.__main__ import main
 from train.config import ConfigError, TrainConfig
 from train.input.data import open_data
 from train.progress import Report
 from train.recipes import RECIPES
+from train.run import Run, run
 from train.start import Start, open_start
 from vit_convert.config import ViTConfig
+from vit_convert.preprocess import Preprocess
 from vit_convert.presets import PRESETS
 from vit_torch.training.loop.errors import Refused
 from vit_torch.training.loop.settings import checked, flat
@@ -228,6 +231,31 @@ def test_fine_tuning_from_the_command_line_learns_and_loads_in_pytorch(checkpoin
         == dict(vit_flax.ViT.from_pretrained(workdir / "checkpoint").numpy_tensors())["head.bias"]
     ).all()
     assert (dict(model.named_parameters())["head.weight"] != 0).any()
+
+
+def test_a_run_prepares_images_as_its_checkpoint_does_unless_its_config_says_otherwise(
+    checkpoint: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The values of the training step, and of what is saved: -1..1 and not ImageNet's."""
+    for split in ("train", "test"):
+        write_folder(tmp_path / "photos" / split, jpegs(9))
+    given = Preprocess(resize=(8, 8), crop=(8, 8), mean=(0.5, 0.4, 0.3), std=(0.25, 0.5, 0.75))
+    model = vit_torch.ViT(SMALL.replace(in_channels=3), generator=torch.Generator().manual_seed(0))
+    model.save_pretrained(tmp_path / "start", preprocess=given)
+    runs: list[Run] = []
+
+    def prepared(**said: object) -> list[tuple[float, ...]]:
+        config = RECIPES["finetune"]()
+        data = replace(config.data, name=f"folder:{tmp_path / 'photos'}", **said)
+        config = replace(config, init=str(tmp_path / "start"), init_size=8, batch_size=4, data=data)
+        with monkeypatch.context() as patch:
+            patch.setattr(Run, "run", lambda self: runs.append(self))
+            run(config, tmp_path / "run", recipe="finetune", overwrite=True)
+        step, saved = runs[-1].step, runs[-1].data.preprocess
+        return [tuple(step.mean), tuple(step.std), tuple(saved.mean), tuple(saved.std)]
+
+    assert prepared() == [given.mean, given.std] * 2
+    assert prepared(mean=(0.1, 0.2, 0.3), std=(1.0, 2.0, 3.0)) == [(0.1, 0.2, 0.3), (1.0, 2.0, 3.0)] * 2
 
 
 STEPS = ["--batch-size", "100", "--steps", "6", "--log.steps", "2", "--ema-decay", "0.9"]

@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from parity_tests.datasets import jpegs, pngs, tiny_config, write_folder, write_tfds
+from parity_tests.datasets import encoded, jpegs, picture, pngs, tiny_config, write_folder, write_tfds
 from train.config import TrainConfig
 from train.devices.placement import make_placement
 from train.feed import make_feed
 from train.input.batches import HostBatch
+from train.input.crop import crop_draws, random_resized_box
 from train.input.data import Data, open_data
+from train.input.decode import resize
+from train.input.shuffle import shuffled
 
 STEPS = 7  # more than two epochs of 27 examples in batches of 8
 ALL = slice(None)
@@ -131,6 +134,31 @@ def test_each_example_comes_with_its_own_label(root: Path):
         assert batch.images.dtype == np.uint8
         assert batch.labels.dtype == np.int32
         assert [known[image.tobytes()] for image in batch.images] == batch.labels.tolist()
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("min_area", [0.08, 0.5])
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_a_batch_holds_the_boxes_that_its_config_asks_for(
+    repeats: int, min_area: float, interpolation: str, tmp_path: Path
+):
+    """Of images decoded by Pillow: each as often as it is repeated, its box and pixels each time other ones."""
+    for split in ("train", "test"):
+        colours = [(encoded(picture(i, (40 + i % 7, 50 - i % 5)), "PNG"), i % 2) for i in range(27)]
+        write_folder(tmp_path / split, colours, suffix="png")
+    options = dict(crop="random_resized", min_area=min_area, interpolation=interpolation, repeats=repeats)
+    data = open_data(tiny_config(f"folder:{tmp_path}", seed=5, **options))
+    examples = data.train.examples(range(27))
+    for step, batch in enumerate(batches(data)):
+        places = [step % (27 // 8) * 8 + row for row in range(8)]
+        order = shuffled(np.arange(27), 27, int(np.random.SeedSequence([5, step // (27 // 8)]).generate_state(1)[0]))
+        for row, (image, label) in enumerate(zip(*batch, strict=True)):
+            example = examples[order[places[row] // repeats]]
+            pixels = np.asarray(Image.open(example.name).convert("RGB"))
+            box = random_resized_box(*pixels.shape[:2], min_area, crop_draws(5, step, 8)[row])
+            part = pixels[box.top : box.top + box.height, box.left : box.left + box.width]
+            np.testing.assert_array_equal(image, resize(part, (16, 16), interpolation))
+            assert label == example.label
 
 
 def test_a_batch_that_was_handed_over_is_never_written_again(root: Path):

@@ -146,7 +146,9 @@ def test_a_batch_holds_the_boxes_that_its_config_asks_for(
     for split in ("train", "test"):
         colours = [(encoded(picture(i, (40 + i % 7, 50 - i % 5)), "PNG"), i % 2) for i in range(27)]
         write_folder(tmp_path / split, colours, suffix="png")
-    options = dict(crop="random_resized", min_area=min_area, interpolation=interpolation, repeats=repeats)
+    options: dict[str, Any] = dict(
+        crop="random_resized", min_area=min_area, interpolation=interpolation, repeats=repeats
+    )
     data = open_data(tiny_config(f"folder:{tmp_path}", seed=5, **options))
     examples = data.train.examples(range(27))
     for step, batch in enumerate(batches(data)):
@@ -155,7 +157,8 @@ def test_a_batch_holds_the_boxes_that_its_config_asks_for(
         for row, (image, label) in enumerate(zip(*batch, strict=True)):
             example = examples[order[places[row] // repeats]]
             pixels = np.asarray(Image.open(example.name).convert("RGB"))
-            box = random_resized_box(*pixels.shape[:2], min_area, crop_draws(5, step, 8)[row])
+            height, width, _ = pixels.shape
+            box = random_resized_box(height, width, min_area, crop_draws(5, step, 8)[row])
             part = pixels[box.top : box.top + box.height, box.left : box.left + box.width]
             np.testing.assert_array_equal(image, resize(part, (16, 16), interpolation))
             assert label == example.label

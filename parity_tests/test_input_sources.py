@@ -214,6 +214,18 @@ def test_a_class_without_an_image_to_train_on_is_named_in_both_trainers_and_may_
     assert open_data(config).class_names == open_sources(settings)[1].class_names == tuple("abcd")
 
 
+@pytest.mark.parametrize(("split", "label"), [("test", -1), ("train", 2)])
+def test_labels_that_are_no_classes_are_found_before_a_run_begins(split: str, label: int, tmp_path: Path):
+    """As of TFDS' imagenet2012, whose test split has none: -1. Of a large set some examples are looked at."""
+    examples = {"train": jpegs(9), "test": jpegs(400)}
+    wrong = len(examples[split]) - 1
+    examples[split][wrong] = (examples[split][wrong][0], label)
+    write_tfds(tmp_path, examples)
+    said = f"written, split '{split}': example {wrong} of {wrong + 1} has the label {label}; expected one of 0 to 1"
+    with pytest.raises(ConfigError, match=said):
+        open_data(tiny_config("written", dir=tmp_path))
+
+
 @pytest.mark.parametrize("init", [False, True])
 def test_a_run_walks_an_image_folder_once_a_split(init: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A million files on a network disk take minutes."""
@@ -297,14 +309,16 @@ def test_a_channel_that_is_constant_is_one_message_before_anything_is_written(tm
 
 
 def test_a_file_of_a_dataset_that_is_gone_or_cut_is_named(tmp_path: Path):
-    """Gone: before anything begins. Cut: when it is read."""
+    """Gone, or cut in what is looked at: before anything begins. Cut elsewhere, or later: when it is read."""
     write_tfds(tmp_path, {"train": jpegs(8), "test": jpegs(4)})
     first, second = sorted((tmp_path / "written" / "1.0.0").glob("written-train*"))
     config = tiny_config("written", classes=2, batch_size=4, dir=tmp_path)
-    whole = second.read_bytes()
+    whole, data = second.read_bytes(), open_data(config)
     second.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match=f"{second.name}: record . can't be read"):
-        _ = open_data(config).whole_train
+        _ = data.whole_train
+    with pytest.raises(ConfigError, match=f"{second.name}: record . can't be read"):
+        open_data(config)
     first.unlink()
     with pytest.raises(ConfigError, match=rf"split 'train': files are missing: .*{first.name}"):
         open_data(config)

@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from parity_tests.datasets import jpegs, write_folder
 from parity_tests.test_outputs import contents
 from train.__main__ import main as vit_train
 from train.recipes import RECIPES
@@ -61,6 +62,91 @@ def test_weights_that_are_no_numbers_are_refused_before_the_torch_loop_replaces_
         torch_train([str(settings), "--workdir", run, "--overwrite", "--init", str(spoilt), "--steps", "2"])
     assert stop.value.code == 2
     assert "has values that are infinite or no number: nothing can be learned from it" in capsys.readouterr().err
+    assert contents(tmp_path) == before
+
+
+def test_a_run_is_back_where_the_images_of_the_new_one_are_unreadable(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """That is found when the first batch is made."""
+    for split in ("train", "test"):
+        write_folder(tmp_path / split, [(image[:200], label) for image, label in jpegs(9)])
+    before = contents(trained)
+    data = ["--data.name", f"folder:{tmp_path}", "--model.in-channels", "3", "--model.num-classes", "2"]
+    rest = ["--data.mean", "0.5", "0.5", "0.5", "--data.std", "1", "1", "1", *TINY.split(), "--batch-size", "4"]
+    with pytest.raises(SystemExit) as stop:
+        vit_train(["digits", "--workdir", str(trained), "--overwrite", *data, *rest])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert "images can't be decoded" in error
+    assert f"vit-train: note: --workdir {trained} holds the run again that was to be replaced\n" in error
+    assert contents(trained) == before
+
+
+def test_a_run_is_replaced_by_one_that_begins(trained: Path, tmp_path: Path):
+    """Nothing of it is left, under another name either."""
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    (run / "last" / "of the old one").mkdir(parents=True, exist_ok=True)
+    vit_train(["digits", "--workdir", str(run), "--overwrite", "--seed", "1", *TINY.split()])
+    names = {path.name for path in run.iterdir()}
+    assert names == {path.name for path in trained.iterdir()}
+    assert not (run / "last" / "of the old one").exists()
+    assert json.loads((run / "config.json").read_text())["train_config"]["seed"] == 1
+
+
+@pytest.mark.parametrize("where", ["state", "checkpoint/photos"])
+def test_the_images_of_a_run_are_not_removed_with_the_one_that_it_replaces(
+    where: str, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Named as they are, or by a link, in both trainers."""
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    for split in ("train", "test"):
+        write_folder(run / where / split, jpegs(9))
+    (tmp_path / "link").symlink_to(run / where)
+    before = contents(tmp_path)
+    for place in (run / where, tmp_path / "link"):
+        data = ["--data.name", f"folder:{place}", "--model.in-channels", "3", "--model.num-classes", "2"]
+        data += ["--data.mean", "0.5", "0.5", "0.5", "--data.std", "1", "1", "1", "--batch-size", "4"]
+        for train, command in ((vit_train, "digits"), (torch_train, str(run / "config.json"))):
+            with pytest.raises(SystemExit) as stop:
+                train([command, "--workdir", str(run), "--overwrite", *TINY.split(), *data])
+            assert stop.value.code == 2
+            said = f"data.name folder:{place} lies in --workdir {run}, whose run --overwrite removes"
+            assert said in capsys.readouterr().err
+    assert contents(tmp_path) == before
+
+
+def test_weights_that_are_linked_from_the_run_are_not_removed_with_it(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    run, link = tmp_path / "run", tmp_path / "link"
+    shutil.copytree(trained, run)
+    link.mkdir()
+    shutil.copy(run / "checkpoint" / "config.json", link)
+    (link / "model.safetensors").symlink_to(run / "checkpoint" / "model.safetensors")
+    before = contents(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        vit_train(["digits", "--workdir", str(run), "--overwrite", "--init", str(link), "--steps", "2"])
+    assert stop.value.code == 2
+    assert f"--init {link} lies in --workdir {run}, whose run --overwrite removes" in capsys.readouterr().err
+    assert contents(tmp_path) == before
+
+
+def test_the_torch_loop_does_not_remove_the_weights_that_it_starts_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    settings, run = tmp_path / "config.json", tmp_path / "run"
+    settings.write_text(json.dumps(SETTINGS | {"train_config": RECIPES["digits"]().to_dict()}))
+    torch_train([str(settings), "--workdir", str(run), *TINY.split()])
+    before = contents(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        torch_train(
+            [str(settings), "--workdir", str(run), "--overwrite", "--init", str(run / "checkpoint"), "--steps", "2"]
+        )
+    assert stop.value.code == 2
+    assert f"init {run / 'checkpoint'} lies in --workdir {run}, whose run --overwrite" in capsys.readouterr().err
     assert contents(tmp_path) == before
 
 

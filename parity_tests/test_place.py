@@ -99,24 +99,26 @@ def test_what_a_killed_process_was_replacing_comes_back_and_what_it_had_begun_go
     """Its neighbours stay, and so does what nobody was writing."""
     write(tmp_path / name, "old")
     write(tmp_path / "other", "other")
-    (tmp_path / ".mine").write_text("mine")
+    mine = {f".{name}.{end}": "mine" for end in ("bak", "old", "swp", "0123456789abcdef.bak", "0123.old")}
+    for path, text in mine.items():
+        (tmp_path / path).write_text(text)
     killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / name)], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert not (tmp_path / name).exists()
     for _ in range(2):
         repair(tmp_path / name)
-        assert held(tmp_path) == {f"{name}/a": "old", "other/a": "other", ".mine": "mine"}
-        assert len(list(tmp_path.iterdir())) == 3
+        assert held(tmp_path) == {f"{name}/a": "old", "other/a": "other"} | mine
+        assert len(list(tmp_path.iterdir())) == 2 + len(mine)
 
 
 def test_of_several_that_were_replaced_the_newest_comes_back(tmp_path: Path):
     """An older one is there because it couldn't be removed, or not all of it."""
     for text in ("b", "a", "c"):
         write(tmp_path / "model", text)
-        os.rename(tmp_path / "model", tmp_path / f".model.{text}.old")
+        os.rename(tmp_path / "model", tmp_path / f".model.{16 * text}.old")
         time.sleep(0.05)  # longer than the clock of the disk takes
         if text == "a":
-            (tmp_path / ".model.b.old" / "a").unlink()
+            (tmp_path / f".model.{16 * 'b'}.old" / "a").unlink()
             time.sleep(0.05)
     repair(tmp_path / "model")
     assert held(tmp_path) == {"model/a": "c"}

@@ -142,7 +142,8 @@ def test_levels_are_counted(count):
 @given(data=st.data())
 def test_layers_follow_one_another_each_image_its_own(data):
     """Three operations for each of two images, some of them left out."""
-    layers = [data.draw(st.tuples(st.sampled_from(NAMES), MAGNITUDES[True], st.booleans(), st.booleans())) for _ in range(6)]
+    layer = st.tuples(st.sampled_from(NAMES), MAGNITUDES[True], st.booleans(), st.booleans())
+    layers = [data.draw(layer) for _ in range(6)]
     steps = [one(name, magnitude, negative, 1, applied) for name, magnitude, negative, applied in layers]
     rows = [jax.tree.map(lambda *parts: jnp.concatenate(parts, 1), *steps[i : i + 3]) for i in (0, 3)]
     ours = augmenter(True, 3, "nearest")(RGB, jax.tree.map(lambda *parts: jnp.concatenate(parts), *rows))

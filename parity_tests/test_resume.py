@@ -41,6 +41,7 @@ from train.config import ConfigError
 from train.config.paths import absolute
 from train.config.read import read_config
 from train.input.data import open_data
+from train.replaced import drop
 from train.saving.due import Due
 from vit_convert.checkpoint import open_checkpoint
 from vit_convert.errors import CheckpointError
@@ -264,20 +265,26 @@ def test_a_run_that_is_older_than_a_setting_goes_on_with_its_default(stopped: Pa
 
 
 def test_what_a_killed_run_had_begun_to_write_goes_and_what_it_was_replacing_comes_back(stopped: Path):
-    for name in (".best.0a1b.old", ".best.0a1c.part", ".checkpoint.2d.part", ".mine"):
+    for name in (
+        ".best.0a1b0a1b0a1b0a1b.old",
+        ".best.0a1c0a1c0a1c0a1c.part",
+        ".checkpoint.2d2d2d2d2d2d2d2d.part",
+        ".mine",
+    ):
         (stopped / name).mkdir()
         (stopped / name / "model.safetensors").write_text(name)
-    (stopped / ".config.json.123").touch()
+    (stopped / ".config.json.0123456789abcdef.json").touch()
     written = json.loads((stopped / "config.json").read_text())
     folder.create(stopped, written, overwrite=False)
     assert {path.name for path in stopped.iterdir()} == {"config.json", "best", ".mine"}
-    assert (stopped / "best" / "model.safetensors").read_text() == ".best.0a1b.old"
+    assert (stopped / "best" / "model.safetensors").read_text() == ".best.0a1b0a1b0a1b0a1b.old"
 
 
 def test_what_a_killed_run_left_does_not_come_back_in_the_one_that_replaces_it(stopped: Path):
-    for name in (".best.0a1b.old", ".best.0a1c.part", ".mine"):
+    for name in (".best.0a1b0a1b0a1b0a1b.old", ".best.0a1c0a1c0a1c0a1c.part", ".mine"):
         (stopped / name).mkdir()
     folder.create(stopped, json.loads((stopped / "config.json").read_text()), overwrite=True)
+    drop(stopped)
     assert {path.name for path in stopped.iterdir()} == {"config.json", ".mine"}
 
 

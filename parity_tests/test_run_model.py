@@ -39,7 +39,8 @@ def of_run(changes: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("changes", SETTINGS, ids=lambda changes: " ".join(changes))
 def test_a_setting_of_the_run_is_the_models_option(changes: dict[str, Any]):
-    merge, params = split_model(ViT(PLAIN.model, rngs=nnx.Rngs(0), **{"dtype": jnp.dtype("float32")} | changes))
+    options: dict[str, Any] = {"dtype": "float32"} | changes
+    merge, params = split_model(ViT(PLAIN.model, rngs=nnx.Rngs(0), **options))
     found = of_run(changes)
     assert found == operations(merge, params)
     for name in changes:

@@ -30,10 +30,13 @@ from parity_tests.tolerances import FORWARD
 from train.config import DataConfig
 from train.config.read import read_config
 from train.input.data import open_data
-from train.input.decode import decode
+from train.input.decode import CorruptImage, decode
+from train.input.load import evaluated
+from train.input.sources import Example
 from train.input.sources import open_source as open_theirs
 from train.recipes import IMAGENET, RECIPES, SMALL
 from vit_convert.config import ViTConfig
+from vit_convert.preprocess import Preprocess
 from vit_convert.training_state import read_state
 from vit_tools.images import read
 from vit_torch.training import State, main
@@ -146,8 +149,8 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(config: Path, train: Tr
 
 def kill_while_saving(workdir: Path) -> None:
     """What is there after SIGKILL in the midst of replacing the state."""
-    (workdir / "state").rename(workdir / ".state.0a1b.old")
-    (workdir / ".state.2c3d.part").mkdir()
+    (workdir / "state").rename(workdir / ".state.0a1b0a1b0a1b0a1b.old")
+    (workdir / ".state.2c3d2c3d2c3d2c3d.part").mkdir()
 
 
 def test_a_run_that_was_killed_while_it_replaced_its_state_goes_on_from_the_old_one(
@@ -421,6 +424,22 @@ def test_sixteen_bits_are_the_pixels_that_vit_train_and_vit_predict_see(tmp_path
             np.testing.assert_array_equal(np.asarray(found), expected, err_msg=kind)
     ((ours,),) = (list(open_source(f"folder:{tmp_path / kind}", "train").images()) for kind in ["png"])
     np.testing.assert_array_equal(np.asarray(ours), expected)
+
+
+@pytest.mark.parametrize("levels", [np.linspace(0, 1, 64, dtype=np.float32), np.arange(64, dtype=np.int32) * 4000])
+def test_pixels_whose_range_nobody_knows_are_unreadable_and_not_black_or_white(levels: np.ndarray, tmp_path: Path):
+    """To Pillow's convert 0.9 is black, and 100,000 is white."""
+    file = tmp_path / "1.tif"
+    Image.fromarray(levels.reshape(8, 8)).save(file)
+    preprocess = Preprocess(resize=(8, 8), crop=(8, 8), mean=(0.5,), std=(0.5,))
+    for reads, refusal in (
+        (lambda: decode(file.read_bytes(), 1), CorruptImage),
+        (lambda: evaluated(preprocess)(Example(file.read_bytes(), 0, ""), 0), CorruptImage),
+        (lambda: opened(file, "1.tif"), Refused),
+        (lambda: read(str(file)), ValueError),
+    ):
+        with pytest.raises(refusal, match=r"pixels of mode [IF] have no known range: expected 8 or 16 bits"):
+            reads()
 
 
 @pytest.mark.parametrize("error", [EOFError(), struct.error("unpack requires a buffer of 4 bytes")])

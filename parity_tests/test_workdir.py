@@ -12,6 +12,7 @@ import pytest
 
 from train.config import ConfigError
 from train.errors import SavingError
+from train.replaced import drop
 from train.workdir import check, claimed, create, finish
 from vit_convert.lock import LOCK
 from vit_convert.run_folder import FORMAT
@@ -27,6 +28,13 @@ def test_a_folder_that_is_claimed_is_no_others_and_free_again_afterwards(tmp_pat
                 pass
             assert (tmp_path / "run" / LOCK).is_file()
         assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_file_of_the_claims_name_with_something_in_it_stays(tmp_path: Path):
+    (tmp_path / LOCK).write_text("mine")
+    with claimed(tmp_path), pytest.raises(ConfigError, match="a run is going on there"), claimed(tmp_path):
+        pass
+    assert (tmp_path / LOCK).read_text() == "mine"
 
 
 def test_a_claim_is_a_file_open_for_writing_which_hosts_can_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -106,6 +114,7 @@ def test_a_run_that_came_to_its_end_since_the_folder_was_checked_is_not_removed(
     assert sorted(tmp_path.rglob("*")) == there
     with claimed(tmp_path):
         create(tmp_path, {"train_config": {}}, overwrite=True)
+        drop(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
@@ -122,6 +131,7 @@ def test_of_a_linked_output_the_link_is_removed_and_not_what_it_leads_to(tmp_pat
     finish(run)
     assert sorted(path.name for path in run.iterdir()) == ["checkpoint", "config.json", "last"]
     create(run, {"train_config": {}}, overwrite=True)
+    drop(run)
     assert [path.name for path in run.iterdir()] == ["config.json"]
     assert sorted(path.parent.name for path in far.rglob("kept")) == ["checkpoint", "steps"]
 
@@ -135,5 +145,6 @@ def test_a_folder_that_cannot_be_removed_is_one_message(tmp_path: Path, monkeypa
     monkeypatch.setattr(shutil, "rmtree", forbidden)
     with pytest.raises(SavingError, match=f"{tmp_path / 'steps'} can't be removed: Permission denied"):
         finish(tmp_path)
-    with pytest.raises(SavingError, match=f"{tmp_path / 'steps'} can't be removed: Permission denied"):
-        create(tmp_path, {"train_config": {}}, overwrite=True)
+    create(tmp_path, {"train_config": {}}, overwrite=True)
+    with pytest.raises(SavingError, match=f"{tmp_path / '.replaced'} can't be removed: Permission denied"):
+        drop(tmp_path)

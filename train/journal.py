@@ -26,12 +26,15 @@ class Journal:
         report: Report,
         resume_step: int = 0,
         sinks: Sequence[Sink] = (),
+        written: Callable[[], None] = lambda: None,
         *,
         unevaluated: bool = False,
     ):
         """The rows up to resume_step stay; those of later steps, which come again, go, and so does that step's own
-        evaluation if it comes again: a run may be killed after it has made up for one that it left off."""
+        evaluation if it comes again: a run may be killed after it has made up for one that it left off. `written` is
+        called after every row."""
         self.path, self.report, self.sinks = Path(os.devnull) if path is None else path, report, list(sinks)
+        self.written = written
         if self.path.is_file():
             keep_rows(self.path, resume_step, unevaluated)
         with saving(self.path):
@@ -62,6 +65,7 @@ class Journal:
         finite = {k: None if isinstance(v, float) and not isfinite(v) else v for k, v in row.items()}  # JSON has no NaN
         with saving(self.path):
             self.lines.write(json.dumps(finite) + "\n")
+        self.written()
         self.report.row(row)
         for sink in list(self.sinks):
             self._ask(sink, lambda sink: sink.row(row))

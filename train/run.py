@@ -2,8 +2,9 @@
 
 import json
 import secrets
-from collections.abc import Callable
-from contextlib import ExitStack
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,13 @@ from train.evaluation.split import make_evaluate
 from train.feed import make_feed
 from train.flops import peak, train_flops
 from train.input.data import Data, open_data, open_train
+from train.input.sources import FOLDER
 from train.journal import Journal
 from train.loop import Loop, Trained, averaged
 from train.model import abstract_state, make_model
 from train.optimizer.frozen import frozen_names
 from train.progress import Report
+from train.replaced import OUTPUTS, drop, put_back
 from train.saving.best import Best, Evaluation
 from train.saving.due import Due
 from train.saving.folder import ASIDE
@@ -41,6 +44,7 @@ from train.start import Start, open_start
 from train.step import State, Step
 from vit_convert.beside import beside
 from vit_convert.hub import hub_shapes
+from vit_convert.remove import lies_in
 
 
 @dataclass(frozen=True)
@@ -73,34 +77,49 @@ def run(config: TrainConfig, workdir: Path, *, recipe: str, overwrite: bool = Fa
     first = hosts.is_first()
     hosts.together(lambda: check_sinks(config.log) if first else None)
     hosts.together(lambda: folder.check(workdir, overwrite=overwrite) if first else None)
-    hosts.together(lambda: check_kept(config, workdir) if overwrite else None)
     train = hosts.together(lambda: open_train(config))
     saved = None if overwrite else folder.last_step(workdir)
     config, start = hosts.together(lambda: open_start(config, train.class_names, saved))
     data = hosts.together(lambda: open_data(config, start.checkpoint.preprocess if start else None, train))
     check_hosts(data)
+    hosts.together(lambda: check_kept(config, workdir, start) if overwrite else None)
     placement = make_placement(config)
     ready = Run(recipe, make_step(config, data, placement, start), data, placement, workdir, start)
     with ExitStack() as claim:
         hosts.together(lambda: claim.enter_context(folder.claimed(workdir)) if first else None)
-        if overwrite and start:  # read once more than needed: afterwards the run that was there is gone
-            hosts.together(lambda: start.check() if first else None)
         hosts.together(lambda: folder.create(workdir, ready.written(), overwrite=overwrite) if first else None)
-        return replace(ready, portable=open_portable(workdir, ready.step)).run()
+        with restoring(workdir) if first else nullcontext():
+            return replace(ready, portable=open_portable(workdir, ready.step)).run()
 
 
-def check_kept(config: TrainConfig, workdir: Path) -> None:
+@contextmanager
+def restoring(workdir: Path) -> Iterator[None]:
+    """The run that was to be replaced comes back, unless the new one has begun within this."""
+    try:
+        yield
+    except BaseException:
+        if put_back(workdir):
+            print(f"vit-train: note: --workdir {workdir} holds the run again that was to be replaced", file=sys.stderr)
+        raise
+    drop(workdir)
+
+
+def check_kept(config: TrainConfig, workdir: Path, start: Start | None) -> None:
     """
     Raises:
-        ConfigError: the run starts from what its folder holds, which would be removed before it is read.
+        ConfigError: the run reads what its folder holds, and what would be removed with the run that was there.
     """
-    if config.init is None or not Path(config.init).exists():
-        return
-    init, place = Path(config.init).resolve(), workdir.resolve()
-    if place in (init, *init.parents):
-        raise ConfigError(
-            f"--init {config.init} lies in --workdir {workdir}, whose run --overwrite removes: give another --workdir"
-        )
+    removed = f"--workdir {workdir}, whose run --overwrite removes: give another --workdir"
+    if start is not None and Path(config.init or "").exists():
+        for read in (Path(config.init or ""), *start.checkpoint.files):
+            if lies_in(read, workdir, [""]):
+                raise ConfigError(f"--init {config.init} lies in {removed}")
+    root = Path(config.data.name.removeprefix(FOLDER))
+    for read in (root, *(root / split for split in (config.data.train_split, config.data.test_split))):
+        if config.data.name.startswith(FOLDER) and lies_in(read, workdir, OUTPUTS):
+            raise ConfigError(f"data.name {config.data.name} lies in {removed}")
+    if config.data.dir is not None and lies_in(config.data.dir, workdir, OUTPUTS):
+        raise ConfigError(f"data.dir {config.data.dir} lies in {removed}")
 
 
 def check_hosts(data: Data) -> None:
@@ -145,7 +164,8 @@ class Run:
             done = int(state.step)
             if first and done == 0 and (kept := keep_rows_of_damaged(saver.folder)) is not None:
                 report.say(f"no saved step is left that is good: the run begins anew; its rows until now are in {kept}")
-            with Journal(rows, report, done, self.sinks(done), unevaluated=saver.progress.unevaluated) as journal:
+            unevaluated = saver.progress.unevaluated
+            with Journal(rows, report, done, self.sinks(done), self.begun, unevaluated=unevaluated) as journal:
                 trained = make_loop(self.step, self.data, self.placement, journal, saver).run(state)
             result = self.result(trained, saver.best.found)
             self.leave(native, result)
@@ -164,7 +184,12 @@ class Run:
         config, steps = self.step.config, self.workdir / "steps"
         due = Due(config.checkpoint, agree_steps=config.log.steps)
         best = Best(native.write, self.workdir / "best", steps / "best.json")
-        return Saver(steps, config.checkpoint.keep, self.data.position, due, best)
+        return Saver(steps, config.checkpoint.keep, self.data.position, due, best, self.begun)
+
+    def begun(self) -> None:
+        """A row or a step is written: the run that this one replaces isn't needed any more."""
+        if hosts.is_first():
+            drop(self.workdir)
 
     def sinks(self, done: int) -> list[Sink]:
         """The first process's, of a run that has made so many steps. What stops it there, such as W&B without a login,

@@ -44,15 +44,6 @@ class Start:
         """
         return {name: place(name, self.head(name, to_array(x, self.dtype))) for name, x in self._tensors()}
 
-    def check(self) -> None:
-        """Reads what `params` reads, and keeps nothing.
-
-        Raises:
-            ConfigError: as `params` does.
-        """
-        for _ in self._tensors():
-            pass
-
     def _tensors(self) -> Iterator[tuple[str, np.ndarray]]:
         if self.gone:
             raise ConfigError(f"--init {self.gone} isn't there any more, and no saved step of the run is whole")

@@ -8,18 +8,13 @@ from typing import Any
 
 from train.config import ConfigError
 from train.errors import saving
+from train.replaced import OUTPUTS, put_back, set_aside
 from train.saving.settings import check_same
 from vit_convert import lock
 from vit_convert.beside import beside
 from vit_convert.place import repair
 from vit_convert.remove import remove
 from vit_convert.run_folder import FORMAT, VERSION
-
-OUTPUTS = (
-    *("config.json", "metrics.jsonl", "tensorboard", "wandb", "curves.png", "confusion.png", "attention.png"),
-    "classes.json",
-    *("checkpoint", "best", "last", "steps", "state"),
-)
 
 
 def check(workdir: Path, *, overwrite: bool) -> None:
@@ -89,14 +84,17 @@ def claimed(workdir: Path) -> AbstractContextManager[None]:
 
 def create(workdir: Path, config: dict[str, Any], *, overwrite: bool) -> None:
     """Makes a claimed folder ready for a run: one that was stopped there stays, unless it is to be replaced. Otherwise
-    the run that it held is removed (nothing else), and the new one's config.json written.
+    the run that it held (nothing else) is set aside (`train.replaced`), and the new one's
+    config.json is written.
 
-    Checked once more: since `check` was asked, the run that had the folder may have come to its end.
+    Checked once more: since `check` was asked, the run that had the folder may have come to its end, or a run that was
+    to replace it been killed.
 
     Raises:
         ConfigError: the run there may not be replaced, or was stopped and had other settings; nothing was removed.
-        SavingError: config.json can't be written, or what was there can't be removed or put back.
+        SavingError: config.json can't be written, or what was there can't be moved or put back.
     """
+    put_back(workdir)
     check(workdir, overwrite=overwrite)
     if is_stopped(workdir) and not overwrite:
         check_same(workdir, (_run_in(workdir) or {}).get("train_config", {}), config["train_config"])
@@ -104,8 +102,7 @@ def create(workdir: Path, config: dict[str, Any], *, overwrite: bool) -> None:
         return
     if _run_in(workdir) is not None:
         _tidy(workdir)  # or it would come back in the new run
-    for name in OUTPUTS[1:]:
-        _remove(workdir / name)
+        set_aside(workdir)
     write_text(workdir / "config.json", json.dumps({"format": FORMAT, "version": VERSION, **config}, indent=2) + "\n")
 
 

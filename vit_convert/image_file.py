@@ -29,7 +29,13 @@ def to_8_bits(picture: Image.Image, file_format: str | None) -> Image.Image:
     Args:
         file_format: of the file that it was read from. Pillow has the 16 bits of a PPM, and had those of a PNG, in
             pixels of 32.
+
+    Raises:
+        ValueError: its numbers, floats or integers of 32 bits, have no range that is known: convert would clip them,
+            those in 0..1 to black.
     """
     if picture.mode.startswith("I;16") or (picture.mode == "I" and file_format in ("PNG", "PPM")):
         return Image.fromarray(((np.asarray(picture).astype(np.uint32) + 128) // 257).astype(np.uint8))
+    if picture.mode in ("I", "F"):
+        raise ValueError(f"pixels of mode {picture.mode} have no known range: expected 8 or 16 bits")
     return picture

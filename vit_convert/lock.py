@@ -52,7 +52,8 @@ def holding(path: Path) -> Iterator[str | None]:
     finally:
         if file is not None:
             with suppress(OSError):  # left behind it is held by nobody
-                path.unlink()  # before it is let go: afterwards it may be another's
+                if os.fstat(file).st_size == 0:  # one with something in it was there before
+                    path.unlink()  # before it is let go: afterwards it may be another's
             os.close(file)
 
 

@@ -1,10 +1,10 @@
 """Making a checkpoint directory in one move: complete under its name, or not there at all."""
 
 import os
+import re
 import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
-from glob import escape
 from pathlib import Path
 
 from vit_convert.errors import CheckpointError
@@ -76,12 +76,14 @@ def _clear(folder: Path, dst: Path, old: Path) -> None:
 
 def repair(dst: Path) -> None:
     """Tidies up after a process that was killed while it wrote `dst`, a file or a directory: what it was replacing is
-    back in its place, what it had begun is removed. No other process may be writing there.
+    back in its place, what it had begun is removed. Other hidden names, an editor's or a backup's, are left alone. No
+    other process may be writing there.
 
     Raises:
         OSError: what was being replaced can't be put back.
     """
-    left = list(dst.parent.glob(f".{escape(dst.name)}.*"))
+    drawn = re.compile(rf"\.{re.escape(dst.name)}\.[0-9a-f]{{16}}({PART}|{OLD}|{re.escape(dst.suffix)})")
+    left = [path for path in dst.parent.iterdir() if drawn.fullmatch(path.name)]
     replaced = [path for path in left if path.name.endswith(OLD)]
     if replaced and not dst.exists():  # the newest: an older one is there if it couldn't be removed, not as a whole
         os.rename(max(replaced, key=lambda path: path.stat().st_ctime_ns), dst)

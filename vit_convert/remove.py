@@ -1,6 +1,7 @@
 """Removing what lies under a name: a folder with all that is in it, of a link the link alone."""
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -14,3 +15,10 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def lies_in(path: Path, folder: Path, names: Iterable[str]) -> bool:
+    """Whether a path, or what it leads to, is one of these names of a folder or lies under it. What a link of such a
+    name leads to does not: it is not removed with the link."""
+    real, place = path.resolve(), folder.resolve()
+    return any(place / name in (real, *real.parents) for name in names)

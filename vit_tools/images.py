@@ -112,10 +112,7 @@ def upright(picture: Image.Image) -> Image.Image:
     Raises:
         ValueError: its numbers have no range that is known.
     """
-    turned = to_8_bits(_turned(picture), picture.format)
-    if turned.mode in ("I", "F"):
-        raise ValueError(f"pixels of mode {turned.mode} have no known range: expected 8 or 16 bits")
-    return turned
+    return to_8_bits(_turned(picture), picture.format)
 
 
 def _turned(picture: Image.Image) -> Image.Image:

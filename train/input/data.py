@@ -25,6 +25,7 @@ from vit_convert.preprocess import Preprocess
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 RESIDENT_BYTES = 2**30
 CHUNK = 1024  # images read at once for a whole split
+LOOKED_AT = 64  # examples whose labels are checked before a run begins
 COUNTED = 2**24  # pixels of a channel that are counted at once
 
 
@@ -201,12 +202,36 @@ def open_data(config: TrainConfig, given: Preprocess | None = None, train: Sourc
         train: what open_train gave, where that was called already: opening walks a folder of a million images.
 
     Raises:
-        ConfigError: no such dataset or split, or one that doesn't fit the model; all that doesn't is named.
+        ConfigError: no such dataset or split, or one that doesn't fit the model; all that doesn't is named. Or a label
+            is none of the classes.
     """
     train = open_train(config) if train is None else train
     data = Data(config, train, open_source(config.data, config.data.test_split), given)
     check_all(_checks(data))
+    for source, split in ((data.train, config.data.train_split), (data.test, config.data.test_split)):
+        if not isinstance(source, Folder):  # whose labels are the folders' numbers
+            check_labels(source, f"{config.data.name}, split {split!r}")
     return data
+
+
+def check_labels(source: Source, name: str) -> None:
+    """Looks at some examples from the first to the last: a split without labels, whose number TFDS makes -1, and labels
+    that count from 1, are found before a run begins. All labels of a set of records are seen only by reading them all.
+
+    Raises:
+        ConfigError: one is none of the classes, or a file of the dataset can't be read.
+    """
+    places = np.unique(np.linspace(0, len(source) - 1, LOOKED_AT).round().astype(int)).tolist()
+    try:
+        examples = source.examples(places)
+    except OSError as error:
+        raise ConfigError(f"{name}: {error}") from error
+    for place, example in zip(places, examples, strict=True):
+        if not 0 <= example.label < len(source.class_names):
+            raise ConfigError(
+                f"{name}: example {place} of {len(source):,} has the label {example.label}; expected one of 0 to "
+                f"{len(source.class_names) - 1}: give another split, or a dataset whose labels are its classes"
+            )
 
 
 def _checks(data: Data) -> Iterator[Check]:

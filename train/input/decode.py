@@ -24,7 +24,7 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 PNG = b"\x89PNG\r\n\x1a\n"
 REDUCED = (8, 4, 2)  # the other scales of libjpeg-turbo take longer than decoding all: they have no SIMD code
 # those that convert to all of ours, and whose alpha and range are the preprocessing's to deal with
-PLAIN = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "I", "F")
+PLAIN = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK")
 
 
 class CorruptImage(ValueError):

@@ -4,7 +4,7 @@ orbax-checkpoint's v1 interface is still in its package `experimental`; the mana
 """
 
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -46,9 +46,19 @@ class Saver:
     Args:
         keep: how many steps stay, the latest ones.
         position: what decides which batches come, besides the step: a run goes on with the same alone.
+        written: called when a step is there.
     """
 
-    def __init__(self, folder: Path, keep: int, position: Mapping[str, Any], due: Due, best: Best):
+    def __init__(
+        self,
+        folder: Path,
+        keep: int,
+        position: Mapping[str, Any],
+        due: Due,
+        best: Best,
+        written: Callable[[], None] = lambda: None,
+    ):
+        self.written = written
         self.folder, self.position, self.due, self.best = folder, dict(position), due, best
         self.pending: Rows = ()  # metrics of the steps since the last line of metrics.jsonl
         self.progress = NONE  # at that step
@@ -131,6 +141,7 @@ class Saver:
         with self._saved(self.writing):
             self.manager.wait_until_finished()
         self.good, self.writing = self.writing, None
+        self.written()
 
     def where(self, spoilt: int | None = None) -> str:
         """In words: the last good step, once it is there.

@@ -22,7 +22,7 @@ from vit_torch.training.loop.judge import judge, judged_weights
 from vit_torch.training.loop.settings import MODEL, Settings, flat
 from vit_torch.training.loop.start import start_model
 from vit_torch.training.loop.window import Clock, Row, Window
-from vit_torch.training.loop.workdir import prepare
+from vit_torch.training.loop.workdir import check_kept, prepare
 from vit_torch.training.schedule import learning_rate
 from vit_torch.training.state import State, init_state
 from vit_torch.training.step import train_step
@@ -147,6 +147,8 @@ def open_run(recipe: str, settings: Settings, workdir: Path | None, *, overwrite
         total_steps=of.total_steps(settings, count),
     )
     of.check_frozen(hyper.frozen, [name for name, _ in model.named_parameters()])
+    if overwrite and workdir is not None:
+        check_kept(settings, workdir)
     with ExitStack() as claim:
         goes_on = workdir is not None and prepare(workdir, recipe, settings, overwrite=overwrite, claim=claim)
         state = saved.load(workdir, model, hyper) if goes_on and workdir else init_state(model, hyper)

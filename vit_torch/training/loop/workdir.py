@@ -9,7 +9,7 @@ from typing import Any
 from vit_convert.beside import beside
 from vit_convert.lock import claimed
 from vit_convert.place import repair
-from vit_convert.remove import remove
+from vit_convert.remove import lies_in, remove
 from vit_torch.training.loop.errors import Refused
 from vit_torch.training.loop.settings import FORMAT, VERSION, Settings, check_same, checked, nested, read_run
 
@@ -65,6 +65,21 @@ def _check(workdir: Path, settings: Settings, *, overwrite: bool) -> bool:
         )
     check_same(checked(then, str(workdir / "config.json")), settings, workdir)
     return True
+
+
+def check_kept(settings: Settings, workdir: Path) -> None:
+    """
+    Raises:
+        Refused: the run reads what would be removed with the run that the folder holds.
+    """
+    for name in ("data.name", "data.dir", "init"):
+        said = settings[name] or ""
+        _, colon, named = said.partition(":")  # folder:PATH, arrays:FILE
+        place = Path(named if name == "data.name" and colon else said)
+        if said and place.exists() and lies_in(place, workdir, OUTPUTS):
+            raise Refused(
+                f"{name} {said} lies in --workdir {workdir}, whose run --overwrite removes: give another --workdir"
+            )
 
 
 def written(recipe: str, settings: Settings) -> dict[str, Any]:

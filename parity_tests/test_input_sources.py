@@ -308,15 +308,16 @@ def test_a_channel_that_is_constant_is_one_message_before_anything_is_written(tm
     assert open_data(given).preprocess.std == (0.2,) * 4
 
 
-def test_a_file_of_a_dataset_that_is_gone_or_cut_is_named(tmp_path: Path):
+def test_a_file_of_a_dataset_that_is_gone_or_cut_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Gone, or cut in what is looked at: before anything begins. Cut elsewhere, or later: when it is read."""
     write_tfds(tmp_path, {"train": jpegs(8), "test": jpegs(4)})
     first, second = sorted((tmp_path / "written" / "1.0.0").glob("written-train*"))
     config = tiny_config("written", classes=2, batch_size=4, dir=tmp_path)
-    whole, data = second.read_bytes(), open_data(config)
+    whole = second.read_bytes()
     second.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match=f"{second.name}: record . can't be read"):
-        _ = data.whole_train
+    with monkeypatch.context() as patch, pytest.raises(DataError, match=f"{second.name}: record . can't be read"):
+        patch.setattr("train.input.data.check_labels", lambda source, name: None)
+        _ = open_data(config).whole_train
     with pytest.raises(ConfigError, match=f"{second.name}: record . can't be read"):
         open_data(config)
     first.unlink()

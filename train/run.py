@@ -175,7 +175,7 @@ class Run:
     def introduce(self, report: Report, state: State, saver: Saver) -> None:
         """Says what is about to run, and what was found."""
         report.say(f"{self.recipe}: {describe(self.step.config, self.data, self.step, state)}")
-        for said in saver.said:
+        for said in (*saver.said, *saver.best.said):
             report.say(said)
         if (portable := later(self.portable, saver.good)) is not None:
             report.say(f"going on from {portable.folder}, the state after {portable.step:,} steps of {portable.rule}")

@@ -58,7 +58,7 @@ class Best:
         return asdict(self.found)
 
     def restore(self, kept: dict[str, Any]) -> None:
-        """As it was at a saved step, or as the record says, if it is of the weights that are there. Where no weights are
+        """As it was at a saved step, or as the record says, if it is of the weights that are there. Where none are
         there any more, the next evaluation is the best. All hosts have to call it."""
         there = self._there(kept) if hosts.is_first() else kept
         bits = np.array([there["accuracy"]], np.float64).view(np.int32).tolist()

@@ -4,7 +4,7 @@ orbax-checkpoint's v1 interface is still in its package `experimental`; the mana
 """
 
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -46,10 +46,20 @@ class Saver:
     Args:
         keep: how many steps stay, the latest ones.
         position: what decides which batches come, besides the step: a run goes on with the same alone.
+        check_there: raises FolderGone where the run's folder is not where it was any more.
     """
 
-    def __init__(self, folder: Path, keep: int, position: Mapping[str, Any], due: Due, best: Best):
+    def __init__(
+        self,
+        folder: Path,
+        keep: int,
+        position: Mapping[str, Any],
+        due: Due,
+        best: Best,
+        check_there: Callable[[], None] = lambda: None,
+    ):
         self.folder, self.position, self.due, self.best = folder, dict(position), due, best
+        self.check_there = check_there
         self.pending: Rows = ()  # metrics of the steps since the last line of metrics.jsonl
         self.progress = NONE  # at that step
         self.said: tuple[str, ...] = ()  # what was found damaged
@@ -106,8 +116,10 @@ class Saver:
 
         Raises:
             SavingError: this or the step before can't be written.
+            FolderGone: the run's folder was moved or removed.
             Stopped: the step is saved, and the run was asked to end.
         """
+        self.check_there()  # Orbax would make a new one
         self.wait()
         self.writing = step
         kept = {"position": self.position, "best": self.best.to_dict(), "pending": [dict(row) for row in pending]}
@@ -154,13 +166,14 @@ class Saver:
 
     @contextmanager
     def naming(self) -> Iterator[None]:
-        """Within it the message of what can't be written names the last good step."""
+        """Within it the message of what can't be written names the last good step, or says that the folder is gone."""
         try:
             yield
         except SavingError as error:
             if not hosts.several():  # all of several have to wait, and the others don't know of this
                 with suppress(SavingError):
                     self.wait()
+            self.check_there()
             raise SavingError(f"{error}; {self.last()}") from error
 
     @contextmanager

@@ -20,6 +20,7 @@ from train.saving.best import Best
 from train.saving.due import Due
 from train.saving.folder import ASIDE, UNFINISHED, last_good, set_aside_from
 from train.saving.layout import check_layout
+from train.saving.quiet import quiet
 from train.step import Params, State
 from vit_convert.sums import write_sums
 
@@ -75,6 +76,7 @@ class Saver:
 
     def __enter__(self) -> "Saver":
         self.inner = ExitStack()
+        self.inner.enter_context(quiet())
         self.inner.enter_context(self.due.interrupts.watching())
         return self
 

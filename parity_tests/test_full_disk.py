@@ -1,15 +1,20 @@
 """A full disk ends a run with one message that names the last good step, and nothing half-written stays."""
 
 import errno
+import logging
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
 import pytest
 
 import vit_torch
+from parity_tests.runs import environment
 from parity_tests.test_saved_steps import random_state, saver_in, write_nothing
 from parity_tests.test_train_cli import TINY
 from train.__main__ import main
@@ -21,6 +26,7 @@ from train.progress import Report
 from train.recipes import RECIPES
 from train.saving.best import Best
 from train.saving.native import Native
+from train.saving.quiet import quiet
 from train.workdir import create, write_text
 from vit_convert.training_state import read_state
 from vit_torch.training import main as train_in_torch
@@ -178,3 +184,34 @@ def test_a_run_whose_disk_is_full_says_where_it_can_be_gone_on_with(
     run = tmp_path / "run"
     left = f"the last good step is saved in {run / 'steps' / '6'}"
     assert capsys.readouterr().err == f"vit-train: error: {run / 'curves.png'} can't be written: {FULL}; {left}\n"
+
+
+@pytest.mark.slow
+def test_of_a_step_that_has_no_room_nothing_is_printed_but_one_message(tmp_path: Path):
+    """A limit on the size of each file stands in for the disk, so that Orbax's own writing fails."""
+    run = tmp_path / "run"
+    words = ["digits", "--workdir", str(run), *TINY.split(), "--eval-epochs", "9", "--checkpoint.steps", "3"]
+    limited = ["bash", "-c", 'ulimit -f 8; exec "$@"', "bash", sys.executable, "-m", "train", *words]  # KiB
+    done = subprocess.run(limited, capture_output=True, text=True, check=False, env=environment())
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"vit-train: error: {run / 'steps' / '3'} can't be saved: ")
+    assert done.stderr.endswith("; no step was saved yet\n")
+    assert done.stderr.count("\n") == 1
+
+
+def test_what_else_is_logged_or_can_not_be_raised_is_still_told_while_steps_are_saved(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def late(error: Exception) -> SimpleNamespace:
+        return SimpleNamespace(exc_type=type(error), exc_value=error, exc_traceback=None, err_msg=None, object=late)
+
+    told: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    errors = [late(RuntimeError("Event loop is closed")), late(ValueError("another"))]
+    with quiet():
+        logging.getLogger("absl").error("of another kind")
+        for error in errors:
+            sys.unraisablehook(error)  # pyright: ignore[reportArgumentType]
+    assert told == errors
+    assert caplog.messages == ["of another kind"]
+    assert sys.unraisablehook == told.append

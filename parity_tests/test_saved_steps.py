@@ -464,7 +464,8 @@ def test_the_best_weights_are_written_when_they_are_better_than_all_before(tmp_p
     for step, accuracy in enumerate([0.2, 0.5, 0.5, 0.4, 0.6], start=1):
         best.judged(step, accuracy, {"x": jnp.float32(step)})
     assert written == [1, 2, 5]
-    again = Best(write, tmp_path / "elsewhere", tmp_path / "elsewhere.json")
+    (tmp_path / "best.json").unlink()
+    again = Best(write, tmp_path / "best", tmp_path / "best.json")
     again.restore(json.loads(json.dumps(best.to_dict())))
     assert again.found == Evaluation(5, 0.6)
     again.judged(6, 0.6, {"x": jnp.float32(6)})
@@ -483,3 +484,22 @@ def test_what_is_said_of_the_best_weights_is_of_those_that_are_there(tmp_path: P
     os.utime(tmp_path / "best" / "model.safetensors", ns=(5, 5))  # other weights than the record's
     again.restore({"step": 20, "accuracy": 0.1 + 0.2})
     assert again.found == Evaluation(20, 0.1 + 0.2)
+
+
+def test_best_weights_that_are_gone_are_said_to_be_and_the_next_evaluation_is_the_best(tmp_path: Path):
+    where = tmp_path / "best", tmp_path / "best.json"
+    Best(write_nothing, *where).judged(20, 0.9, {})
+    shutil.rmtree(tmp_path / "best")
+    again = Best(write_nothing, *where)
+    again.restore({"step": 20, "accuracy": 0.9})
+    assert again.said == (f"{where[0]} isn't there any more: the next evaluation's weights are taken as the best",)
+    again.judged(40, 0.5, {})
+    assert (again.found, where[0].is_dir()) == (Evaluation(40, 0.5), True)
+    again.restore({"step": 40, "accuracy": 0.5})
+    assert again.found == Evaluation(40, 0.5)
+
+
+def test_no_best_weights_are_missed_before_the_first_evaluation(tmp_path: Path):
+    best = Best(write_nothing, tmp_path / "best", tmp_path / "best.json")
+    best.restore(best.to_dict())
+    assert best.said == ()

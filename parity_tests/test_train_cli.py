@@ -2,11 +2,14 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +26,9 @@ from parity_tests.datasets import jpegs, write_folder
 from parity_tests.tolerances import FLOAT32_CHAIN
 from train.__main__ import RESERVED, main, parse
 from train.config.paths import check_local
-from train.curves import read_rows
+from train.curves import leave_curves, read_rows
 from train.input.data import open_data
+from train.journal import Journal
 from train.recipes import RECIPES
 from train.run import run as train
 from vit_convert.layouts import get_layout
@@ -185,6 +189,102 @@ def test_a_run_whose_last_update_diverges_has_no_checkpoint(tmp_path: Path, caps
     assert "the held-out loss is nan after step 1, with learning rate 1e+30" in capsys.readouterr().err
     assert not (tmp_path / "run" / "checkpoint").exists()
     assert not (tmp_path / "run" / "best").exists()
+
+
+Harm = Callable[[str, Callable[[Path], object]], tuple[int, str, str]]
+
+
+@pytest.fixture
+def harmed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Harm:
+    """Options, and what is done to the folder of the run of these after its row of step 4 -> its exit code, and what it
+    wrote to stdout and to stderr."""
+    write = Journal.write
+
+    def call(options: str, harm: Callable[[Path], object]) -> tuple[int, str, str]:
+        def written(journal: Journal, row: dict[str, Any]) -> None:
+            write(journal, row)
+            if row["step"] == 4 and "loss" in row:
+                harm(tmp_path / "run")
+
+        monkeypatch.setattr(Journal, "write", written)
+        code = 0
+        try:
+            with jax.enable_x64(False):
+                main(["digits", "--workdir", str(tmp_path / "run"), *TINY.split(), *options.split()])
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        out, error = capsys.readouterr()
+        return code, out, error
+
+    return call
+
+
+@pytest.mark.slow
+def test_a_run_whose_rows_are_gone_at_its_end_leaves_all_but_their_picture(tmp_path: Path, harmed: Harm):
+    code, out, error = harmed("", lambda run: (run / "metrics.jsonl").unlink())
+    run = tmp_path / "run"
+    assert (code, error) == (0, "")
+    lines = [line for line in out.splitlines() if "curves.png" in line]
+    missing = f"{run / 'metrics.jsonl'} can't be read: No such file or directory"
+    assert lines == [f"{run / 'curves.png'} is left out: {missing}"]
+    left = {"config.json", "confusion.png", "classes.json", "checkpoint", "best", "last"}
+    assert {path.name for path in run.iterdir()} == left
+
+
+DAMAGED = {
+    '{"step": 3': "line 2, is no row of a run: '{\"step\": 3'",
+    '{"step": 3}': "line 2, is no row of a run: '{\"step\": 3}'",
+    "[]": "line 2, is no row of a run: '[]'",
+    '{"epoch": 1, "loss": 2.0}': 'line 2, is no row of a run: \'{"epoch": 1, "loss": 2.0}\'',
+}
+
+
+@pytest.mark.parametrize("line", list(DAMAGED))
+def test_of_damaged_rows_no_picture_is_drawn_and_the_line_is_named(tmp_path: Path, line: str):
+    rows = tmp_path / "metrics.jsonl"
+    good = '{"step": 2, "epoch": 0.1, "loss": null, "accuracy": 0.1, "learning_rate": 0.1}\n'
+    rows.write_text(good + line + "\n")
+    assert leave_curves(tmp_path, "", "softmax") == f"{tmp_path / 'curves.png'} is left out: {rows}, {DAMAGED[line]}"
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+    rows.write_text("")
+    assert leave_curves(tmp_path, "", "softmax") == f"{tmp_path / 'curves.png'} is left out: {rows} has no rows"
+    rows.write_text(good)
+    assert leave_curves(tmp_path, "", "softmax") is None
+    assert (tmp_path / "curves.png").is_file()
+
+
+def move(run: Path) -> None:
+    """Not while a step is written."""
+    while any((run / "steps").glob("*.orbax-checkpoint-tmp")):
+        time.sleep(0.01)
+    run.rename(run.with_name("moved"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "harm"),
+    [
+        ("", move),
+        ("--eval-epochs 9 --checkpoint.steps 3", move),
+        ("--eval-epochs 9", shutil.rmtree),
+    ],
+    ids=["moved before the best weights", "moved before a step", "removed"],
+)
+def test_a_run_whose_folder_is_moved_or_removed_ends_at_its_next_saving(
+    tmp_path: Path, harmed: Harm, options: str, harm: Callable[[Path], object]
+):
+    """And makes no folder of that name, with half a run in it. The moved one is gone on with."""
+    code, _, error = harmed(options, harm)
+    run, moved = tmp_path / "run", tmp_path / "moved"
+    assert code == 1
+    assert error == (
+        f"vit-train: error: --workdir {run} has no config.json any more: the folder was moved or removed during the "
+        "run; what was saved until then is where it is now\n"
+    )
+    assert not run.exists()
+    if moved.exists():
+        moved.rename(run)
+        assert (harmed(options, lambda run: None)[0], (run / "checkpoint").is_dir()) == (0, True)
 
 
 def test_a_run_is_not_replaced_unasked(run: tuple[Path, str], fails: Fails):

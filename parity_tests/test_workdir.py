@@ -118,6 +118,14 @@ def test_a_run_that_came_to_its_end_since_the_folder_was_checked_is_not_removed(
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
+def test_outputs_without_a_run_are_not_said_to_be_replaceable(tmp_path: Path):
+    """With --overwrite they would be refused as well."""
+    (tmp_path / "checkpoint").mkdir()
+    for overwrite in (False, True):
+        with pytest.raises(ConfigError, match=r"holds checkpoint, but no config\.json that a run wrote: nothing was"):
+            check(tmp_path, overwrite=overwrite)
+
+
 def test_of_a_linked_output_the_link_is_removed_and_not_what_it_leads_to(tmp_path: Path):
     """Saved steps are put on a larger disk so."""
     run, far = tmp_path / "run", tmp_path / "far"

@@ -181,13 +181,15 @@ def run(recipe: str, command: Command) -> None:
         _stop(command.workdir / "steps")
     if not hosts.is_first():
         return
+    curves = command.workdir / "curves.png"
+    drawn = f"{curves}  loss, accuracy and learning rate\n" if curves.is_file() else ""  # or why not was said
     print(
         f"held-out accuracy {result.test_accuracy:.2%}, loss {result.test_loss:.4f} ({result.weights} weights); "
         f"{result.train_seconds:.1f} s of training after {result.compile_seconds:.1f} s of compiling\n"
         f"{command.workdir / 'checkpoint'}  the model, for both frameworks\n"
         f"{command.workdir / 'best'}  its weights when they were best held out: {result.best.accuracy:.2%}, "
         f"step {result.best.step}\n"
-        f"{command.workdir / 'curves.png'}  loss, accuracy and learning rate\n"
+        f"{drawn}"
         f"{command.workdir / 'confusion.png'}  what is taken for what; classes.json has each class's accuracy"
     )
 

@@ -7,9 +7,53 @@ from typing import Any
 from train.pictures import new_figure, save_png
 
 
+def leave_curves(run: Path, title: str, loss: str) -> str | None:
+    """Draws a run's metrics.jsonl as its curves.png. Days of training end with no error for want of a picture: where
+    the rows are gone or damaged it is left out, and why is what this gives, in words.
+
+    Raises:
+        SavingError: the picture can't be written.
+    """
+    metrics, picture = run / "metrics.jsonl", run / "curves.png"
+    try:
+        rows = read_rows(metrics)
+    except OSError as error:
+        return f"{picture} is left out: {metrics} can't be read: {error.strerror or error}"
+    except ValueError as error:
+        return f"{picture} is left out: {error}"
+    draw_curves(rows, picture, title, loss)
+    return None
+
+
 def read_rows(metrics: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl."""
-    return [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    """The lines of a metrics.jsonl.
+
+    Raises:
+        OSError: it can't be read.
+        ValueError: it has no rows, or a line that is none; the message says which.
+    """
+    lines = metrics.read_text(encoding="utf-8", errors="replace").splitlines()
+    rows = [_row(line, f"{metrics}, line {at}") for at, line in enumerate(lines, 1)]
+    if not rows:
+        raise ValueError(f"{metrics} has no rows")
+    return rows
+
+
+def _row(line: str, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+        if isinstance(row, dict) and _is_measured(row):
+            return row
+    except ValueError:
+        pass
+    raise ValueError(f"{where}, is no row of a run: {line[:60]!r}")
+
+
+def _is_measured(row: dict[str, Any]) -> bool:
+    """Whether it has what is drawn of it, in numbers: only losses are null, where they are infinite."""
+    needed = ["epoch", *["accuracy", "learning_rate"] * ("loss" in row), *["test_accuracy"] * ("test_loss" in row)]
+    numbers = {name for name, value in row.items() if isinstance(value, int | float)}
+    return numbers.issuperset(needed) and all(row[name] is None for name in row.keys() - numbers)
 
 
 def draw_curves(rows: list[dict[str, Any]], path: Path, title: str, loss: str = "softmax") -> None:
@@ -18,7 +62,7 @@ def draw_curves(rows: list[dict[str, Any]], path: Path, title: str, loss: str = 
     from matplotlib.ticker import PercentFormatter
 
     train = [row for row in rows if "loss" in row]
-    test = [row for row in rows if "test_accuracy" in row]
+    test = [row for row in rows if "test_loss" in row]
     figure = new_figure(8, 8)
     losses, accuracies, rates = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 1.6))
     figure.suptitle(title, fontsize=12)

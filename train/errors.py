@@ -30,6 +30,10 @@ class SavingError(RuntimeError):
     """A step, weights or another file of a run can't be written; the message says which and why."""
 
 
+class FolderGone(SavingError):
+    """The run's folder isn't where it was any more: what would be written now would be another, of half a run."""
+
+
 @contextmanager
 def saving(path: Path, done: str = "written") -> Iterator[None]:
     """Around what writes path, or does with it what `done` says.

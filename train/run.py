@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from train import workdir as folder
 from train.config import ConfigError, TrainConfig
-from train.curves import draw_curves, read_rows
+from train.curves import leave_curves
 from train.devices import hosts
 from train.devices.kernels import check_kernels
 from train.devices.placement import Placement, make_placement
@@ -168,7 +168,7 @@ class Run:
             with Journal(rows, report, done, self.sinks(done), self.begun, unevaluated=unevaluated) as journal:
                 trained = make_loop(self.step, self.data, self.placement, journal, saver).run(state)
             result = self.result(trained, saver.best.found)
-            self.leave(native, result)
+            self.leave(native, result, report)
         if first:
             folder.finish(self.workdir)
         return result
@@ -184,12 +184,20 @@ class Run:
         config, steps = self.step.config, self.workdir / "steps"
         due = Due(config.checkpoint, agree_steps=config.log.steps)
         best = Best(native.write, self.workdir / "best", steps / "best.json")
-        return Saver(steps, config.checkpoint.keep, self.data.position, due, best, self.begun)
+        return Saver(steps, config.checkpoint.keep, self.data.position, due, best, self.check_there, self.begun)
 
     def begun(self) -> None:
         """A row or a step is written: the run that this one replaces isn't needed any more."""
         if hosts.is_first():
             drop(self.workdir)
+
+    def check_there(self) -> None:
+        """
+        Raises:
+            FolderGone: its folder was moved or removed.
+        """
+        if hosts.is_first():
+            folder.check_there(self.workdir)
 
     def sinks(self, done: int) -> list[Sink]:
         """The first process's, of a run that has made so many steps. What stops it there, such as W&B without a login,
@@ -200,7 +208,7 @@ class Run:
     def introduce(self, report: Report, state: State, saver: Saver) -> None:
         """Says what is about to run, and what was found."""
         report.say(f"{self.recipe}: {describe(self.step.config, self.data, self.step, state)}")
-        for said in saver.said:
+        for said in (*saver.said, *saver.best.said):
             report.say(said)
         if (portable := later(self.portable, saver.good)) is not None:
             report.say(f"going on from {portable.folder}, the state after {portable.step:,} steps of {portable.rule}")
@@ -216,16 +224,16 @@ class Run:
         seconds = trained.seconds, trained.compile_seconds
         return Result(found.accuracy, found.loss, *seconds, weights, best, found, trained.state)
 
-    def leave(self, native: Native, result: Result) -> None:
+    def leave(self, native: Native, result: Result, report: Report) -> None:
         """Writes the weights and the pictures; checkpoint/ is the last, for then the run is complete."""
+        self.check_there()
         if result.state.ema is not None:
             native.write(result.state.params, self.workdir / "last")
         if hosts.is_first():
             said = f"held-out accuracy {result.test_accuracy:.2%} ({result.weights} weights)"
             title = f"{self.recipe}: {said}, {result.train_seconds:.0f} s"
-            draw_curves(
-                read_rows(self.workdir / "metrics.jsonl"), self.workdir / "curves.png", title, self.step.config.loss
-            )
+            if undrawn := leave_curves(self.workdir, title, self.step.config.loss):
+                report.say(undrawn)
             write_classes(result.evaluated.by_class(self.data.class_names), self.workdir / "classes.json")
             if result.evaluated.confusion is not None:
                 draw_confusion(result.evaluated.confusion, self.data.class_names, self.workdir / "confusion.png", title)

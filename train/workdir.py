@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from train.config import ConfigError
-from train.errors import saving
+from train.errors import FolderGone, saving
 from train.replaced import OUTPUTS, put_back, set_aside
 from train.saving.settings import check_same
 from vit_convert import lock
@@ -33,15 +33,15 @@ def check(workdir: Path, *, overwrite: bool) -> None:
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise ConfigError(f"--workdir {workdir} can't be made: {nearest} is no folder that can be written")
     held = [name for name in OUTPUTS if (workdir / name).exists()]
-    if held and not overwrite and not is_stopped(workdir):
-        raise ConfigError(
-            f"--workdir {workdir} already holds a run ({', '.join(held)}): "
-            "give another folder, or --overwrite to replace that run"
-        )
     if held and _run_in(workdir) is None:
         raise ConfigError(
             f"--workdir {workdir} holds {', '.join(held)}, but no config.json that a run wrote: "
             "nothing was removed; give another folder"
+        )
+    if held and not overwrite and not is_stopped(workdir):
+        raise ConfigError(
+            f"--workdir {workdir} already holds a run ({', '.join(held)}): "
+            "give another folder, or --overwrite to replace that run"
         )
 
 
@@ -104,6 +104,19 @@ def create(workdir: Path, config: dict[str, Any], *, overwrite: bool) -> None:
         _tidy(workdir)  # or it would come back in the new run
         set_aside(workdir)
     write_text(workdir / "config.json", json.dumps({"format": FORMAT, "version": VERSION, **config}, indent=2) + "\n")
+
+
+def check_there(workdir: Path) -> None:
+    """Asked before anything is saved during a run: a new folder of that name could not be gone on with.
+
+    Raises:
+        FolderGone: the folder, or its config.json, is not there any more.
+    """
+    if not (workdir / "config.json").is_file():
+        raise FolderGone(
+            f"--workdir {workdir} has no config.json any more: the folder was moved or removed during the run; "
+            "what was saved until then is where it is now"
+        )
 
 
 def finish(workdir: Path) -> None:

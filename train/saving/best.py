@@ -39,6 +39,7 @@ class Best:
     def __init__(self, write: Callable[[Params, Path], None], folder: Path, record: Path):
         self.write, self.folder, self.record = write, folder, record
         self.found = Evaluation()
+        self.said: tuple[str, ...] = ()  # what was found missing
 
     def judged(self, step: int, accuracy: float, params: Params) -> None:
         """Takes in an evaluation. All hosts have to call it, with the same accuracy.
@@ -57,12 +58,19 @@ class Best:
         return asdict(self.found)
 
     def restore(self, kept: dict[str, Any]) -> None:
-        """As it was at a saved step, or as the record says, if it is of the weights that are there. All hosts have to
-        call it."""
-        there = (self._recorded() if hosts.is_first() else None) or kept
+        """As it was at a saved step, or as the record says, if it is of the weights that are there. Where none are
+        there any more, the next evaluation is the best. All hosts have to call it."""
+        there = self._there(kept) if hosts.is_first() else kept
         bits = np.array([there["accuracy"]], np.float64).view(np.int32).tolist()
         step, *bits = hosts.gather_numbers(there["step"], *bits)[0]
         self.found = Evaluation(step, float(np.array(bits, np.int32).view(np.float64)[0]))
+
+    def _there(self, kept: dict[str, Any]) -> dict[str, Any]:
+        """Which evaluation the weights that are there are of; of none, it is one below any."""
+        if kept["accuracy"] < 0 or (self.folder / WEIGHTS).is_file():
+            return self._recorded() or kept
+        self.said = (f"{self.folder} isn't there any more: the next evaluation's weights are taken as the best",)
+        return asdict(Evaluation())
 
     def _recorded(self) -> dict[str, Any] | None:
         try:

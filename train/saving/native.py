@@ -10,7 +10,7 @@ from train.devices.placement import Placement
 from train.errors import SavingError, saving
 from train.input.data import Data
 from train.step import Params, Step
-from train.workdir import write_text
+from train.workdir import check_there, write_text
 from vit_convert.errors import CheckpointError
 from vit_convert.layouts import get_layout
 
@@ -24,14 +24,16 @@ class Native:
     placement: Placement
 
     def write(self, params: Params, path: Path) -> None:
-        """A complete checkpoint, in the place of one that is there. All hosts have to call it.
+        """A complete checkpoint in the run's folder, in the place of one that is there. All hosts have to call it.
 
         Raises:
+            FolderGone: the folder was moved or removed.
             SavingError: the disk is full, or writing is not permitted.
         """
         whole: Any = self.placement.gather(params)
         if not hosts.is_first():
             return
+        check_there(path.parent)
         said = dict(preprocess=self.data.preprocess, labels=self.data.class_names)
         try:
             self.step.merge(whole).save_pretrained(path, layout="native", overwrite=True, **said)

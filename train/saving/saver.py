@@ -20,6 +20,7 @@ from train.saving.best import Best
 from train.saving.due import Due
 from train.saving.folder import ASIDE, UNFINISHED, last_good, set_aside_from
 from train.saving.layout import check_layout
+from train.saving.quiet import quiet
 from train.step import Params, State
 from vit_convert.sums import write_sums
 
@@ -46,6 +47,7 @@ class Saver:
     Args:
         keep: how many steps stay, the latest ones.
         position: what decides which batches come, besides the step: a run goes on with the same alone.
+        check_there: raises FolderGone where the run's folder is not where it was any more.
         written: called when a step is there.
     """
 
@@ -56,10 +58,11 @@ class Saver:
         position: Mapping[str, Any],
         due: Due,
         best: Best,
+        check_there: Callable[[], None] = lambda: None,
         written: Callable[[], None] = lambda: None,
     ):
-        self.written = written
         self.folder, self.position, self.due, self.best = folder, dict(position), due, best
+        self.check_there, self.written = check_there, written
         self.pending: Rows = ()  # metrics of the steps since the last line of metrics.jsonl
         self.progress = NONE  # at that step
         self.said: tuple[str, ...] = ()  # what was found damaged
@@ -75,6 +78,7 @@ class Saver:
 
     def __enter__(self) -> "Saver":
         self.inner = ExitStack()
+        self.inner.enter_context(quiet())
         self.inner.enter_context(self.due.interrupts.watching())
         return self
 
@@ -116,8 +120,10 @@ class Saver:
 
         Raises:
             SavingError: this or the step before can't be written.
+            FolderGone: the run's folder was moved or removed.
             Stopped: the step is saved, and the run was asked to end.
         """
+        self.check_there()  # Orbax would make a new one
         self.wait()
         self.writing = step
         kept = {"position": self.position, "best": self.best.to_dict(), "pending": [dict(row) for row in pending]}
@@ -165,13 +171,14 @@ class Saver:
 
     @contextmanager
     def naming(self) -> Iterator[None]:
-        """Within it the message of what can't be written names the last good step."""
+        """Within it the message of what can't be written names the last good step, or says that the folder is gone."""
         try:
             yield
         except SavingError as error:
             if not hosts.several():  # all of several have to wait, and the others don't know of this
                 with suppress(SavingError):
                     self.wait()
+            self.check_there()
             raise SavingError(f"{error}; {self.last()}") from error
 
     @contextmanager

@@ -264,6 +264,19 @@ def test_a_mistake_is_one_message(fails: Fails, tmp_path: Path, given: str, mess
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("words", [["--workdir", ""], ["--workdir="], ["--data.dir", ""], ["--init="]], ids=" ".join)
+def test_an_empty_name_is_refused_and_is_not_the_current_folder(
+    fails: Fails, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+):
+    """As a shell gives it whose variable is not set."""
+    monkeypatch.chdir(tmp_path)
+    said = fails("--workdir", "run", *words)
+    expected = {"--init": "a checkpoint"}.get(option := words[0].removesuffix("="), "a folder")
+    message = f"{option} is empty: expected {expected}; an unset variable of the shell?"
+    assert said == f"vit_torch.training: error: {message}\n"
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_that_is_no_runs_is_left_alone(config: Path, train: Train, fails: Fails, tmp_path: Path):
     (tmp_path / "steps").mkdir()
     assert "no config.json of a run" in fails("--workdir", tmp_path)

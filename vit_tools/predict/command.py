@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from vit_convert.beside import place_of
 from vit_convert.outputs import OutputError, check_output, check_unread
 from vit_convert.stopping import Stopped, stoppable
-from vit_convert.streams import keep_names
+from vit_convert.streams import keep_names, one_line
 
 if TYPE_CHECKING:  # heavy imports wait until they are needed: help answers at once
     from vit_tools.images import Corrupt
@@ -240,7 +240,7 @@ class Told:
 
     def __call__(self, image: "Corrupt") -> None:
         self.count += 1
-        print(f"vit-predict: {image.path}: can't be {image.cannot}: {image.why}", file=sys.stderr)
+        print(one_line(f"vit-predict: {image.path}: can't be {image.cannot}: {image.why}"), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import numpy as np
 
 from vit_convert.errors import CheckpointError
 from vit_convert.preprocess import Preprocess, Size
+from vit_convert.streams import one_line
 from vit_tools.attention.maps import Attention, attention, wanted
 from vit_tools.attention.on_image import on_image
 from vit_tools.attention.picture import Seen, caption, draw, reduced, seen
@@ -222,7 +223,7 @@ def say_nearest(kept: Kept, gallery: Gallery, asked: Asked, preprocess: Preproce
         if asked.json:
             print(as_json(one, found))
         else:
-            print("\n".join([one.path, *(f"  {cosine:.4f}  {path}" for path, cosine in found)]))
+            print("\n".join([one_line(one.path), *(f"  {cosine:.4f}  {one_line(path)}" for path, cosine in found)]))
     if asked.nearest_png:
         rows = []
         for query, chosen, how in zip(kept.seen, order, cosines, strict=True):
@@ -245,7 +246,9 @@ def knn(model: Model, train: Labelled, test: Labelled, k: int, batch_size: int, 
     classes, of_asked = [train.class_of(path) for path in known], [test.class_of(path) for path in asked]
     names = sorted(set(classes))
     if strange := sorted(set(of_asked) - set(names)):
-        raise CheckpointError(f"--knn: TEST has the classes {', '.join(strange[:5])}, which TRAIN has not")
+        raise CheckpointError(
+            f"--knn: TEST has the classes {', '.join(map(one_line, strange[:5]))}, which TRAIN has not"
+        )
     labels, truth = (np.array([names.index(name) for name in found], np.int64) for found in (classes, of_asked))
     right = int((knn_predictions(queries, gallery, labels, k) == truth).sum())
     if as_json:

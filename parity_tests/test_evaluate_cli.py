@@ -123,6 +123,36 @@ def test_people_read_the_same_numbers_and_get_a_picture(tmp_path: Path, evaluate
         assert picture.format == "PNG"
 
 
+def test_a_class_is_one_line_whatever_its_name_holds(tmp_path: Path, evaluate: Callable):
+    """People read it escaped, with the letters of every language as they are; JSON has it as it is."""
+    labels = (
+        "two\nlines",
+        "\x1b[31mred",
+        "\u202eback",
+        "\x85",
+        "\ttab",
+        "\u2028",
+        "caf\u00e9",
+        "\u732b",
+        "a b",
+        "\u2602",
+    )
+    path = save(make_model(), tmp_path / "model", labels=labels)
+    printed, noted = evaluate(path, "--data", "digits")
+    assert "class 0 is '0' there and 'two\\nlines' here" in noted
+    head, *rest = printed.splitlines()
+    assert head.startswith(f"{path} (native) on digits, split test: 360 images in ")
+    at = rest.index("taken for another the most:")
+    escaped = {"two\\nlines", "\\x1b[31mred", "\\u202eback", "\\x85", "\\ttab", "\\u2028"}
+    worst = [line.rsplit("  ", 1)[1] for line in rest[rest.index("the classes that are right the least:") + 1 : at]]
+    pairs = [line.rsplit("  ", 1)[1].split(" as ") for line in rest[at + 1 :]]
+    assert (len(worst), len(pairs)) == (5, 5)
+    assert {*worst, *(name for pair in pairs for name in pair)} <= {*escaped, *labels[6:]}
+    assert escaped & {*worst}
+    found = json.loads(evaluate(path, "--data", "digits", "--json")[0])
+    assert tuple(entry["name"] for entry in found["classes"]) == labels
+
+
 def test_classes_in_another_order_are_matched_by_name(tmp_path: Path, evaluate: Callable):
     """The same function, its classes counted from 9 down."""
     straight = save(make_model(), tmp_path / "straight")

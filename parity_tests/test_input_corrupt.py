@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import struct
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,20 @@ def test_every_broken_image_is_named_once(root: Path):
     for number in BROKEN:
         assert sum(f"{path_of(root, 'train', number)}: " in line for line in said) == 1
     assert data.unsaid() == []
+
+
+@pytest.mark.parametrize("max_corrupt", [0.4, 0.3])
+def test_a_broken_image_is_one_line_whatever_its_name_holds(root: Path, max_corrupt: float):
+    """Where it is left out, and where it is one too many."""
+    path_of(root, "train", 5).with_name("two\nlines \x1b[2J.jpg").write_bytes(b"")
+    data = opened(root, max_corrupt=max_corrupt)
+    with (
+        pytest.raises(DataError) if max_corrupt == 0.3 else nullcontext() as error,
+        data.train_batches(0, 1, ALL) as given,
+    ):
+        list(given)
+    lines = data.unsaid() if error is None else str(error.value).splitlines()
+    assert any(f"{root}/train/class0/two\\nlines \\x1b[2J.jpg: " in line for line in lines)
 
 
 def test_broken_images_are_left_out_of_an_evaluation_and_named(root: Path):

@@ -2,6 +2,8 @@
 
 import io
 import struct
+import subprocess
+import sys
 import threading
 import zlib
 from collections.abc import Callable
@@ -123,6 +125,27 @@ def test_what_is_no_whole_image_is_said_to_be_corrupt(file: Callable[[], bytes])
         decode(example.image, 3)
     with pytest.raises(CorruptImage):
         evaluated(preprocess)(example, 0)
+
+
+DECODED = """
+import sys
+
+from train.input.decode import CorruptImage, decode
+
+try:
+    decode(sys.stdin.buffer.read(), 3)
+except CorruptImage:
+    print("corrupt")
+"""
+
+
+def test_of_a_png_that_is_cut_short_opencv_says_nothing_on_the_terminal():
+    """It would in the middle of the progress, and names no image; vit-train's own message does."""
+    plain = Image.fromarray(np.asarray(PHOTOGRAPH))  # no colour profile: Pillow reads those
+    done = subprocess.run(
+        [sys.executable, "-c", DECODED], input=encoded(plain, "PNG")[:-400], capture_output=True, check=True
+    )
+    assert (done.stdout, done.stderr) == (b"corrupt\n", b"")
 
 
 def test_a_box_of_the_models_size_is_cut_out_as_it_is():

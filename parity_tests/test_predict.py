@@ -114,6 +114,27 @@ def test_a_full_disk_is_one_message(folder: Path, tmp_path: Path, monkeypatch, c
     assert not list(tmp_path.iterdir())
 
 
+NO_ROOM = "vit-predict: error: stdout can't be written: No space left on device\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is a disk that is full")
+@pytest.mark.parametrize(("stdout", "code", "message"), [("closed", 128 + signal.SIGPIPE, ""), ("full", 2, NO_ROOM)])
+@pytest.mark.parametrize("more", [[], ["--csv"], ["--json", "--nearest", "photos"]], ids=" ".join)
+def test_a_reader_that_left_is_no_unreadable_image_and_a_full_disk_names_stdout(
+    folder: Path, stdout: str, code: int, message: str, more: list[str]
+):
+    """As of `| head -1`, whose code is that of vit-export, and `> FILE`."""
+    command = [sys.executable, "-m", "vit_tools.predict.command", "photos", "--checkpoint", "checkpoint", *more]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open("/dev/full", "wb") as full:
+        to = writing if stdout == "closed" else full
+        done = subprocess.run(command, cwd=folder, env=env, stdout=to, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (code, message)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_a_command_that_is_ended_half_way_leaves_nothing_half_written(
     folder: Path, tmp_path: Path, monkeypatch, capsys, number: signal.Signals

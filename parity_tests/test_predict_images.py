@@ -1,5 +1,6 @@
 """vit-predict takes every image that people have, the right way up, and says which it can't read."""
 
+import csv
 import dataclasses
 import errno
 import io
@@ -16,7 +17,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from parity_tests.datasets import encoded, picture
-from parity_tests.predicting import PREPROCESS, make_folder, said
+from parity_tests.predicting import PREPROCESS, make, make_folder, said
 from train.input.sources.folder import Folder as TrainedFolder
 from vit_convert.preprocess import Preprocess
 from vit_tools.images import NoImages, as_seen, find_images, upright
@@ -41,6 +42,37 @@ def test_a_corrupt_image_is_said_and_the_others_are_answered(folder: Path, tmp_p
     assert f"{tmp_path}/1.jpg: can't be read: " in err
     assert f"{tmp_path}/3.png: can't be read: no image that Pillow reads" in err
     assert "Traceback" not in err
+
+
+def test_a_name_or_label_is_one_line_whatever_it_holds(tmp_path: Path, capsys):
+    """People read it escaped, with the letters of every language as they are; JSON and CSV have it as it is."""
+    labels = (
+        "two\nlines",
+        "\x1b[31mred",
+        "\u202eback",
+        "\u2028",
+        "caf\u00e9",
+        "\u732b\u3000a b",
+        "\u0645\u06cc\u200c\u062e",
+    )
+    make(tmp_path / "model", labels=labels)
+    image, broken = tmp_path / "a\nb.jpg", tmp_path / "c\x1b[2J.jpg"
+    image.write_bytes(encoded(picture(0)))
+    broken.write_bytes(b"<html>")
+    asked = [image, broken, "--checkpoint", tmp_path / "model", "--top", 7]
+    code, out, err = said(capsys, *asked)
+    head, *rows = out.splitlines()
+    assert (code, head) == (1, f"{tmp_path}/a\\nb.jpg")
+    escaped = {"two\\nlines", "\\x1b[31mred", "\\u202eback", "\\u2028", *labels[4:]}
+    assert {row.split("%  ")[1] for row in rows} == escaped
+    assert err == f"vit-predict: {tmp_path}/c\\x1b[2J.jpg: can't be read: no image that Pillow reads\n"
+    broken.unlink()
+    nearest = said(capsys, image, "--checkpoint", tmp_path / "model", "--nearest", tmp_path)[1].splitlines()
+    assert nearest[-2:] == [head, f"  1.0000  {head}"]
+    found = json.loads(said(capsys, *asked[:1], *asked[2:], "--json")[1])
+    assert (found["image"], {entry["label"] for entry in found["classes"]}) == (str(image), {*labels})
+    table = csv.reader(io.StringIO(said(capsys, *asked[:1], *asked[2:], "--csv")[1], newline=""))
+    assert {(row[0], row[2]) for row in list(table)[1:]} == {(str(image), label) for label in labels}
 
 
 @pytest.mark.parametrize("more", [["--json"], ["--csv"], [], ["--json", "--nearest", "photos"]])

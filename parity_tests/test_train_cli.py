@@ -373,6 +373,35 @@ def test_an_address_is_no_path_and_no_folder_is_made_of_it(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["digits", "--workdir", ""], "--workdir is empty: expected a folder"),
+        (["digits", "--workdir="], "--workdir is empty: expected a folder"),
+        (["finetune", "--init", "", "--workdir", "run"], "--init is empty: expected a checkpoint"),
+        (["cifar10", "--workdir", "run", "--data.dir="], "--data.dir is empty: expected a folder"),
+        (
+            ["cifar10", "--workdir", "run", "--data.name", ""],
+            "--data.name is empty: expected the name of a dataset, or",
+        ),
+        (["evaluate", "run", "--data", "cifar10", "--data-dir", ""], "--data-dir is empty: expected a folder"),
+        (["prepare", "cifar10", "--data-dir", ""], "--data-dir is empty: expected a folder"),
+    ],
+)
+def test_an_empty_name_is_refused_and_is_not_the_current_folder(
+    words: list[str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """As a shell gives it whose variable is not set."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    message = capsys.readouterr().err
+    assert (stop.value.code, message.count("\n")) == (2, 1)
+    assert message.startswith(f"vit-train: error: {expected}")
+    assert message.endswith("; an unset variable of the shell?\n")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_name_with_a_colon_is_no_address():
     for name in ("hf-hub:owner/name", "cifar10:3.0.2", "runs/a:b", "C:/runs", None):
         check_local("--init", name)

@@ -68,6 +68,7 @@ def test_a_list_that_is_given_twice_is_refused_in_both_loops(words: str):
         ("{", "can't be read as the config.json of a run"),
         ("{}", "is no config.json that vit-train wrote"),
         ('{"format": "vit-parity-run", "version": 9}', "is of version 9, and this one reads version 1"),
+        ('{"format": "vit-parity-run", "version": "1"}', 'is of version "1", and this one reads version 1'),
         (
             '{"format": "vit-parity-run", "version": 1, "train_config": {"modle": 1, "sede": 2}}',
             "modle, sede: this version has no such settings in TrainConfig",

@@ -241,6 +241,9 @@ def test_what_the_specification_has_not_is_refused_by_name(fails: Fails, tmp_pat
         ("--batch-size 50 --optimizer.accumulate 3", "batch_size 50 can't be computed in optimizer.accumulate 3"),
         ("--batch-size 5000", "batch_size 5000 is more than the 1437 training images"),
         ("--drop-path 1", r"drop_path is 1, and here has to be a number in \[0, 1\)"),
+        ("--seed 4294967296", r"seed is 4294967296, and here has to be a whole number in \[0, 2\^32\)"),
+        ("--seed 100000000000000000000", r"seed is 10{20}, and here has to be a whole number in \[0, 2\^32\)"),
+        ("--seed -1", r"seed is -1, and here has to be a whole number in \[0, 2\^32\)"),
         ("--epochs", "--epochs takes a value, got none"),
         ("--epochs 1 2", "--epochs takes one value, got 1 2"),
         ("--optimizer.frozen heads.*", r"no parameter is called heads.\*; names are such as cls_token"),
@@ -265,6 +268,19 @@ def test_a_mistake_is_one_message(fails: Fails, tmp_path: Path, given: str, mess
     assert said.startswith("vit_torch.training: error: ")
     assert re.search(message, said), said
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("words", [["--workdir", ""], ["--workdir="], ["--data.dir", ""], ["--init="]], ids=" ".join)
+def test_an_empty_name_is_refused_and_is_not_the_current_folder(
+    fails: Fails, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+):
+    """As a shell gives it whose variable is not set."""
+    monkeypatch.chdir(tmp_path)
+    said = fails("--workdir", "run", *words)
+    expected = {"--init": "a checkpoint"}.get(option := words[0].removesuffix("="), "a folder")
+    message = f"{option} is empty: expected {expected}; an unset variable of the shell?"
+    assert said == f"vit_torch.training: error: {message}\n"
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_is_no_runs_is_left_alone(config: Path, train: Train, fails: Fails, tmp_path: Path):
@@ -568,6 +584,31 @@ def open_data_here(run: Path) -> Data:
     settings = checked(read_run(run)[1], "the run")
     config = ViTConfig.from_dict(nested(settings)["model"])
     return read_data(settings, open_sources(settings), config)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"version": "1"}, 'is of version "1", and this one reads version 1'),
+        ({"train_config": {"seed": 10**20}}, "seed is 10{20}, and here has to be"),
+    ],
+)
+def test_a_config_that_no_run_has_is_one_message(
+    config: Path, fails: Fails, tmp_path: Path, changed: dict[str, Any], message: str
+):
+    said = json.loads(config.read_text())
+    path = tmp_path / "config.json"
+    path.write_text(
+        json.dumps(said | changed | {"train_config": said["train_config"] | changed.get("train_config", {})})
+    )
+    error = fails(path, "--workdir", tmp_path / "run")
+    assert error.count("\n") == 1
+    assert re.search(message, error), error
+
+
+def test_the_greatest_seed_is_taken(train: Train, tmp_path: Path):
+    train("--seed", 2**32 - 1, "--steps", 1, "--workdir", tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["train_config"]["seed"] == 2**32 - 1
 
 
 def test_the_recipes_of_the_digits_and_of_fashion_mnist_are_taken_as_they_are():

@@ -406,12 +406,29 @@ def test_a_run_that_went_on_is_not_overwritten(flax_run: Path, tmp_path: Path, r
     )
 
 
+@pytest.mark.parametrize("kind", ["converted", "of the torch loop"])
+def test_who_starts_from_a_run_that_has_a_state_and_no_weights_is_told_how_it_goes_on(
+    flax_run: Path, torch_run: Path, tmp_path: Path, fails: Fails, capsys: pytest.CaptureFixture[str], kind: str
+):
+    run = torch_run
+    if kind == "converted":
+        run = tmp_path / "out"
+        converts(flax_run, run)
+        capsys.readouterr()
+    said = fails("finetune", "--init", run, "--data.name", "digits", "--workdir", tmp_path / "new")
+    goes_on = f"vit-train {run / 'config.json'} --workdir {run}"
+    left = f"it left {run / 'state'}, which is no checkpoint, but what the run goes on from: {goes_on}"
+    assert said == f"vit-train: error: --init {run} is the folder of a run that has not come to its end: {left}\n"
+
+
 def test_options_of_weights_are_refused_by_name(flax_run: Path, tmp_path: Path, refused: Fails):
     said = refused(flax_run, tmp_path / "out", "--dtype", "float16", "--set", "act=silu", "--weights", "ema")
     assert "--set, --weights, --dtype can't be given with --to run-state" in said
 
 
-@pytest.mark.parametrize("rule", ["adafactor", "skipped updates", "another model", "another version", "no average"])
+@pytest.mark.parametrize(
+    "rule", ["adafactor", "skipped updates", "another model", "another version", "version in words", "no average"]
+)
 def test_what_has_no_state_for_both_frameworks_is_refused(tmp_path: Path, refused: Fails, rule: str):
     config = parsed("--optimizer.name", "adafactor") if rule == "adafactor" else parsed()
     state = random_state(config, 4)
@@ -423,6 +440,8 @@ def test_what_has_no_state_for_both_frameworks_is_refused(tmp_path: Path, refuse
         said["train_config"]["model"]["depth"] = 2
     if rule == "another version":
         said["version"] = 2
+    if rule == "version in words":
+        said["version"] = "1"
     if rule == "no average":
         said["train_config"]["ema_decay"] = None
     (run / "config.json").write_text(json.dumps(said))
@@ -430,6 +449,7 @@ def test_what_has_no_state_for_both_frameworks_is_refused(tmp_path: Path, refuse
         "adafactor": "is a run of adafactor, whose moments have no portable form",
         "skipped updates": r"of 7 steps 3 updates were left out \(on_nonfinite skip\)",
         "another model": r"(?s)are not those of the run's model.*missing:.*params.blocks.1",
+        "version in words": 'is of version "1", and this one reads version 1',
         "another version": "is of version 2, and this one reads version 1",
         "no average": "ema_decay in .* and the averages of the step don't fit",
     }

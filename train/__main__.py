@@ -16,6 +16,7 @@ import tyro
 from train.config import ConfigError, HostsConfig, TrainConfig
 from train.errors import DataError, DeviceError, NonFiniteLoss, SavingError, Stopped
 from train.recipes import FROM_A_CHECKPOINT, IMAGENET, RECIPES, SMALL
+from vit_convert.given import empty_option
 from vit_convert.streams import Unprinted, answer, keep_names
 from vit_convert.unheard import heard_or_not, to_nowhere
 
@@ -40,6 +41,11 @@ LESS_MEMORY = (
     "a smaller --batch-size, the same batch in parts (--optimizer.accumulate N), blocks that are computed again "
     "(--remat), --dtype bfloat16 and, on several devices, --devices.fsdp"
 )
+NAMED = {  # options whose values name what is used: none of them may be empty
+    **dict.fromkeys(("--workdir", "--data.dir", "--data-dir"), "a folder"),
+    **dict.fromkeys(("--data.name", "--data"), "the name of a dataset, or folder:PATH"),
+    "--init": "a checkpoint",
+}
 GROUPS = {"Small:": SMALL, "From a checkpoint:": FROM_A_CHECKPOINT, "ImageNet-1k:": IMAGENET}
 
 
@@ -79,6 +85,8 @@ def _main(args: list[str]) -> None:
         from importlib.metadata import version
 
         return answer(f"vit-train {version('vit-parity')}")
+    if said := empty_option(args, NAMED):
+        raise ConfigError(said)
     if args[0] == "prepare":
         from train.prepare import main as prepare
 

@@ -68,9 +68,19 @@ def checkpoint_of(path: str) -> str:
     if not (run / "checkpoint").is_dir():
         there = [str(at) for at in sorted(run.glob("steps/*")) if at.name.isdecimal()]
         there += [str(run / "best")] * (run / "best").is_dir()
-        left = f"it left {', '.join(there)}, each of them a checkpoint" if there else "and no step of it was saved yet"
+        left = f"it left {', '.join(there)}, each of them a checkpoint" if there else _no_step(run)
         raise ConfigError(f"{path} is the folder of a run that has not come to its end: {left}")
     return str(run / "checkpoint")
+
+
+def _no_step(run: Path) -> str:
+    """What to say of a run without a saved step, which may have the state of the torch loop or of vit-convert."""
+    if not (run / "state").is_dir():
+        return "and no step of it was saved yet"
+    return (
+        f"it left {run / 'state'}, which is no checkpoint, but what the run goes on from: "
+        f"vit-train {run / 'config.json'} --workdir {run}"
+    )
 
 
 def claimed(workdir: Path) -> AbstractContextManager[None]:

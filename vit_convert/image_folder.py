@@ -4,6 +4,8 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from vit_convert.streams import one_line
+
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 SHOWN = 10  # of many folders
 
@@ -21,7 +23,7 @@ def none_in(folder: Path, classes: Sequence[str], labels: Iterable[int]) -> str:
     """What to say of classes that none of a folder's images belongs to; "" where there are no such: torchvision's
     ImageFolder takes none either, for an archive may not be unpacked to its end, or its link lead nowhere."""
     found = set(labels)
-    empty = [str(folder / name) for label, name in enumerate(classes) if label not in found]
+    empty = [one_line(str(folder / name)) for label, name in enumerate(classes) if label not in found]
     more = f" and {len(empty) - SHOWN} more" if len(empty) > SHOWN else ""
     listed = ", ".join(empty[:SHOWN])
     return f"no image is in {listed}{more}: remove each such folder, or put its images there" if empty else ""

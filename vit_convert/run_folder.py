@@ -1,5 +1,6 @@
 """The folder of a training run: its config.json, and its saved steps RUN/steps/N, of which the last good one counts."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,9 @@ def open_run(folder: Path) -> RunFolder:
             f"step in such a folder, RUN/{STEPS}/N"
         )
     if said.get("version") != VERSION:
-        raise CheckpointError(f"{file} is of version {said.get('version')}, and this one reads version {VERSION}")
+        raise CheckpointError(
+            f"{file} is of version {json.dumps(said.get('version'))}, and this one reads version {VERSION}"
+        )
     try:
         config: Mapping[str, Any] = said["train_config"]
         model, rule = ViTConfig.from_dict(config["model"]), str(config["optimizer"]["name"])

@@ -3,6 +3,7 @@ the file, and readers that go away."""
 
 import codecs
 import sys
+import unicodedata
 from contextlib import suppress
 
 
@@ -24,6 +25,19 @@ def prints(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+JOINERS = "\u200c\u200d"  # without width, of words and emoji
+
+
+def one_line(text: str) -> str:
+    """A name or label in text for people: line ends, what moves a terminal's cursor or turns its writing, and all else
+    that has no shape, as escapes. A file name's bytes that aren't UTF-8 stay, as `keep_names` prints them."""
+    return "".join(x if _has_shape(x) else repr(x)[1:-1] for x in text)
+
+
+def _has_shape(x: str) -> bool:
+    return x.isprintable() or "\udc80" <= x <= "\udcff" or x in JOINERS or unicodedata.category(x) == "Zs"
 
 
 ESCAPE = "vit_convert.escape"

@@ -29,7 +29,9 @@ def read_config(path: Path) -> tuple[str, TrainConfig]:
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise ConfigError(f"{file} is no config.json that vit-train wrote")
     if found.get("version") != VERSION:
-        raise ConfigError(f"{file} is of version {found.get('version')}, and this one reads version {VERSION}")
+        raise ConfigError(
+            f"{file} is of version {json.dumps(found.get('version'))}, and this one reads version {VERSION}"
+        )
     return str(found.get("recipe")), from_dict(TrainConfig, found.get("train_config", {}), str(file))
 
 

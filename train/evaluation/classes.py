@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from train.config import ConfigError
+from vit_convert.streams import one_line
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def check_head(checkpoint: str, num_classes: int, dataset: str, names: Sequence[
             f"vit-train linear_probe --init {checkpoint} --data.name {dataset} --workdir DIR"
         )
     if num_classes != len(names):
-        first = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        first = ", ".join(map(one_line, names[:3])) + (", ..." if len(names) > 3 else "")
         raise ConfigError(
             f"{checkpoint} has a head for {num_classes} classes, but {dataset} has {len(names)} ({first}): give the "
             f"dataset that it was trained on, or train a head for this one with vit-train finetune --init {checkpoint}"

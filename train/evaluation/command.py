@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from train.config import ConfigError, DataConfig, HostsConfig
 from train.config.checks import check_all, share
 from vit_convert.outputs import OutputError, check_output, check_unread
-from vit_convert.streams import answer
+from vit_convert.streams import answer, one_line
 
 if TYPE_CHECKING:  # heavy imports wait until they are needed: help answers at once
     from train.evaluation.checkpoint import Judged, Opened
@@ -87,7 +87,7 @@ def main(args: list[str]) -> None:
     with hosts.guarded(), memory_failures("a smaller --batch-size and --dtype bfloat16"):
         judged = judge_checkpoint(opened, progress if hosts.is_first() else lambda batches, count: batches)
     for what in judged.left_out:
-        hosts.say_own(f"left out, for it can't be decoded: {what}", lambda text: note([text]))
+        hosts.say_own(f"left out, for it can't be decoded: {one_line(what)}", lambda text: note([text]))
     if hosts.is_first():
         report(opened, judged, given.confusion, as_json=given.json)
 
@@ -182,10 +182,11 @@ def text(opened: "Opened", judged: "Judged") -> str:
     """What is printed for people."""
     from train.evaluation.confused import most_confused, worst_classes
 
-    found, data, names = judged.evaluated, opened.asked.data, opened.classes.names
+    found, data = judged.evaluated, opened.asked.data
+    names = [one_line(name) for name in opened.classes.names]
     lines = [
-        f"{opened.path} ({opened.checkpoint.layout}) on {data.name}, split {data.test_split}: "
-        f"{found.count:,} images in {judged.seconds:.1f} s",
+        one_line(f"{opened.path} ({opened.checkpoint.layout}) on {data.name}, split {data.test_split}: ")
+        + f"{found.count:,} images in {judged.seconds:.1f} s",
         f"top-1  {found.accuracy:7.2%}  {found.correct:,} of {found.count:,}",
         f"top-{min(5, len(names))}  {found.top5:7.2%}",
         f"loss   {found.loss:7.4f}",

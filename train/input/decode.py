@@ -19,6 +19,7 @@ from train.input.part import decode_part
 from vit_convert.image_file import UNREADABLE, to_8_bits, why_unreadable
 
 cv2.setNumThreads(0)  # batches are decoded in threads of our own
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what is damaged is said with its name
 INTERPOLATION = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 PNG = b"\x89PNG\r\n\x1a\n"

@@ -11,6 +11,7 @@ from train.errors import DataError
 from train.input.decode import CorruptImage
 from train.input.load import Load
 from train.input.sources import Example, Source
+from vit_convert.streams import one_line
 
 
 def cpus() -> int:
@@ -83,7 +84,7 @@ class Reader:
         while image is None:
             at = (at + 1) % len(self.source)
             if at == index:
-                raise DataError(f"none of {len(self.source)} images can be decoded, as {self.corrupt[index]}")
+                raise DataError(f"none of {len(self.source)} images can be decoded, as {one_line(self.corrupt[index])}")
             image, label = self._try(self._examples([at])[0], at, row, load)
         return image, label
 
@@ -101,9 +102,9 @@ class Reader:
             if index in self.corrupt:
                 return
             self.corrupt[index] = what
-            self._unsaid.append(f"left out, for it can't be decoded: {what}")
+            self._unsaid.append(one_line(f"left out, for it can't be decoded: {what}"))
             if len(self.corrupt) > self.max_corrupt * len(self.source):
-                listed = "\n    ".join(list(self.corrupt.values())[:20])
+                listed = "\n    ".join(map(one_line, list(self.corrupt.values())[:20]))
                 raise DataError(
                     f"{len(self.corrupt)} of {len(self.source)} images can't be decoded, more than data.max_corrupt "
                     f"{self.max_corrupt:g} of them; repair or remove them, or allow more:\n    {listed}"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vit_convert.streams import prints
+from vit_convert.streams import one_line, prints
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ def answer(path: str, logits: npt.NDArray[Any], labels: Sequence[str], top: int)
 
 def as_table(answer: Answer) -> str:
     """For people: the image's name, and a line a class."""
-    lines = [f"{p:7.2%}  {label}" for label, p in zip(answer.labels, answer.probabilities, strict=True)]
-    return "\n".join([answer.path, *(f"  {line}" for line in lines)])
+    lines = [f"{p:7.2%}  {one_line(label)}" for label, p in zip(answer.labels, answer.probabilities, strict=True)]
+    return "\n".join([one_line(answer.path), *(f"  {line}" for line in lines)])
 
 
 def as_json(answer: Answer, nearest: Sequence[Neighbour] | None = None) -> str:

@@ -1,6 +1,7 @@
 """vit-predict IMAGE... --checkpoint DIR: what a model says of images, and what it looked at"""
 
 import argparse
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vit_convert.beside import place_of
 from vit_convert.outputs import OutputError, check_output, check_unread
 from vit_convert.stopping import Stopped, stoppable
-from vit_convert.streams import keep_names
+from vit_convert.streams import Unprinted, answer, keep_names, one_line, reader_left
 
 if TYPE_CHECKING:  # heavy imports wait until they are needed: help answers at once
     from vit_tools.images import Corrupt
@@ -79,7 +80,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command. Returns its exit code: 2 for a mistake of the user's, 1 if some images could not be read or
-    answered, 128 and the signal's number if it was ended."""
+    answered, 128 and the signal's number if it was ended: SIGPIPE's where the reader of its answers left."""
     keep_names()
     args = make_parser().parse_args(argv)
     try:
@@ -98,12 +99,12 @@ def said(args: argparse.Namespace) -> int:
     try:
         check(args)
         return run(args)
-    except (CheckpointError, NoImages, OutputError, UsageError) as error:
+    except (CheckpointError, NoImages, OutputError, Unprinted, UsageError) as error:
         print(f"vit-predict: error: {error}", file=sys.stderr)
         return MISTAKE
     except BrokenPipeError:
-        sys.stderr.close()  # the reader went away, as in `vit-predict ... | head -1`
-        return CORRUPT
+        reader_left()
+        return 128 + signal.SIGPIPE
     except OSError as error:  # of images there are none: they are told one by one
         print(f"vit-predict: error: {error}", file=sys.stderr)
         return MISTAKE
@@ -203,6 +204,8 @@ def run(args: argparse.Namespace) -> int:
         CheckpointError: it can't be opened, or has not what is asked for.
         NoImages: nothing that is named is an image.
         OutputError: what is to be written is a file that is read.
+        Unprinted: stdout can't be written.
+        BrokenPipeError: its reader has left.
     """
     from vit_convert.resolve import parse_overrides
     from vit_tools.images import find_images
@@ -226,7 +229,7 @@ def run(args: argparse.Namespace) -> int:
     corrupt = Told()
     if args.knn:
         gallery, asked_about = (labelled(named, args.data_dir) for named in args.knn)
-        print(tasks.knn(model, gallery, asked_about, args.k, args.batch_size, corrupt, args.json))
+        answer(tasks.knn(model, gallery, asked_about, args.k, args.batch_size, corrupt, args.json))
     if paths:
         asked = tasks.asked_of(model, args)
         tasks.answer_all(model, paths, asked, corrupt)
@@ -240,7 +243,7 @@ class Told:
 
     def __call__(self, image: "Corrupt") -> None:
         self.count += 1
-        print(f"vit-predict: {image.path}: can't be {image.cannot}: {image.why}", file=sys.stderr)
+        print(one_line(f"vit-predict: {image.path}: can't be {image.cannot}: {image.why}"), file=sys.stderr)
 
 
 if __name__ == "__main__":

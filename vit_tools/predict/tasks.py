@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from vit_convert import streams
 from vit_convert.errors import CheckpointError
 from vit_convert.preprocess import Preprocess, Size
 from vit_tools.attention.maps import Attention, attention, wanted
@@ -84,13 +85,13 @@ def answer_all(model: Model, paths: Sequence[str], asked: Asked, tell: Tell) -> 
     names += [asked.source] * (asked.features is not None)
     gallery = Gallery.of(model, asked.nearest, asked.batch_size, tell) if asked.nearest else None
     if asked.header and model.has_labels:
-        print(asked.header)
+        streams.answer(asked.header)
     given = batches(open_images(paths, model.preprocess), asked.batch_size, tell)
     with closing(Kept()) as kept:
         for batch in answered(run(model, given, tuple(dict.fromkeys(names))), tell):
             answers = answers_of(model, batch, asked.top)
             for one in answers if not (asked.json and asked.nearest) else ():  # one line an image: with its neighbours
-                print(asked.form(one), flush=True)
+                streams.answer(asked.form(one))
             kept.add(model, batch, answers, asked)
         if kept.paths:
             write_all(model, kept, gallery, asked)
@@ -220,9 +221,13 @@ def say_nearest(kept: Kept, gallery: Gallery, asked: Asked, preprocess: Preproce
     for one, chosen, how in zip(kept.answers, order, cosines, strict=True):
         found = [(gallery.paths[i], float(c)) for i, c in zip(chosen, how, strict=True)]
         if asked.json:
-            print(as_json(one, found))
+            streams.answer(as_json(one, found))
         else:
-            print("\n".join([one.path, *(f"  {cosine:.4f}  {path}" for path, cosine in found)]))
+            lines = [
+                streams.one_line(one.path),
+                *(f"  {cosine:.4f}  {streams.one_line(path)}" for path, cosine in found),
+            ]
+            streams.answer("\n".join(lines))
     if asked.nearest_png:
         rows = []
         for query, chosen, how in zip(kept.seen, order, cosines, strict=True):
@@ -245,7 +250,9 @@ def knn(model: Model, train: Labelled, test: Labelled, k: int, batch_size: int, 
     classes, of_asked = [train.class_of(path) for path in known], [test.class_of(path) for path in asked]
     names = sorted(set(classes))
     if strange := sorted(set(of_asked) - set(names)):
-        raise CheckpointError(f"--knn: TEST has the classes {', '.join(strange[:5])}, which TRAIN has not")
+        raise CheckpointError(
+            f"--knn: TEST has the classes {', '.join(map(streams.one_line, strange[:5]))}, which TRAIN has not"
+        )
     labels, truth = (np.array([names.index(name) for name in found], np.int64) for found in (classes, of_asked))
     right = int((knn_predictions(queries, gallery, labels, k) == truth).sum())
     if as_json:

@@ -9,6 +9,7 @@ from textwrap import fill
 from typing import NoReturn
 
 from vit_convert.errors import CheckpointError
+from vit_convert.given import empty_option
 from vit_convert.streams import keep_names
 from vit_convert.unheard import heard_or_not
 from vit_torch.training.loop import demo
@@ -21,6 +22,11 @@ PROG = "python -m vit_torch.training"
 USAGE = f"""{PROG} [CONFIG] [--workdir DIR] [--overwrite] [--stop-after N] [--SETTING VALUE ...]"""
 DESCRIPTION = """Trains a Vision Transformer in PyTorch with the settings of a vit-train run, by the train step that
 specifies vit-train's. Without CONFIG: scikit-learn's digits, in two minutes or so."""
+NAMED = {  # options whose values name what is used: none of them may be empty
+    **dict.fromkeys(("--workdir", "--data.dir"), "a folder"),
+    "--data.name": "the name of a dataset, folder:PATH or arrays:FILE.npz",
+    "--init": "a checkpoint",
+}
 EPILOG = """Any setting of the run can be given another value:
   --data.name NAME             digits, folder:PATH (PATH/SPLIT/CLASS/*.jpg), arrays:FILE.npz (x_train, y_train, ...),
                                or a TFDS dataset that `vit-train prepare NAME` made, in --data.dir
@@ -50,6 +56,8 @@ def main(argv: Sequence[str] = ()) -> None:
 
 
 def _main(argv: Sequence[str]) -> int:
+    if said := empty_option(argv, NAMED):
+        raise Refused(said)
     words, given = read_options(argv)
     args = _parser().parse_args(words)
     if args.stop_after is not None and args.stop_after < 1:

@@ -47,6 +47,7 @@ SHARE = Kind("a number in [0, 1)", lambda value: is_number(value) and 0 <= value
 PART = Kind("a number in [0, 1]", lambda value: is_number(value) and 0 <= value <= 1)
 DECAY = Kind("a number in (0, 1]", lambda value: is_number(value) and 0 < value <= 1)
 WHOLE = Kind("a whole number of at least 0", lambda value: is_whole(value) and value >= 0)
+SEED = Kind("a whole number in [0, 2^32)", lambda value: is_whole(value) and 0 <= value < 2**32)  # as in vit-train
 COUNT = Kind("a whole number of at least 1", lambda value: is_whole(value) and value >= 1)
 SWITCH = Kind("true or false", lambda value: isinstance(value, bool))
 TEXT = Kind("a name", lambda value: isinstance(value, str) and bool(value))

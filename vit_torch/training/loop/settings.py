@@ -20,6 +20,7 @@ from vit_torch.training.loop.kinds import (
     PART,
     POSITIVE,
     POSITIVES,
+    SEED,
     SHARE,
     SWITCH,
     TEXT,
@@ -41,7 +42,7 @@ class Setting(NamedTuple):
 
 
 SETTINGS: dict[str, Setting] = {
-    "seed": Setting(WHOLE, 0),
+    "seed": Setting(SEED, 0),
     "batch_size": Setting(COUNT, 128),
     "epochs": Setting(POSITIVE, 1.0),
     "steps": Setting(optional(COUNT), None),
@@ -132,7 +133,7 @@ def read_run(path: Path) -> tuple[str, dict[str, Any]]:
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise Refused(f"{file} is no config.json of a run; vit-train leaves one in its --workdir")
     if found.get("version") != VERSION:
-        raise Refused(f"{file} is of version {found.get('version')}, and this one reads version {VERSION}")
+        raise Refused(f"{file} is of version {json.dumps(found.get('version'))}, and this one reads version {VERSION}")
     if not isinstance(found.get("train_config"), dict):
         raise Refused(f"{file} has {json.dumps(found.get('train_config'))} where its settings belong (train_config)")
     return str(found.get("recipe")), flat(found["train_config"])

@@ -11,6 +11,7 @@ from PIL import Image
 
 from vit_convert.image_file import UNREADABLE, to_8_bits, why_unreadable, without_waiting
 from vit_convert.image_folder import SUFFIXES, classes_in, images_in
+from vit_convert.streams import one_line
 from vit_torch.training.loop.errors import Refused
 
 KEYS = {"train": ("x_train", "y_train"), "test": ("x_test", "y_test")}  # of an npz, as Keras' datasets have them
@@ -73,7 +74,7 @@ def opened(file: Path | io.BytesIO, name: str) -> Image.Image:
             image.load()
             return to_8_bits(image, image.format)
     except UNREADABLE as error:
-        raise Refused(f"{name} can't be read as an image: {why_unreadable(error)}") from error
+        raise Refused(f"{one_line(name)} can't be read as an image: {why_unreadable(error)}") from error
 
 
 def _bytes_of(file: Path | io.BytesIO) -> IO[bytes]:

@@ -315,9 +315,11 @@ def test_a_file_of_a_dataset_that_is_gone_or_cut_is_named(tmp_path: Path, monkey
     config = tiny_config("written", classes=2, batch_size=4, dir=tmp_path)
     whole = second.read_bytes()
     second.write_bytes(whole[: len(whole) // 2])
-    with monkeypatch.context() as patch, pytest.raises(DataError, match=f"{second.name}: record . can't be read"):
+    with monkeypatch.context() as patch:
         patch.setattr("train.input.data.check_labels", lambda source, name: None)
-        _ = open_data(config).whole_train
+        data = open_data(config)
+    with pytest.raises(DataError, match=f"{second.name}: record . can't be read"):
+        _ = data.whole_train
     with pytest.raises(ConfigError, match=f"{second.name}: record . can't be read"):
         open_data(config)
     first.unlink()

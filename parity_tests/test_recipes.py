@@ -184,7 +184,8 @@ def test_a_recipe_says_what_it_costs_and_gives(recipe: str):
     said = RECIPES[recipe].__doc__ or ""
     for word in (f"Command: `vit-train {recipe} ", "Cost:", "Result:", "Reference:"):
         assert word in said
-    reference = said.partition("Reference:")[2]
+    result, _, reference = said.partition("Result:")[2].partition("Reference:")
+    assert re.search(r"\d%|none is published|depends on", result), "no accuracy, and no word of why"
     assert re.search(r"(et al\.|& \w+) \d{4}|as `cifar10`", reference), "no paper is named"
     assert "\n" not in said.splitlines()[0]
     assert len(said.splitlines()[0]) < 80

@@ -17,7 +17,8 @@ def augreg_s32() -> TrainConfig:
 
     Command: `vit-train augreg_s32 --workdir runs/s32 --data.dir TFDS_DIR`
     Cost: 2.6e18 floating-point operations, 6 hours at 125 TFLOP/s.
-    Result: published weights have other decay or augmentation (the paper, figure 4, has many); not run here.
+    Result: none is published for these settings: the weights that are have other decay or augmentation (the paper,
+    figure 4, has many); not run here.
     Reference: Steiner et al. 2022 (arXiv 2106.10270); big_vision/configs/vit_i1k.py at 8921d51 (its loss has been a
     sigmoid's since), aug=light2. What differs is what simple_vit_s16_i1k says.
     """
@@ -68,7 +69,8 @@ def augreg_l16() -> TrainConfig:
 
     Command: `vit-train augreg_l16 --workdir runs/l16 --data.dir TFDS_DIR --devices.fsdp`
     Cost: 1.4e20 floating-point operations, 310 hours at 125 TFLOP/s.
-    Result: published weights have other decay or augmentation (the paper, figure 4, has many); not run here.
+    Result: none is published for these settings: the weights that are have other decay or augmentation (the paper,
+    figure 4, has many); not run here.
     Reference: Steiner et al. 2022 (arXiv 2106.10270); big_vision/configs/vit_i1k.py at 8921d51 (its loss has been a
     sigmoid's since), aug=medium2. What differs is what simple_vit_s16_i1k says.
     """

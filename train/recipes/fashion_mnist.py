@@ -11,7 +11,7 @@ def fashion_mnist() -> TrainConfig:
     Cost: 1.6e14 floating-point operations, 52 minutes on 2 CPU cores (13,104 steps) with pages of 2 MB, as
     docs/fashion_mnist.md has the command.
     Result: 93.30% of the test images, seed 0, last epoch (docs/fashion_mnist.md has the curve). Settings were chosen on
-    5,000 of the training images.
+    5,000 of the training images; the number of epochs by what an hour holds, after a run of 20 whose 92.83% were known.
     Reference: the data are Xiao et al. 2017 (arXiv 1708.07747); the training is DeiT's (Touvron et al. 2021, table 9)
     made small, with Muon (Jordan et al. 2024) for AdamW; the attention's initial values are those of Trockman & Kolter
     2023.

@@ -1,4 +1,4 @@
-"""A run's batch is augmented as its config says: RandAugment, erasing and mixing, against timm's on the same draws"""
+"""A run's batch is augmented as its config says: RandAugment, erasing and mixing, against timm's on the same draws."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""A run that is to be replaced comes back whole, wherever the one that replaces it, or its return, was ended"""
+"""A run that is to be replaced comes back whole, wherever the one that replaces it, or its return, was ended."""
 
 import os
 import shutil

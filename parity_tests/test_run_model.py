@@ -1,4 +1,4 @@
-"""The model of a run computes as its config says: each setting changes it into vit_flax's own with that option"""
+"""The model of a run computes as its config says: each setting changes it into vit_flax's own with that option."""
 
 import re
 from dataclasses import replace

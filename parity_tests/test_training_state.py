@@ -27,6 +27,7 @@ from train.config import TrainConfig
 from train.devices.placement import make_placement
 from train.input.data import open_data
 from train.model import abstract_state
+from train.replaced import drop
 from train.run import make_step
 from train.saving.portable import open_portable
 from train.step import State
@@ -272,6 +273,8 @@ def test_a_run_in_float64_is_refused_by_name(torch_run: Path, tmp_path: Path, fa
 def test_overwriting_a_run_forgets_its_state(torch_run: Path, tmp_path: Path):
     run = shutil.copytree(torch_run, tmp_path / "run")
     folder.create(run, {"train_config": parsed().to_dict()}, overwrite=True)
+    assert not (run / "state").exists()
+    drop(run)
     assert {path.name for path in run.iterdir()} == {"config.json"}
 
 

@@ -1,4 +1,4 @@
-"""Weights & Biases itself, offline, where it is installed: its file holds every row, of a run that goes on too"""
+"""Weights & Biases itself, offline, where it is installed: its file holds every row, of a run that goes on too."""
 
 import json
 import os

@@ -215,11 +215,12 @@ def test_what_was_written_before_is_replaced_wherever_it_lies(made: Path, tmp_pa
                 assert found["paths"].tolist() == [str(photo)]
 
 
-def test_a_photograph_s_place_is_not_taken(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_photograph_s_place_is_not_taken(kind: str, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """A shell makes of `--attention photos/*.png` the first as the output, and of the others the images."""
     photos = [tmp_path / name for name in ("a.png", "b.png")]
     for photo in photos:
-        picture(0).save(photo)
+        picture(0).save(photo, kind)
     before = contents(tmp_path)
     code, out, err = said(capsys, "--checkpoint", made / "checkpoint", "--attention", *photos)
     message = f"--attention {photos[0]} is a picture that no command here drew: give another name, or remove it"

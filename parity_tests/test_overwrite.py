@@ -2,9 +2,12 @@
 
 import json
 import shutil
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -134,20 +137,55 @@ def test_weights_that_are_linked_from_the_run_are_not_removed_with_it(
     assert contents(tmp_path) == before
 
 
+@pytest.mark.parametrize("linked", [False, True])
 def test_the_torch_loop_does_not_remove_the_weights_that_it_starts_from(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    linked: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     settings, run = tmp_path / "config.json", tmp_path / "run"
     settings.write_text(json.dumps(SETTINGS | {"train_config": RECIPES["digits"]().to_dict()}))
     torch_train([str(settings), "--workdir", str(run), *TINY.split()])
+    init = run / "checkpoint"
+    if linked:
+        init = tmp_path / "link"
+        init.mkdir()
+        shutil.copy(run / "checkpoint" / "config.json", init)
+        (init / "model.safetensors").symlink_to(run / "checkpoint" / "model.safetensors")
     before = contents(tmp_path)
     with pytest.raises(SystemExit) as stop:
-        torch_train(
-            [str(settings), "--workdir", str(run), "--overwrite", "--init", str(run / "checkpoint"), "--steps", "2"]
-        )
+        torch_train([str(settings), "--workdir", str(run), "--overwrite", "--init", str(init), "--steps", "2"])
     assert stop.value.code == 2
-    assert f"init {run / 'checkpoint'} lies in --workdir {run}, whose run --overwrite" in capsys.readouterr().err
+    assert f"init {init} lies in --workdir {run}, whose run --overwrite" in capsys.readouterr().err
     assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.slow
+def test_a_run_is_back_where_the_new_one_is_ended_before_its_first_step(
+    number: signal.Signals, trained: Path, tmp_path: Path
+):
+    """While it compiles: at once, or where the process was killed with the next start there."""
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    before = contents(run)
+    command = [sys.executable, "-m", "train", "digits", "--workdir", str(run), "--seed", "1", *TINY.split()]
+    pipes: dict[str, Any] = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([*command, "--overwrite"], **pipes)
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("digits: ")
+    process.send_signal(number)
+    _, error = process.communicate(timeout=100)
+    note = f"vit-train: note: --workdir {run} holds the run again that was to be replaced\n"
+    if number == signal.SIGTERM:
+        assert process.returncode == 128 + number
+        assert error.endswith(note)
+    else:
+        assert (run / ".replaced" / "checkpoint").is_dir()
+        again = subprocess.run(command, check=False, **pipes)
+        assert again.returncode == 2
+        assert note in again.stderr
+        assert f"--workdir {run} already holds a run" in again.stderr
+    (run / ".lock").unlink(missing_ok=True)
+    assert contents(run) == before
 
 
 class LoggedOut(ModuleType):

@@ -3,6 +3,7 @@
 import json
 import secrets
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -32,7 +33,7 @@ from train.loop import Loop, Trained, averaged
 from train.model import abstract_state, make_model
 from train.optimizer.frozen import frozen_names
 from train.progress import Report
-from train.replaced import OUTPUTS, drop, put_back
+from train.replaced import KEPT, OUTPUTS, drop, let_go, put_back, sweep
 from train.saving.best import Best, Evaluation
 from train.saving.due import Due
 from train.saving.folder import ASIDE
@@ -75,6 +76,7 @@ def run(config: TrainConfig, workdir: Path, *, recipe: str, overwrite: bool = Fa
         Stopped: a signal asked it to end; its step is saved.
     """
     first = hosts.is_first()
+    hosts.together(lambda: recover(workdir) if first else None)
     hosts.together(lambda: check_sinks(config.log) if first else None)
     hosts.together(lambda: folder.check(workdir, overwrite=overwrite) if first else None)
     train = hosts.together(lambda: open_train(config))
@@ -87,9 +89,20 @@ def run(config: TrainConfig, workdir: Path, *, recipe: str, overwrite: bool = Fa
     ready = Run(recipe, make_step(config, data, placement, start), data, placement, workdir, start)
     with ExitStack() as claim:
         hosts.together(lambda: claim.enter_context(folder.claimed(workdir)) if first else None)
-        hosts.together(lambda: folder.create(workdir, ready.written(), overwrite=overwrite) if first else None)
-        with restoring(workdir) if first else nullcontext():
+        with restoring(workdir):
+            hosts.together(lambda: folder.create(workdir, ready.written(), overwrite=overwrite) if first else None)
             return replace(ready, portable=open_portable(workdir, ready.step)).run()
+
+
+def recover(workdir: Path) -> None:
+    """Brings a run back whose replacement was killed before it had begun.
+
+    Raises:
+        ConfigError: the folder can't be written, or another process has it.
+    """
+    if (workdir / KEPT).is_dir():
+        with folder.claimed(workdir):
+            bring_back(workdir)
 
 
 @contextmanager
@@ -98,10 +111,16 @@ def restoring(workdir: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if put_back(workdir):
-            print(f"vit-train: note: --workdir {workdir} holds the run again that was to be replaced", file=sys.stderr)
+        bring_back(workdir)
         raise
-    drop(workdir)
+    if hosts.is_first():
+        drop(workdir)
+
+
+def bring_back(workdir: Path) -> None:
+    """The run that was to be replaced, if there is one and the new one hasn't begun; and says so."""
+    if hosts.is_first() and put_back(workdir):
+        print(f"vit-train: note: --workdir {workdir} holds the run again that was to be replaced", file=sys.stderr)
 
 
 def check_kept(config: TrainConfig, workdir: Path, start: Start | None) -> None:
@@ -157,7 +176,9 @@ class Run:
         native, first = Native(self.step, self.data, self.placement), hosts.is_first()
         rows = self.workdir / "metrics.jsonl" if first else None
         report = Report(self.step.total_steps, quiet=not first)
-        with report, self.saver(native) as saver, hosts.guarded(), saver.naming():
+        # of several hosts one that has met an error ends within guarded, and does not come to the outer restoring
+        back = restoring(self.workdir) if hosts.several() else nullcontext()
+        with report, self.saver(native) as saver, hosts.guarded(), back, saver.naming():
             native.describe(saver.folder)
             state = begin(self.step, self.placement, self.start, saver, self.portable)
             self.introduce(report, state, saver)
@@ -183,13 +204,14 @@ class Run:
         """What saves its steps."""
         config, steps = self.step.config, self.workdir / "steps"
         due = Due(config.checkpoint, agree_steps=config.log.steps)
+        due.interrupts.unbegun = lambda: bring_back(self.workdir)
         best = Best(native.write, self.workdir / "best", steps / "best.json")
         return Saver(steps, config.checkpoint.keep, self.data.position, due, best, self.check_there, self.begun)
 
     def begun(self) -> None:
         """A row or a step is written: the run that this one replaces isn't needed any more."""
-        if hosts.is_first():
-            drop(self.workdir)
+        if hosts.is_first() and let_go(self.workdir):  # gigabytes of it are removed beside the training
+            threading.Thread(target=sweep, args=(self.workdir,), daemon=True).start()
 
     def check_there(self) -> None:
         """

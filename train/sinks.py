@@ -89,7 +89,7 @@ def check_sinks(config: LogConfig) -> None:
         import wandb  # pyright: ignore[reportMissingImports]: an extra of its own
 
         with _said_by_wandb(config.wandb):
-            wandb.login()  # here: once the run begins, what it is to replace is gone
+            wandb.login()  # before anything is compiled
 
 
 @contextmanager

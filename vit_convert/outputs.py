@@ -67,12 +67,13 @@ def check_unread(outputs: Mapping[str, Path], checkpoint: str | Path, images: It
 
 
 def _is_photograph(file: Path) -> bool:
-    """Whether it is a PNG file without the name that Matplotlib, which draws every command's, leaves in it."""
+    """Whether it is a picture without the name that Matplotlib, which draws every command's, leaves in its PNG files;
+    one of another format is none of those."""
     from PIL import Image  # help answers at once
 
     try:
         with Image.open(file) as picture:
-            return picture.format == "PNG" and DRAWN_BY not in picture.info.get("Software", "")
+            return picture.format != "PNG" or DRAWN_BY not in picture.info.get("Software", "")
     except Image.DecompressionBombError:
         return True
     except (OSError, ValueError, SyntaxError):  # no picture, or what is left of one

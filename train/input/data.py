@@ -195,7 +195,7 @@ def open_train(config: TrainConfig) -> Source:
 
 
 def open_data(config: TrainConfig, given: Preprocess | None = None, train: Source | None = None) -> Data:
-    """The config's dataset, checked against its model; no image is read, no device touched.
+    """The config's dataset, checked against its model; no image is decoded, no device touched.
 
     Args:
         given: the preprocessing of the checkpoint that the run starts from: its mean and std are used.

@@ -9,9 +9,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
+from train.errors import SavingError
 from vit_convert.stopping import ENDING
 
 
@@ -21,6 +22,7 @@ class Interrupts:
     def __init__(self) -> None:
         self.received = 0
         self.begun = False  # there is something to save
+        self.unbegun: Callable[[], None] = lambda: None  # called before the process ends without having begun
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -57,6 +59,8 @@ class Interrupts:
         name = signal.Signals(number).name
         if not self.begun:
             _say(f"vit-train: {name}: ended before its first step; the same command starts again from there")
+            with suppress(SavingError):  # where it is, the next start brings it back
+                self.unbegun()
         if self.received or not self.begun:
             os._exit(128 + number)
         self.received = number

@@ -76,10 +76,15 @@ def check_kept(settings: Settings, workdir: Path) -> None:
         said = settings[name] or ""
         _, colon, named = said.partition(":")  # folder:PATH, arrays:FILE
         place = Path(named if name == "data.name" and colon else said)
-        if said and place.exists() and lies_in(place, workdir, OUTPUTS):
+        # what lies in a folder may be links: a split's, the weights'
+        if said and any(lies_in(path, workdir, OUTPUTS) for path in (place, *_entries(place))):
             raise Refused(
                 f"{name} {said} lies in --workdir {workdir}, whose run --overwrite removes: give another --workdir"
             )
+
+
+def _entries(place: Path) -> list[Path]:
+    return list(place.iterdir()) if place.is_dir() else []
 
 
 def written(recipe: str, settings: Settings) -> dict[str, Any]:
